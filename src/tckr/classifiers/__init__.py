@@ -1,0 +1,1 @@
+"""Classifiers: architecture, training on hard or soft labels, prediction and storage."""

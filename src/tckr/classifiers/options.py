@@ -1,0 +1,59 @@
+"""Typed parameters of the classifier recipe shared by teacher, student and every shadow."""
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from tckr.options import Options
+
+LabelSource = Literal["on_the_fly", "stored", "hard"]
+
+
+class AugmentationOptions(Options):
+    """Random views of a training batch; 0 or false switches a transformation off."""
+
+    shift: int = Field(default=2, ge=0, le=32, description="largest shift along each axis, pixels")
+    flip: bool = Field(
+        default=True, description="mirror left and right; off where sides carry meaning"
+    )
+    contrast: float = Field(
+        default=0.15, ge=0, lt=1, description="largest relative change of contrast"
+    )
+    offset: float = Field(
+        default=0.05, ge=0, lt=1, description="largest brightness offset, white is 1"
+    )
+
+
+class ClassifierOptions(Options):
+    """One recipe for teacher, student and shadows: architecture, optimiser and schedule."""
+
+    widths: tuple[int, ...] = Field(
+        default=(32, 64, 128), min_length=1, max_length=6, description="channels of each stage"
+    )
+    epochs: int = Field(
+        default=14, ge=1, description="passes over the members; sets the optimiser steps"
+    )
+    batch_size: int = Field(default=64, ge=2, description="images an optimiser step")
+    learning_rate: float = Field(default=0.1, gt=0, description="peak of the one-cycle schedule")
+    warmup: float = Field(default=0.25, ge=0, lt=1, description="share of the steps spent rising")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum")
+    weight_decay: float = Field(default=5e-4, ge=0, description="of convolution and linear weights")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the target made uniform"
+    )
+    augmentation: AugmentationOptions = AugmentationOptions()
+
+    def steps(self, n_members: int) -> int:
+        """Optimiser steps of teacher, student and shadows for a private set of `n_members`."""
+        return self.epochs * math.ceil(n_members / self.batch_size)
+
+
+class DistillationOptions(Options):
+    """What the student is trained on beside the synthetic images."""
+
+    labels: LabelSource = Field(
+        default="on_the_fly",
+        description="teacher's probabilities of each augmented view (on_the_fly), those stored with"
+        " the images (stored), or the class of the prompt (hard)",
+    )
