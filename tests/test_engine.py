@@ -1,0 +1,115 @@
+"""Shards of work in this process and in others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tckr.engine import ShardError, map_shards
+
+
+def scaled(shard: int, shared: np.ndarray) -> tuple[int, float, int]:
+    import torch
+
+    time.sleep(0.05 * (3 - shard))  # later shards end first
+    return shard, float(shard * shared.sum()), torch.get_num_threads()
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+def picky(shard: str) -> str:
+    if shard == "bad one":
+        raise ValueError("no good")
+    return shard
+
+
+def dies(shard: int) -> int:
+    if shard == 1:
+        os._exit(9)
+    return shard
+
+
+def test_results_in_order_from_single_threaded_workers():
+    results = map_shards(scaled, [0, 1, 2, 3], 2, shared=np.arange(5))
+    assert [(shard, value) for shard, value, _ in results] == [(i, 10.0 * i) for i in range(4)]
+    assert {threads for _, _, threads in results} == {1}
+
+
+def test_environment_is_left_as_it_was():
+    before = dict(os.environ)
+    map_shards(process_of, [1, 2], 2)
+    assert dict(os.environ) == before
+
+
+def test_one_worker_is_this_process():
+    assert map_shards(process_of, [1, 2], 1) == [os.getpid()] * 2
+
+
+def test_no_shards():
+    assert map_shards(process_of, [], 2) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_error_names_its_shard(workers: int):
+    with pytest.raises(ShardError, match="shard bad one failed: ValueError: no good"):
+        map_shards(picky, ["fine", "bad one", "other"], workers)
+
+
+def test_dead_worker_is_an_error():
+    with pytest.raises(ShardError, match="died"):
+        map_shards(dies, [0, 1, 2], 2)
+
+
+def test_refuses_no_workers():
+    with pytest.raises(ValueError, match="at least 1"):
+        map_shards(process_of, [1], 0)
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from tckr.engine import map_shards
+
+def linger(shard, folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    map_shards(linger, [0, 1, 2], 2, shared=sys.argv[1])
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether `pid` runs (a zombie that nobody reaped does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_orphans(tmp_path: Path, how: signal.Signals):
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    script.write_text(SCRIPT)
+    pids.mkdir()
+    parent = subprocess.Popen([sys.executable, script, pids], stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list(pids.iterdir())) == 2)
+    workers = [int(path.name) for path in pids.iterdir()]
+    parent.send_signal(how)
+    parent.wait(10)
+    wait_for(lambda: not any(map(alive, workers)))
+
+
+def wait_for(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.1)
