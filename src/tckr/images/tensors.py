@@ -1,0 +1,98 @@
+"""Between PNG bytes and uint8 tensors."""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# Pillow's PNG decoder dominates; one task an image would spend as long in the queue as in the decoder.
+CHUNK = 256
+
+
+def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Tensor:
+    """Decode images of one size.
+
+    Args:
+        images: Encoded images (PNG), all of the same width and height.
+        channels: 1 for grey, 3 for colour; None takes what the first image has.
+
+    Returns:
+        uint8 tensor (N, C, H, W), 0..255.
+
+    Raises:
+        ValueError: No images, another number of channels than 1 or 3, or images of different sizes.
+    """
+    encoded = list(images)
+    if not encoded:
+        raise ValueError("to_tensor needs at least one image.")
+    if channels is None:
+        channels = 1 if _open(encoded[0]).mode in ("1", "L") else 3
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, not {channels}.")
+    mode = "L" if channels == 1 else "RGB"
+    arrays = in_threads(lambda content: np.asarray(_open(content).convert(mode)), encoded)
+    sizes = {array.shape[:2] for array in arrays}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"Images of one size are needed, found (height, width) {sorted(sizes)[:5]}."
+        )
+    stacked = np.stack(arrays)
+    if channels == 1:
+        return torch.from_numpy(stacked[:, None])
+    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+
+
+def to_png(images: torch.Tensor) -> list[bytes]:
+    """Encode images as PNG.
+
+    Args:
+        images: uint8 tensor (N, C, H, W) on any device; C = 1 becomes grey, C = 3 colour.
+
+    Returns:
+        One PNG file's bytes an image, without metadata; equal pixels give equal bytes.
+
+    Raises:
+        ValueError: Another dtype or shape.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"uint8 (N, 1 or 3, H, W) is needed, got {images.dtype} {tuple(images.shape)}."
+        )
+    pixels = images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy()
+    return in_threads(lambda array: encode(to_pil(array)), list(pixels))
+
+
+def to_pil(pixels: np.ndarray) -> Image.Image:
+    """Make a Pillow image (mode L or RGB) of uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def encode(image: Image.Image) -> bytes:
+    """PNG bytes of an image; metadata of the original (EXIF, GPS, text) does not travel with it."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
+    """Apply `function` to every item in a pool of threads (Pillow frees the lock); results in order."""
+    if len(items) <= CHUNK:
+        return [function(item) for item in items]
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(lambda chunk: [function(item) for item in chunk], chunks)
+        return [result for chunk in done for result in chunk]
+
+
+def _open(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
