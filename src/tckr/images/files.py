@@ -1,0 +1,94 @@
+"""Readers of image files on disk: a folder per class, and a CSV of paths and labels."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from tckr.errors import UserError
+from tckr.images.columns import image_column, label_column, split_column
+from tckr.images.options import IngestionOptions
+from tckr.images.raw import POOL_NAMES, TEST_NAMES, RawImage, RawTable, given_split
+
+
+def read_folders(root: Path) -> RawTable:
+    """Read `root/<class>/**` or `root/{train,val,test}/<class>/**`; every visible file should be an image.
+
+    Raises:
+        UserError: No files, or files but no class folders.
+    """
+    images = list(_walk(root))
+    if not images:
+        raise UserError(
+            f"No image is in the folder {root}.",
+            "put one folder of images per class into it, or point raw_images at another source.",
+        )
+    if all(image.label is None for image in images):
+        raise UserError(
+            f"Labels are missing: the images in {root} lie in no class folder.",
+            "put them into one folder per class, or list them in a CSV with the columns path and label.",
+        )
+    return RawTable("folder per class", images, len(images))
+
+
+def read_csv(path: Path, options: IngestionOptions) -> RawTable:
+    """Read a CSV (or TSV) of paths, relative to its folder, and labels.
+
+    Raises:
+        UserError: No CSV, no rows, or columns missing.
+    """
+    try:
+        # Everything as text: a class "NA" or "01" must stay what it is.
+        table = pd.read_csv(
+            path, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except (ValueError, OSError) as error:  # parser and encoding errors are ValueErrors
+        problem = " ".join(str(error).split())
+        raise UserError(
+            f"{path} cannot be read as CSV ({problem}).", "save it as UTF-8 with a header line."
+        ) from error
+    if table.empty:
+        raise UserError(
+            f"{path} has no rows.", "list one image per row with the columns path and label."
+        )
+    names = list(table.columns)
+    image = image_column(names, options.image_column, str(path))
+    label = label_column(names, options.label_column, str(path))
+    split = split_column(names, options.split_column, str(path))
+    images = [
+        RawImage(
+            name=file,
+            content=path.parent / file if file else None,
+            label=name or None,
+            split=given_split(part),
+        )
+        for file, name, part in zip(
+            table[image].str.strip(),
+            table[label].str.strip(),
+            table[split] if split else [""] * len(table),
+            strict=True,
+        )
+    ]
+    return RawTable("CSV of paths and labels", images, len(images))
+
+
+def _walk(root: Path) -> Iterator[RawImage]:
+    parts = _visible_folders(root)
+    names = {part.name.lower() for part in parts}
+    # "test" may be the name of a class: it is a split only beside other splits, with class folders inside.
+    divided = bool(names & TEST_NAMES or len(names) > 1) and names <= TEST_NAMES | POOL_NAMES
+    divided = divided and any(_visible_folders(part) for part in parts)
+    for base in parts if divided else [root]:
+        split = given_split(base.name) if divided else "pool"
+        for file in sorted(base.rglob("*")):
+            inner = file.relative_to(base).parts
+            if any(part.startswith(".") for part in inner) or file.is_dir():
+                continue
+            label = inner[0] if len(inner) > 1 else None
+            yield RawImage(file.relative_to(root).as_posix(), file, label, split)
+
+
+def _visible_folders(root: Path) -> list[Path]:
+    return sorted(
+        child for child in root.iterdir() if child.is_dir() and not child.name.startswith(".")
+    )

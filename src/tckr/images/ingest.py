@@ -1,0 +1,214 @@
+"""From any labelled image source to the split, deduplicated private set and its report."""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tckr.errors import UserError
+from tckr.images import report, split
+from tckr.images.guard import BadImageError
+from tckr.images.options import IngestionOptions
+from tckr.images.prepare import Prepared, Skipped, as_colour, prepare
+from tckr.images.raw import RawImage, RawTable
+from tckr.images.sources import read
+from tckr.images.tensors import in_threads
+from tckr.progress import track
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ["image_id", "split", "label", "class_name", "image"]
+
+
+def ingest(
+    path: Path | str, options: IngestionOptions, seed: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read, check, normalise, deduplicate and split a labelled image source.
+
+    The draw of the splits depends on the images' content, the seed and the options, not on file names or order.
+
+    Args:
+        path: See `tckr.images.sources.read`.
+        options: Size, colour, shares of the splits and how strict to be.
+        seed: Seed of the splits.
+
+    Returns:
+        The image table: image_id (str), split ("members", "holdout", "validation", "test"), label (int64, 0..C-1),
+        class_name (str), image (PNG bytes, all of one mode and size); and the JSON-able ingestion report.
+
+    Raises:
+        UserError: The source or the options cannot give a private set; nothing is half done.
+    """
+    path = Path(path)
+    raw = read(path, options)
+    prepared, skipped = _prepare_all(raw, options)
+    _check_skipped(prepared, skipped, path)
+    if any(image.mode == "RGB" for image in prepared):
+        prepared = in_threads(as_colour, prepared)
+    unique, duplicates = _deduplicated(prepared)
+    names = _class_names(unique, raw, options, path)
+    table = _split(_table(unique, names), options, seed, path)
+    summary = {
+        "source": path.as_posix(),
+        "format": raw.format,
+        "licence": options.licence,
+        "seed": seed,
+        **report.outcome(table, list(names.values()), options.size),
+        **report.intake(prepared, skipped, duplicates, n_unused=len(unique) - len(table)),
+    }
+    logger.info("%s", report.sentence(summary))
+    return table, summary
+
+
+def _prepare_all(raw: RawTable, options: IngestionOptions) -> tuple[list[Prepared], list[Skipped]]:
+    def one(image: RawImage) -> Prepared | Skipped:
+        if image.label is None:
+            return Skipped(image.name, "no label")
+        try:
+            return prepare(image, options)
+        except BadImageError as error:
+            return Skipped(image.name, str(error))
+
+    def results() -> Iterator[Prepared | Skipped]:
+        images = iter(raw.images)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # A batch at a time: `map` would queue the content of every image of the source at once.
+            while batch := list(islice(images, 256)):
+                yield from pool.map(one, batch)
+
+    prepared, skipped = [], []
+    for result in track(results(), "reading images", raw.count):
+        if isinstance(result, Prepared):
+            prepared.append(result)
+            continue
+        if options.strict:
+            raise UserError(
+                f"{result.name}: {result.reason} (ingestion.strict is on).",
+                "mend or remove it, or set ingestion.strict to false to skip and count it.",
+            )
+        skipped.append(result)
+    return prepared, skipped
+
+
+def _check_skipped(prepared: list[Prepared], skipped: list[Skipped], path: Path) -> None:
+    for bad in skipped[:10]:
+        logger.warning("Skipped %s: %s.", bad.name, bad.reason)
+    if len(skipped) > 10:
+        logger.warning("Skipped %d more; the ingestion report lists them.", len(skipped) - 10)
+    total = len(prepared) + len(skipped)
+    if skipped and all(bad.reason == "no label" for bad in skipped) and not prepared:
+        raise UserError(
+            f"Labels are missing: none of the {total} images of {path} has one.",
+            "add a label to each.",
+        )
+    if len(skipped) > len(prepared):
+        first = skipped[0]
+        raise UserError(
+            f"{len(skipped)} of {total} images of {path} cannot be used; the first is {first.name}: {first.reason}.",
+            "mend the source, or point ingestion at the right one.",
+        )
+
+
+def _deduplicated(prepared: list[Prepared]) -> tuple[list[Prepared], dict[str, int]]:
+    """Keep one of each content; the test split wins over the pool, then the first in the source."""
+    kept: dict[str, Prepared] = {}
+    counts = {
+        "within_pool": 0,
+        "within_test": 0,
+        "across_pool_and_test": 0,
+        "with_conflicting_labels": 0,
+    }
+    for image in sorted(prepared, key=lambda one: one.raw.split != "test"):
+        first = kept.setdefault(image.image_id, image)
+        if first is image:
+            continue
+        within = first.raw.split == image.raw.split
+        counts[f"within_{image.raw.split}" if within else "across_pool_and_test"] += 1
+        counts["with_conflicting_labels"] += first.raw.label != image.raw.label
+    return list(kept.values()), counts
+
+
+def _class_names(
+    images: list[Prepared], raw: RawTable, options: IngestionOptions, path: Path
+) -> dict[str, str]:
+    """Name of each of the source's labels: in its own order, else sorted (numbers as numbers).
+
+    Labels without images are left out, so that the classes are 0..C-1 without gaps.
+    """
+    found = {str(image.raw.label) for image in images}
+    if raw.class_names is not None:
+        labels = [label for label in raw.class_names if label in found]
+    else:
+        labels = sorted(
+            found, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one)
+        )
+    if len(labels) < 2:
+        raise UserError(
+            f"{path} has a single class ({', '.join(labels) or 'none'}), but a classifier needs two.",
+            "add images of another class, or check the label column or the class folders.",
+        )
+    if raw.class_names is not None or options.class_names is None:
+        return {label: label for label in labels}
+    last = len(options.class_names) - 1
+    wrong = [label for label in labels if not label.isdecimal() or int(label) > last]
+    if wrong:
+        raise UserError(
+            f"ingestion.class_names names the labels 0 to {last}, but {path} has {wrong[0]!r}.",
+            "name every integer label in order, or leave class_names out.",
+        )
+    return {label: options.class_names[int(label)] for label in labels}
+
+
+def _table(images: list[Prepared], names: dict[str, str]) -> pd.DataFrame:
+    numbers = {label: number for number, label in enumerate(names)}
+    labels = [str(image.raw.label) for image in images]
+    table = pd.DataFrame(
+        {
+            "image_id": [image.image_id for image in images],
+            "split": [image.raw.split for image in images],
+            "label": np.array([numbers[label] for label in labels], dtype=np.int64),
+            "class_name": [names[label] for label in labels],
+            "image": [image.png for image in images],
+        }
+    )
+    return table.sort_values("image_id", ignore_index=True)
+
+
+def _split(
+    everything: pd.DataFrame, options: IngestionOptions, seed: int, path: Path
+) -> pd.DataFrame:
+    """Draw the four splits; returns the used rows, split by split, in the order of their ids."""
+    own_test = everything["split"] == "test"
+    labels = everything["label"].to_numpy()
+    n_test = split.resolve_test(options.test, int(own_test.sum()), int((~own_test).sum()))
+    candidates = own_test.to_numpy() if own_test.any() else np.ones(len(everything), dtype=bool)
+    drawn = np.full(len(everything), "", dtype=object)
+    drawn[candidates] = split.stratified(labels[candidates], {"test": n_test}, seed)
+    pool = ~own_test.to_numpy() & (drawn == "")
+    totals = split.resolve_pool(
+        options.members, options.holdout, options.validation, int(pool.sum())
+    )
+    # Another stream than the test draw's: both permute the same classes.
+    drawn[pool] = split.stratified(labels[pool], totals, seed + 1)
+    table = everything.assign(split=drawn)
+    _check_classes(table, path)
+    parts = [table[table["split"] == name] for name in split.SPLITS]
+    return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def _check_classes(table: pd.DataFrame, path: Path) -> None:
+    counts = pd.crosstab(table["class_name"], table["split"])
+    for name in split.SPLITS:
+        short = counts.index[counts[name] == 0] if name in counts else counts.index
+        if len(short):
+            raise UserError(
+                f"Class {short[0]!r} of {path} has {counts.loc[short[0]].sum()} images, too few for its share of every "
+                f"split ({name} would get none).",
+                "add images of that class, leave it out, or ask for larger splits in ingestion.",
+            )

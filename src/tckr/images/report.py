@@ -1,0 +1,71 @@
+"""The ingestion report: what came in, what was dropped and why, what came out."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tckr.images.prepare import Prepared, Skipped
+from tckr.images.split import SPLITS
+from tckr.images.tensors import to_tensor
+
+MOST_SIZES = 20
+
+
+def outcome(table: pd.DataFrame, class_names: Sequence[str], size: int) -> dict[str, Any]:
+    """Describe the image table: counts per split and class, classes, shape and content hash."""
+    counts = pd.crosstab(table["split"], table["class_name"])
+    return {
+        "images": len(table),
+        "splits": {split: int((table["split"] == split).sum()) for split in SPLITS},
+        "classes": list(class_names),
+        "counts": {
+            split: {name: int(counts.loc[split, name]) for name in class_names} for split in SPLITS
+        },
+        "size": size,
+        "channels": to_tensor(table["image"].iloc[:1]).shape[1],
+        "data_hash": data_hash(table),
+    }
+
+
+def intake(
+    prepared: Sequence[Prepared],
+    skipped: Sequence[Skipped],
+    duplicates: dict[str, int],
+    n_unused: int,
+) -> dict[str, Any]:
+    """Describe the source: what was read, in which sizes and modes, and what was dropped and why."""
+    originals = [image.original.split() for image in prepared]
+    sizes = Counter(size for _, size in originals).most_common()
+    return {
+        "read": len(prepared) + len(skipped),
+        "original_modes": dict(Counter(mode for mode, _ in originals).most_common()),
+        "original_sizes": dict(sizes[:MOST_SIZES]),
+        "other_original_sizes": sum(count for _, count in sizes[MOST_SIZES:]),
+        "duplicates": {"removed": _removed(duplicates), **duplicates},
+        "unused": n_unused,
+        "skipped": len(skipped),
+        "skipped_images": [{"name": bad.name, "reason": bad.reason} for bad in skipped],
+    }
+
+
+def sentence(report: dict[str, Any]) -> str:
+    """The report in one line, for the log."""
+    splits = ", ".join(f"{count:,} {split}" for split, count in report["splits"].items())
+    return (
+        f"{report['images']:,} images of {len(report['classes'])} classes ({splits}); "
+        f"{report['duplicates']['removed']:,} duplicates removed, {report['skipped']:,} skipped, "
+        f"{report['unused']:,} left over."
+    )
+
+
+def data_hash(table: pd.DataFrame) -> str:
+    """SHA-256 over id, split and class of every image, whatever the order of the rows."""
+    lines = sorted(f"{row.image_id} {row.split} {row.class_name}" for row in table.itertuples())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _removed(duplicates: dict[str, int]) -> int:
+    return sum(count for kind, count in duplicates.items() if kind != "with_conflicting_labels")
