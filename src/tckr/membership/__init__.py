@@ -1,0 +1,1 @@
+"""Membership inference: design, shadows, signals, attacks, statistics and the audit of a model."""
