@@ -1,0 +1,202 @@
+"""Tables of labelled images, as folders that `datasets.load_dataset` opens."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from kedro.io.core import Version
+from kedro_datasets._typing import ImagePreview
+from pydantic import Field
+
+from tckr.datasets.folder import FolderDataset
+from tckr.datasets.picture import as_preview
+from tckr.images.sheets import sheet
+from tckr.images.split import SPLITS
+from tckr.images.tensors import to_tensor
+from tckr.options import Options
+
+SOFT_LABELS = """\
+The column `soft_label` holds a teacher's class probabilities, and **that teacher was trained on private images**. Soft
+labels carry what the teacher knows, knowledge about single members included: they are a channel out of the private set,
+measured together with the student in the privacy audit, and not made harmless by the images being synthetic. Drop the
+column if hard labels are enough."""
+PROMPTS = """\
+The column `prompt` holds what the generator was asked for. Such prompts may repeat captions of private images, word for
+word."""
+PRIVATE = """\
+**These are the private images themselves.** This folder is a work file of the run and must not be shared."""
+
+
+class Card(Options):
+    """What the dataset card says beyond the facts of the table."""
+
+    title: str = Field(default="Image table", description="heading of the card")
+    licence: str = Field(default="other", description="licence identifier of the Hugging Face hub")
+    description: str = Field(default="", description="what this is and how it was made (Markdown)")
+
+
+class ImageTableDataset(FolderDataset[pd.DataFrame]):
+    """A versioned folder `data/<split>.parquet` + `README.md` (dataset card) of a table of images.
+
+    The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats) and any
+    other column are kept. `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32 list features.
+    Rows come back grouped by split, in their order within it.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        card: dict[str, Any] | None = None,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Args: filepath: the folder. card: fields of `Card`. metadata: for plugins, not used here."""
+        super().__init__(filepath=filepath, version=version, metadata=metadata)
+        self._card = Card(**(card or {}))
+
+    def read(self, folder: Path) -> pd.DataFrame:
+        """Read all splits into one table."""
+        files = sorted((folder / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
+        return pd.concat([_read_split(file) for file in files], ignore_index=True)
+
+    def write(self, data: pd.DataFrame, folder: Path) -> None:
+        """Write one Parquet file a split, and the card."""
+        names = class_names(data)
+        splits = sorted(data["split"].unique(), key=_rank)
+        (folder / "data").mkdir()
+        for split in splits:
+            rows = data[data["split"] == split].drop(columns="split")
+            _write_split(rows, names, folder / "data" / f"{split}.parquet")
+        (folder / "README.md").write_text(
+            card_text(data, names, splits, self._card), encoding="utf-8"
+        )
+
+    def preview(self, columns: int = 8, classes: int = 10) -> ImagePreview:
+        """Show some images of the first split's classes in kedro-viz."""
+        folder = Path(self._get_load_path())
+        file = min((folder / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
+        rows = _read_split(file, ["image", "class_name", "label"])
+        shown = rows.sort_values("label", kind="stable").groupby("label").head(columns)
+        lines = [
+            (str(name), to_tensor(part["image"]))
+            for name, part in shown.groupby("class_name", sort=False)
+        ]
+        return as_preview(sheet(lines[:classes], title=f"{file.stem} ({len(rows):,} images)"))
+
+    def _exists(self) -> bool:
+        return (Path(self._get_load_path()) / "README.md").is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "card": self._card.model_dump()}
+
+
+def class_names(table: pd.DataFrame) -> list[str]:
+    """Names of the classes 0..C-1; a class without images is called by its number."""
+    known = dict(zip(table["label"].astype(int), table["class_name"].astype(str), strict=True))
+    n_classes = max(known) + 1
+    if "soft_label" in table:
+        n_classes = max(n_classes, len(table["soft_label"].iloc[0]))
+    return [known.get(number, str(number)) for number in range(n_classes)]
+
+
+def card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: Card) -> str:
+    """README.md of the folder: YAML that the hub and `load_dataset` read, then the facts in prose."""
+    header = {
+        "license": card.licence,
+        "pretty_name": card.title,
+        "task_categories": ["image-classification"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": split, "path": f"data/{split}.parquet"} for split in splits
+                ],
+            }
+        ],
+    }
+    counts = pd.crosstab(table["class_name"], table["split"])
+    present = [name for name in names if name in counts.index]
+    rows = [
+        f"| {name} | " + " | ".join(f"{counts.loc[name, split]:,}" for split in splits) + " |"
+        for name in present
+    ]
+    columns = ", ".join(f"`{column}`" for column in table.columns if column != "split")
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---",
+        f"# {card.title}",
+        PRIVATE if "members" in splits else "",
+        card.description,
+        "## Content",
+        f"{len(table):,} images of {len(present)} classes; columns: {columns}.",
+        "| class | "
+        + " | ".join(splits)
+        + " |\n| --- |"
+        + " ---: |" * len(splits)
+        + "\n"
+        + "\n".join(rows),
+        *_privacy(table),
+        "## Use",
+        '```python\nfrom datasets import load_dataset\n\nimages = load_dataset("path/of/this/folder")\n```',
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _privacy(table: pd.DataFrame) -> list[str]:
+    warnings = {"soft_label": SOFT_LABELS, "prompt": PROMPTS}
+    given = [text for column, text in warnings.items() if column in table]
+    return ["## Privacy", *given] if given else []
+
+
+def _rank(split: str) -> tuple[int, str]:
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
+
+
+def _write_split(rows: pd.DataFrame, names: list[str], file: Path) -> None:
+    from datasets import (  # slow to import, and only saving needs it
+        ClassLabel,
+        Features,
+        Image,
+        List,
+        Value,
+    )
+
+    image = pa.array(rows["image"], pa.binary())
+    columns = {
+        "image": pa.StructArray.from_arrays(
+            [image, pa.nulls(len(rows), pa.string())], ["bytes", "path"]
+        ),
+        "label": pa.array(rows["label"], pa.int64()),
+    }
+    known = {"image": Image(), "label": ClassLabel(names=names)}
+    if "soft_label" in rows:
+        soft = [np.asarray(row, dtype=np.float32) for row in rows["soft_label"]]
+        columns["soft_label"] = pa.array(soft, pa.list_(pa.float32()))
+        known["soft_label"] = List(Value("float32"))
+    others = pa.Table.from_pandas(rows.drop(columns=list(columns)), preserve_index=False)
+    # Pandas has large strings, which the feature types of `datasets` keep apart from plain ones.
+    others = others.cast(pa.schema([(one.name, _plain(one.type)) for one in others.schema]))
+    columns |= {name: others[name] for name in others.column_names}
+    columns = {name: columns[name] for name in rows.columns}
+    inferred = Features.from_arrow_schema(others.schema)
+    features = Features({name: known.get(name) or inferred[name] for name in rows.columns})
+    table = pa.table(columns).cast(features.arrow_schema)
+    pq.write_table(table, file, compression="zstd", row_group_size=1000)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_large_string(kind) else kind
+
+
+def _read_split(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    table = pq.read_table(file, columns=columns)
+    rows = table.drop(["image"]).to_pandas()
+    image = [row["bytes"] for row in table["image"].to_pylist()]
+    rows.insert(table.column_names.index("image"), "image", pd.Series(image, dtype=object))
+    if columns is None:
+        rows.insert(1, "split", file.stem)
+    return rows
