@@ -1,0 +1,46 @@
+"""Where the private images lie: any source that the ingestion reads."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from tckr.errors import UserError
+
+
+class RawImagesDataset(AbstractDataset[Path, Path]):
+    """The path of the private image set, checked to exist; it is never written."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Args: filepath: a folder or a file that the ingestion can read. metadata: for plugins, not used here."""
+        self._filepath = Path(filepath).expanduser()
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """Return the path.
+
+        Raises:
+            UserError: nothing is there.
+        """
+        if not self._filepath.exists():
+            raise UserError(
+                f"There are no images at {self._filepath}.",
+                "give a folder with one folder per class, or a .parquet, .npz or .csv file: --params=images=<path>.",
+            )
+        return self._filepath
+
+    def save(self, data: Path) -> None:
+        """Refuse: the private set is the user's.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"{self._filepath} is the private set and is only read.", "write to another entry."
+        )
+
+    def _exists(self) -> bool:
+        return self._filepath.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,8 @@
+"""What happens around a run: checks before it, tracking during it, plan and summary for the reader."""
+
+from tckr.hooks.checks import Checks
+from tckr.hooks.clock import Clock
+from tckr.hooks.summary import Summary
+from tckr.hooks.tracking import Tracking
+
+__all__ = ["Checks", "Clock", "Summary", "Tracking"]

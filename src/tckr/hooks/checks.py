@@ -1,0 +1,132 @@
+"""Refuse a run that cannot work before it has cost anything."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, get_type_hints
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from tckr.errors import UserError
+from tckr.pipeline_registry import NAMES
+
+# Parameters that the catalog and mlflow.yml read, not a node.
+OUTSIDE = {"images", "run_name"}
+
+
+class Checks:
+    """Parameters are known and in range, and what the run starts from is there."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check every parameter, ahead of Kedro's own validation, whose message takes many lines."""
+        check_parameters(context.config_loader["parameters"], pipelines.values())
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Check that the catalog has what the first nodes load."""
+        check_inputs(pipeline, catalog)
+
+
+def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:
+    """Validate `raw` parameters against the annotations of the nodes that take them.
+
+    Raises:
+        UserError: a key that nothing reads, or a value that its stage refuses.
+    """
+    expected: dict[str, Any] = {}
+    for pipeline in registered:
+        for name, annotation in _annotations(pipeline):
+            expected[name] = annotation
+    tops = {name.split(".")[0] for name in expected} | set(NAMES) | OUTSIDE
+    for key in raw:
+        if key not in tops:
+            raise UserError(f"Parameter {key} does not exist.", _nearest(key, tops))
+    for name, annotation in expected.items():
+        value: Any = raw
+        for part in name.split("."):
+            if part not in value:
+                raise UserError(
+                    f"Parameter {name} is not set.",
+                    f"set it in conf/ or with --params={name}=<value>.",
+                )
+            value = value[part]
+        try:
+            TypeAdapter(annotation).validate_python(value)
+        except ValidationError as error:
+            raise _readable(name, annotation, error) from None
+
+
+def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Check that what `pipeline` starts from exists.
+
+    Raises:
+        UserError: a file or an artefact is missing.
+    """
+    for name in sorted(pipeline.inputs()):
+        if name.startswith("params:") or name == "parameters":
+            continue
+        dataset = catalog.get(name)
+        if hasattr(dataset, "check"):
+            dataset.check()
+        elif not catalog.exists(name):
+            raise UserError(
+                f"This stage starts from {name}, which no run has made yet.",
+                f"run the stages before it too: kedro run --to-outputs={name}, or a pipeline by name, or `make run`.",
+            )
+
+
+def _annotations(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
+    """Yield the name and annotation of every parameter that a node of `pipeline` takes."""
+    for node in pipeline.nodes:
+        hints = get_type_hints(node.func)
+        arguments = [name for name in hints if name != "return"]
+        named = (
+            node._inputs
+            if isinstance(node._inputs, dict)
+            else dict(zip(arguments, node.inputs, strict=False))
+        )
+        for argument, dataset in named.items():
+            if dataset.startswith("params:") and argument in hints:
+                yield dataset.removeprefix("params:"), hints[argument]
+
+
+def _readable(name: str, annotation: Any, error: ValidationError) -> UserError:
+    """Say the first of the validation errors in one line."""
+    first, more = error.errors()[0], error.error_count() - 1
+    place = [str(part) for part in first["loc"]]
+    key = ".".join([name, *place])
+    also = f" ({more} more after this one.)" if more else ""
+    if first["type"] == "extra_forbidden":
+        known = {".".join([name, *place[:-1], field]) for field in _fields(annotation, place[:-1])}
+        return UserError(f"Parameter {key} does not exist.", _nearest(key, known) + also)
+    meaning = _meaning(annotation, place)
+    problem = f"Parameter {key} = {first['input']!r} is refused: {first['msg'].lower()}."
+    return UserError(
+        problem, f"give {key} another value{f' ({meaning})' if meaning else ''}.{also}"
+    )
+
+
+def _fields(annotation: Any, place: list[str]) -> Mapping[str, Any]:
+    """Return the fields of the options model that lies at `place` below `annotation`."""
+    for part in place:
+        fields = _fields(annotation, [])
+        annotation = fields[part].annotation if part in fields else None
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation.model_fields if is_model else {}
+
+
+def _meaning(annotation: Any, place: list[str]) -> str:
+    field = _fields(annotation, place[:-1]).get(place[-1]) if place else None
+    return (field.description or "") if field is not None else ""
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """Suggest what was meant."""
+    names = sorted(known)
+    close = get_close_matches(key, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}."

@@ -1,0 +1,153 @@
+"""Every run is an MLflow run: parameters, data, figures, times and pictures."""
+
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+from mlflow.entities import Metric
+from pydantic import BaseModel
+
+from tckr.hooks.clock import Clock
+from tckr.hooks.paths import saved_path
+
+# kedro-mlflow sets itself to INFO when imported, MLflow prints through a handler of its own.
+for noisy in ("kedro_mlflow", "mlflow", "alembic"):
+    logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class Tracking(MlflowHook):
+    """kedro-mlflow's hook, with what it leaves out.
+
+    kedro-mlflow logs a typed parameter group as one long string, no git commit, no versioned artefact and no dictionary
+    of figures. Which catalog entries go to MLflow, their `metadata: {mlflow: ...}` says:
+
+    * `artifact`: the file or folder itself,
+    * `metrics`: a flat dictionary of figures,
+    * `history`: a table of `step` and one column a figure.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """Args: clock: knows the seconds of every stage."""
+        super().__init__()
+        self._clock = clock
+        self._catalog: CatalogProtocol | None = None
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Open the MLflow run; log the parameters, the commit and the version of everything this run will save."""
+        super().before_pipeline_run(run_params, pipeline, catalog)
+        self._catalog = catalog
+        if not self._is_mlflow_enabled:
+            return
+        mlflow.set_tags(
+            {
+                # What `--load-versions=<entry>:<version>` takes to bring an artefact of this run back.
+                "version": run_params["run_id"],
+                "command": shlex.join(["kedro", *sys.argv[1:]]),
+                **git_state(Path(run_params["project_path"])),
+            }
+        )
+        names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
+        values = {name.removeprefix("params:"): catalog.load(name) for name in names}
+        mlflow.log_params({key: str(value)[:500] for key, value in flatten(values)})
+
+    @hook_impl
+    def before_node_run(self) -> None:
+        """Log nothing: `before_pipeline_run` has logged the parameters, readably."""
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Record which private set this run worked on."""
+        if dataset_name == "images" and self._is_mlflow_enabled and mlflow.active_run():
+            from tckr.images.report import data_hash
+
+            mlflow.set_tag("data_hash", data_hash(data))
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Log what the entry's metadata asks for."""
+        dataset = self._catalog.get(dataset_name) if self._catalog is not None else None
+        kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
+        if kind is None or not (self._is_mlflow_enabled and mlflow.active_run()):
+            return
+        if kind == "artifact":
+            path = saved_path(dataset)
+            folder = f"{dataset_name}" if path.is_dir() else None
+            (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path), folder)
+        elif kind == "metrics":
+            mlflow.log_metrics(
+                {key: float(value) for key, value in data.items() if value is not None}
+            )
+        elif kind == "history":
+            log_history(dataset_name, data)
+        else:
+            raise ValueError(
+                f"metadata.mlflow of {dataset_name} must be artifact, metrics or history, not {kind}"
+            )
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Log the times and close the run."""
+        if self._is_mlflow_enabled and mlflow.active_run():
+            mlflow.log_metrics(
+                {f"seconds.{stage}": seconds for stage, seconds in self._clock.stages.items()}
+            )
+        super().after_pipeline_run(run_params, pipeline, catalog)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield `a.b.c` and its value for every leaf of nested dictionaries and typed options."""
+    for key, value in values.items():
+        inner = value.model_dump() if isinstance(value, BaseModel) else value
+        if isinstance(inner, Mapping):
+            yield from flatten(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def git_state(project: Path) -> dict[str, str]:
+    """Return the commit and whether files differ from it; empty where there is no repository."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(  # noqa: S603
+            ["git", *words],  # noqa: S607
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"git_commit": git("rev-parse", "HEAD"), "git_changed": str(bool(changed)).lower()}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def log_history(name: str, table: pd.DataFrame) -> None:
+    """Log every column beside `step` as a curve."""
+    run_id = mlflow.active_run().info.run_id
+    points = [
+        Metric(f"{name}.{column}", float(value), 0, int(step))
+        for column in table.columns.drop("step")
+        for step, value in zip(table["step"], table[column], strict=True)
+    ]
+    for start in range(0, len(points), 1000):
+        mlflow.MlflowClient().log_batch(run_id, metrics=points[start : start + 1000])

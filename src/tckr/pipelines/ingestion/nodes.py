@@ -1,0 +1,25 @@
+"""Raw images in, the private set out."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from tckr.images.options import IngestionOptions
+from tckr.pipelines.tensors import of_split
+from tckr.seeds import derive
+
+
+def ingest(path: Path, options: IngestionOptions, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read, check, deduplicate and split the private set; see `tckr.images.ingest`."""
+    from tckr.images.ingest import ingest as read_and_split
+
+    return read_and_split(path, options, derive(seed, "ingestion"))
+
+
+def draw_private_sheet(images: pd.DataFrame) -> Image.Image:
+    """Show a few members of every class."""
+    from tckr.pipelines.pictures import class_sheet
+
+    return class_sheet({"private": of_split(images, "members")})

@@ -1,0 +1,27 @@
+"""Raw images -> private set, its report and a contact sheet."""
+
+from kedro.pipeline import Node, Pipeline
+
+from tckr.pipelines.ingestion.nodes import draw_private_sheet, ingest
+from tckr.pipelines.stage import as_stage
+
+
+def create_pipeline() -> Pipeline:
+    """raw_images -> images, ingestion_report -> private_sheet."""
+    return as_stage(
+        "ingestion",
+        [
+            Node(
+                ingest,
+                inputs=["raw_images", "params:ingestion", "params:seed"],
+                outputs=["images", "ingestion_report"],
+                name="ingest",
+            ),
+            Node(
+                draw_private_sheet,
+                inputs="images",
+                outputs="private_sheet",
+                name="draw_private_sheet",
+            ),
+        ],
+    )

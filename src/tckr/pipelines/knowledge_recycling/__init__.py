@@ -1,0 +1,5 @@
+"""The stage `knowledge_recycling`."""
+
+from tckr.pipelines.knowledge_recycling.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,102 @@
+"""Teacher, synthetic images, soft labels."""
+
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from tckr.classifiers.options import ClassifierOptions
+from tckr.diffusion.options import AdaptationOptions
+from tckr.pipelines.device import best
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
+from tckr.pipelines.tensors import class_names, images_and_labels, of_split
+from tckr.pipelines.types import Adapter, Classifier
+from tckr.seeds import derive
+
+
+def train_teacher(images: pd.DataFrame, recipe: ClassifierOptions, seed: int) -> Classifier:
+    """Train a classifier on the members alone."""
+    from tckr.classifiers.recipe import train_teacher as train
+
+    pixels, labels = images_and_labels(of_split(images, "members"))
+    return train(
+        pixels, labels, recipe, derive(seed, "teacher"), len(class_names(images)), device=best()
+    )
+
+
+def generate_images(
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    adapter: Adapter,
+    adaptation: AdaptationOptions,
+    options: RecyclingOptions,
+    seed: int,
+) -> pd.DataFrame:
+    """Draw class-balanced prompts and the synthetic images they describe; see `tckr.diffusion.sample`.
+
+    Returns:
+        An image table of `cardinality` times the members, all in split "train", with the prompts.
+    """
+    from tckr.diffusion.generator import load
+    from tckr.diffusion.sample import sample
+    from tckr.images.tensors import to_tensor
+
+    members = of_split(images, "members")
+    plan = plan_prompts(members, captions, options, derive(seed, "prompts"))
+    generator = load(adaptation.generator, best())
+    if options.generator == "adapted":
+        generator = adapter.apply(generator)
+    channels, height, width = to_tensor(members["image"].head(1)).shape[1:]
+    size = (height, width)
+    drawn = sample(
+        generator,
+        plan["prompt"].tolist(),
+        size,
+        channels,
+        options.sampling,
+        derive(seed, "sampling"),
+    )
+    return plan.assign(split="train", **content(drawn))
+
+
+def plan_prompts(
+    members: pd.DataFrame, captions: pd.DataFrame, options: RecyclingOptions, seed: int
+) -> pd.DataFrame:
+    """Choose the prompt and class of every synthetic image: prompt, label, class_name."""
+    from tckr.diffusion.sample import balanced_prompts
+
+    names = members.drop_duplicates("label").set_index("label")["class_name"]
+    if options.prompts == "captions":
+        labels = captions["image_id"].map(members.set_index("image_id")["label"])
+        prompts = captions["prompt"]
+    else:
+        labels, prompts = names.index, names
+    count = max(1, round(options.cardinality * len(members)))
+    plan = balanced_prompts(prompts.tolist(), labels.tolist(), count, seed)
+    return plan.assign(class_name=plan["label"].map(names))
+
+
+def content(images: Any) -> dict[str, list[Any]]:
+    """Return the columns image_id and image of uint8 images (N, C, H, W)."""
+    from tckr.images.prepare import image_id
+    from tckr.images.tensors import to_pil, to_png
+
+    ids = [image_id(to_pil(pixels)) for pixels in images.permute(0, 2, 3, 1).numpy()]
+    return {"image_id": ids, "image": to_png(images)}
+
+
+def label_images(synthetic_images: pd.DataFrame, teacher: Classifier) -> pd.DataFrame:
+    """Add the teacher's class probabilities, so that the set can be used without the teacher."""
+    from tckr.classifiers.predict import soft_labels
+    from tckr.images.tensors import to_tensor
+
+    labels = soft_labels(teacher.to(best()), to_tensor(synthetic_images["image"])).numpy()
+    return synthetic_images.assign(soft_label=list(labels))
+
+
+def draw_recycled_sheet(images: pd.DataFrame, recycled_set: pd.DataFrame) -> Image.Image:
+    """Show private and recycled images of every class, a row each."""
+    from tckr.pipelines.pictures import class_sheet
+
+    members = of_split(images, "members")
+    return class_sheet({"private": members, "recycled": recycled_set})

@@ -1,0 +1,62 @@
+"""Pictures that several stages draw."""
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PER_CLASS = 12
+CLASSES = 20
+DOTS_PER_INCH = 160
+
+
+def class_sheet(tables: Mapping[str, pd.DataFrame], title: str | None = None) -> Image.Image:
+    """Draw the first images of every class, a row a class and table: `shirt, private` above `shirt, recycled`.
+
+    Args:
+        tables: image tables by the word that tells them apart.
+        title: line above the rows.
+
+    Returns:
+        A contact sheet of at most 20 classes.
+    """
+    from tckr.images.sheets import sheet
+    from tckr.images.tensors import to_tensor
+
+    names = next(iter(tables.values())).drop_duplicates("label").sort_values("label")["class_name"]
+    rows = []
+    for name in names[:CLASSES]:
+        for word, table in tables.items():
+            chosen = table.loc[table["class_name"] == name, "image"].head(PER_CLASS)
+            if len(chosen):
+                rows.append(
+                    (f"{name}, {word}" if len(tables) > 1 else str(name), to_tensor(chosen))
+                )
+    return sheet(rows, title=title)
+
+
+def rendered(figure: "Figure") -> Image.Image:
+    """Turn a matplotlib figure into a picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    buffer.seek(0)
+    return Image.open(buffer).convert("RGB")
+
+
+def new_figure(width: float = 5.2, height: float = 4.2) -> "Figure":
+    """Return an empty figure in the house style; no pyplot, hence no window and no global state."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"font.family": "DejaVu Sans", "font.size": 9}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure

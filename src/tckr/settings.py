@@ -1,0 +1,19 @@
+"""What Kedro asks of a project: https://docs.kedro.org/en/stable/configure/."""
+
+from kedro.config import OmegaConfigLoader
+
+from tckr.hooks import Checks, Clock, Summary, Tracking
+
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment states its differences only; without this it would erase its siblings.
+    "merge_strategy": {"parameters": "soft", "globals": "soft"},
+}
+
+# Hooks are called in the reverse order of this tuple: checks first, then tracking, then the summary.
+_CLOCK = Clock()
+HOOKS = (Summary(_CLOCK), Tracking(_CLOCK), _CLOCK, Checks())
+# `Tracking` extends this plugin's own hook; left on, it would log every parameter group a second time.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow", "kedro-telemetry")
