@@ -1,0 +1,132 @@
+"""Training learns, is seeded, and takes every kind of label."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
+from tckr.classifiers.predict import accuracy, logits, soft_labels
+from tckr.classifiers.recipe import train_student, train_teacher
+from tckr.classifiers.resnet import ResNet, stem_stride
+from tckr.classifiers.train import cycle, train
+
+SMALL = ClassifierOptions(widths=(8, 16), epochs=8, batch_size=32)
+
+
+def toy(n: int, seed: int, channels: int = 1, size: int = 16) -> tuple[Tensor, Tensor]:
+    """Three classes: a bright bar at the top, in the middle, or at the bottom, in noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    images = torch.randint(0, 120, (n, channels, size, size), generator=generator)
+    third = size // 3
+    for image, label in zip(images, labels, strict=True):
+        image[:, label * third : label * third + 3] += 100
+    return images.to(torch.uint8), labels
+
+
+def weights(model: ResNet) -> Tensor:
+    return torch.cat([p.flatten() for p in model.parameters()])
+
+
+@pytest.fixture(scope="module")
+def teacher() -> ResNet:
+    return train_teacher(*toy(240, 0), SMALL, 1, 3)
+
+
+def test_learns(teacher: ResNet):
+    images, labels = toy(300, 9)
+    assert accuracy(logits(teacher, images), labels)["accuracy"] > 95
+    assert not teacher.training
+
+
+def test_same_seed_same_network(teacher: ResNet):
+    images, labels = toy(240, 0)
+    torch.manual_seed(123)  # the state outside must not matter
+    assert torch.equal(weights(teacher), weights(train(images, labels, SMALL, 1, 3)))
+    assert not torch.equal(weights(teacher), weights(train(images, labels, SMALL, 2, 3)))
+
+
+def test_leaves_the_random_state_alone():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    train(*toy(30, 0), SMALL, 1, 3, steps=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("source", ["on_the_fly", "stored", "hard"])
+def test_student_learns_from_each_kind_of_label(teacher: ResNet, source):
+    images, labels = toy(240, 5)
+    if source != "hard":
+        labels = torch.zeros_like(labels)  # the knowledge is the teacher's alone
+    student = train_student(
+        images,
+        labels,
+        SMALL,
+        3,
+        3,
+        distillation=DistillationOptions(labels=source),
+        steps=SMALL.steps(240),
+        teacher=teacher,
+    )
+    test_images, test_labels = toy(300, 9)
+    assert accuracy(logits(student, test_images), test_labels)["accuracy"] > 90
+
+
+def test_stored_labels_are_those_of_the_teacher(teacher: ResNet):
+    images, labels = toy(60, 5)
+    given = {"distillation": DistillationOptions(labels="stored"), "steps": 5}
+    computed = train_student(images, labels, SMALL, 3, 3, **given, teacher=teacher)
+    stored = train_student(images, labels, SMALL, 3, 3, **given, soft=soft_labels(teacher, images))
+    assert torch.equal(weights(computed), weights(stored))
+
+
+@pytest.mark.parametrize("source", ["on_the_fly", "stored"])
+def test_soft_labels_need_their_source(source):
+    options = DistillationOptions(labels=source)
+    with pytest.raises(ValueError, match="teacher"):
+        train_student(*toy(30, 0), SMALL, 0, 3, distillation=options, steps=1)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (3, 64), (3, 33), (1, 8)])
+def test_any_size_grey_or_colour(channels: int, size: int):
+    images, labels = toy(12, 0, channels, size)
+    model = train(images, labels, SMALL, 0, 3, steps=2)
+    assert logits(model, images).shape == (12, 3)
+    assert model.stride == stem_stride(size)
+
+
+def test_fewer_images_than_a_batch():
+    train(*toy(5, 0), SMALL, 0, 3, steps=2)
+
+
+def test_steps_follow_the_members():
+    assert ClassifierOptions(epochs=3, batch_size=64).steps(129) == 9
+
+
+def test_cycle_rises_and_falls_to_nothing():
+    rates = [cycle((i + 0.5) / 100, 0.25) for i in range(100)]
+    assert rates.index(max(rates)) in (24, 25)
+    assert rates[-1] < 0.01
+    assert cycle(0.5, 0.0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("images", "targets"),
+    [
+        (torch.zeros(4, 1, 8, 8), torch.zeros(4).long()),
+        (torch.zeros(0, 1, 8, 8).byte(), torch.zeros(0).long()),
+        (torch.zeros(4, 1, 8, 8).byte(), torch.zeros(3).long()),
+        (torch.zeros(4, 1, 8, 8).byte(), torch.full((4,), 3)),
+        (torch.zeros(4, 1, 8, 8).byte(), torch.zeros(4, 2)),
+    ],
+)
+def test_refuses(images: Tensor, targets: Tensor):
+    with pytest.raises(ValueError, match=r"must|targets"):
+        train(images, targets, SMALL, 0, 3)
+
+
+def test_refuses_unknown_options():
+    with pytest.raises(ValueError, match="wdiths"):
+        ClassifierOptions(wdiths=(8,))
+    with pytest.raises(ValueError, match="contrast"):
+        AugmentationOptions(contrast=2)
