@@ -38,9 +38,15 @@ def read_csv(path: Path, options: IngestionOptions) -> RawTable:
         UserError: No CSV, no rows, or columns missing.
     """
     try:
+        with path.open(encoding="utf-8-sig") as stream:
+            header = stream.readline()
         # Everything as text: a class "NA" or "01" must stay what it is.
         table = pd.read_csv(
-            path, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            path,
+            sep=max(",;\t", key=header.count),
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
         )
     except (ValueError, OSError) as error:  # parser and encoding errors are ValueErrors
         problem = " ".join(str(error).split())
@@ -75,9 +81,8 @@ def read_csv(path: Path, options: IngestionOptions) -> RawTable:
 def _walk(root: Path) -> Iterator[RawImage]:
     parts = _visible_folders(root)
     names = {part.name.lower() for part in parts}
-    # "test" may be the name of a class: it is a split only beside other splits, with class folders inside.
-    divided = bool(names & TEST_NAMES or len(names) > 1) and names <= TEST_NAMES | POOL_NAMES
-    divided = divided and any(_visible_folders(part) for part in parts)
+    # "train" and "test" may be classes too: they are splits only if class folders lie inside.
+    divided = names <= TEST_NAMES | POOL_NAMES and any(_visible_folders(part) for part in parts)
     for base in parts if divided else [root]:
         split = given_split(base.name) if divided else "pool"
         for file in sorted(base.rglob("*")):

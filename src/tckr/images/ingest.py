@@ -23,6 +23,8 @@ from tckr.progress import track
 
 logger = logging.getLogger(__name__)
 
+# Images a thread prepares in one go: with fewer, threads fight for the interpreter over small images.
+BATCH = 64
 COLUMNS = ["image_id", "split", "label", "class_name", "image"]
 
 
@@ -75,12 +77,18 @@ def _prepare_all(raw: RawTable, options: IngestionOptions) -> tuple[list[Prepare
         except BadImageError as error:
             return Skipped(image.name, str(error))
 
+    def some(images: list[RawImage]) -> list[Prepared | Skipped]:
+        return [one(image) for image in images]
+
     def results() -> Iterator[Prepared | Skipped]:
-        images = iter(raw.images)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            # A batch at a time: `map` would queue the content of every image of the source at once.
-            while batch := list(islice(images, 256)):
-                yield from pool.map(one, batch)
+        images, workers = iter(raw.images), os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            # A round at a time: `map` would queue the content of every image of the source at once.
+            while batches := [
+                batch for _ in range(workers) if (batch := list(islice(images, BATCH)))
+            ]:
+                for done in pool.map(some, batches):
+                    yield from done
 
     prepared, skipped = [], []
     for result in track(results(), "reading images", raw.count):
@@ -194,8 +202,7 @@ def _split(
     totals = split.resolve_pool(
         options.members, options.holdout, options.validation, int(pool.sum())
     )
-    # Another stream than the test draw's: both permute the same classes.
-    drawn[pool] = split.stratified(labels[pool], totals, seed + 1)
+    drawn[pool] = split.stratified(labels[pool], totals, seed)
     table = everything.assign(split=drawn)
     _check_classes(table, path)
     parts = [table[table["split"] == name] for name in split.SPLITS]
@@ -210,5 +217,5 @@ def _check_classes(table: pd.DataFrame, path: Path) -> None:
             raise UserError(
                 f"Class {short[0]!r} of {path} has {counts.loc[short[0]].sum()} images, too few for its share of every "
                 f"split ({name} would get none).",
-                "add images of that class, leave it out, or ask for larger splits in ingestion.",
+                f"add images of that class, leave it out, or raise ingestion.{name}.",
             )

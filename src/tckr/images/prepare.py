@@ -77,8 +77,11 @@ def squared(image: Image.Image, size: int, fit: Literal["resize", "pad", "crop"]
         return image.resize((size, size), Image.Resampling.BICUBIC)
     if fit == "crop":
         return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    if max(image.size) > size:
-        image = ImageOps.contain(image, (size, size), Image.Resampling.BICUBIC)
+    longest = max(image.size)
+    if longest > size:
+        # Not ImageOps.contain: it rounds the short side of a very long image down to nothing.
+        width, height = (max(1, round(edge * size / longest)) for edge in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     canvas = Image.new(image.mode, (size, size), _border_colour(image))
     canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
     return canvas
@@ -93,7 +96,7 @@ def image_id(image: Image.Image) -> str:
 def _border_colour(image: Image.Image) -> float | tuple[int, ...]:
     pixels = np.asarray(image)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    median = np.median(border, axis=0).astype(int)
+    median = np.sort(border, axis=0)[len(border) // 2]
     return int(median) if image.mode == "L" else tuple(int(value) for value in median)
 
 

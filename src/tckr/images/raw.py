@@ -9,7 +9,7 @@ import numpy as np
 
 GivenSplit = Literal["pool", "test"]
 
-TEST_NAMES = frozenset({"test", "testing", "t10k", "eval", "evaluation"})
+TEST_NAMES = frozenset({"test", "testing", "t10k"})
 POOL_NAMES = frozenset(
     {"train", "training", "val", "valid", "validation", "dev", "members", "holdout", "pool"}
 )
