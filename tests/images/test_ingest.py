@@ -190,6 +190,13 @@ def test_mostly_broken(tmp_path, class_folders):
 
 
 def test_shares_out_of_range_and_unknown_keys():
-    for wrong in ({"members": 0}, {"holdout": 1.5}, {"test": -0.1}, {"size": 4}, {"sizes": 32}):
+    for wrong in (
+        {"members": 0},
+        {"holdout": 1.5},
+        {"test": -0.1},
+        {"size": 4},
+        {"sizes": 32},
+        {"class_names": ("a", "a")},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             IngestionOptions(**wrong)

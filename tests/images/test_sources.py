@@ -1,6 +1,7 @@
 import gzip
 import io
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +280,18 @@ def test_npz_that_cannot_be_used(tmp_path):
     refused(path, "damaged")
 
 
+def test_npz_whose_header_lies(tmp_path):
+    medmnist(tmp_path / "large.npz", shape=(9, 9))
+    refused(tmp_path / "large.npz", "81 pixels", "max_pixels", max_pixels=64)
+    header = io.BytesIO()
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (10**12, 4, 4)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(tmp_path / "short.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+        archive.writestr("labels.npy", header.getvalue())
+    refused(tmp_path / "short.npz", "shorter than its header says")
+
+
 # IDX
 
 
@@ -313,7 +326,8 @@ def test_idx_that_cannot_be_used(tmp_path):
     path.write_bytes(path.read_bytes()[:-12])
     refused(tmp_path, path.name, "truncated")
     path.write_bytes(gzip.compress(struct.pack(">IIII", 0x803, 4, 30_000, 20_000) + bytes(50)))
-    refused(tmp_path, "truncated", "0 of 4")
+    refused(tmp_path, path.name, "600,000,000 pixels", "max_pixels")
+    refused(tmp_path, "truncated", "0 of 4", max_pixels=10**9)
     (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
     refused(tmp_path, "Labels are missing", "train-labels-idx1-ubyte.gz")
 

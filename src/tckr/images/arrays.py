@@ -31,7 +31,7 @@ def is_idx(name: str) -> bool:
     return IDX_NAME.match(name) is not None
 
 
-def read_npz(path: Path) -> RawTable:
+def read_npz(path: Path, max_pixels: int) -> RawTable:
     """Read a MedMNIST-style archive: {train,val,test}_{images,labels}; also x_train/y_train and images/labels.
 
     Raises:
@@ -55,6 +55,7 @@ def read_npz(path: Path) -> RawTable:
             f"{path} is no .npz archive or damaged ({error}).", "fetch the file again."
         ) from error
     for part, shape, found in zip(parts, shapes, labels, strict=True):
+        _check_size(f"{path}: {part[0]}", prod(shape[1:3]), max_pixels)
         if shape[0] != len(found):
             raise UserError(
                 f"{path}: {part[0]} has {shape[0]} rows, {part[1]} {len(found)}.",
@@ -69,14 +70,14 @@ def read_npz(path: Path) -> RawTable:
     return RawTable("npz", images(), sum(shape[0] for shape in shapes))
 
 
-def read_idx(folder: Path) -> RawTable:
+def read_idx(folder: Path, max_pixels: int) -> RawTable:
     """Read the IDX files of a folder: <split>-images-idx3-ubyte(.gz) beside <split>-labels-idx1-ubyte(.gz).
 
     Raises:
         UserError: A label file is missing, a header is wrong, or counts differ.
     """
     files = sorted(file for file in folder.iterdir() if is_idx(file.name))
-    labels = [_idx_labels(file) for file in files]
+    labels = [_idx_labels(file, max_pixels) for file in files]
 
     def images() -> Iterator[RawImage]:
         for file, found in zip(files, labels, strict=True):
@@ -94,7 +95,17 @@ def _npz_header(
         shape, fortran, dtype = _read_header(stream)
     if dtype.hasobject or not shape:
         raise UserError(f"{path}: {key} is no array of numbers.", "save it as a plain uint8 array.")
+    if dtype.itemsize * prod(shape) > archive.getinfo(f"{key}.npy").file_size:
+        raise UserError(f"{path}: {key} is shorter than its header says.", "fetch the file again.")
     return shape, fortran, dtype
+
+
+def _check_size(where: str, pixels: int, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise UserError(
+            f"{where} declares images of {pixels:,} pixels, over max_pixels = {max_pixels:,}.",
+            "raise ingestion.max_pixels if that is right.",
+        )
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -139,7 +150,7 @@ def _npz_rows(path: Path, key: str) -> Iterator[np.ndarray]:
                 yield np.frombuffer(content, dtype).reshape(shape[1:])
 
 
-def _idx_labels(images: Path) -> np.ndarray:
+def _idx_labels(images: Path, max_pixels: int) -> np.ndarray:
     name = images.name.replace("images", "labels").replace("idx3", "idx1")
     path = images.with_name(name)
     if not path.exists():
@@ -148,7 +159,8 @@ def _idx_labels(images: Path) -> np.ndarray:
         (count,) = _idx_header(stream, path, IDX_LABELS)
         labels = np.frombuffer(_exactly(stream, count, str(path), 0, count), np.uint8)
     with _idx_open(images) as stream:
-        declared = _idx_header(stream, images, IDX_IMAGES)[0]
+        declared, height, width = _idx_header(stream, images, IDX_IMAGES)
+    _check_size(str(images), height * width, max_pixels)
     if declared != count:
         raise UserError(
             f"{images} has {declared} images, {path.name} {count} labels.",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tckr.options import Options
 
@@ -67,3 +67,10 @@ class IngestionOptions(Options):
     licence: str | None = Field(
         default=None, description="licence of the source, repeated in the ingestion report"
     )
+
+    @field_validator("class_names")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("two classes have the same name")
+        return names

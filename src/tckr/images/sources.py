@@ -41,7 +41,7 @@ def _read_file(path: Path, options: IngestionOptions) -> RawTable:
     if suffix in (".arrow", ".feather"):
         return read_arrow(path, options)
     if suffix == ".npz":
-        return read_npz(path)
+        return read_npz(path, options.max_pixels)
     if suffix in CSV:
         return read_csv(path, options)
     raise UserError(f"{path} is of no known format.", f"use {ACCEPTED}.")
@@ -60,7 +60,7 @@ def _read_folder(path: Path, options: IngestionOptions) -> RawTable:
     if parquet:
         return read_parquet(parquet, options)
     if any(is_idx(name) for name in names):
-        return read_idx(path)
+        return read_idx(path, options.max_pixels)
     lists = [file for file in files if file.suffix.lower() in (*CSV, ".npz")]
     if len(lists) > 1:
         raise UserError(
