@@ -63,6 +63,9 @@ class FolderDataset(AbstractVersionedDataset[T, T]):
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
 
+    def _exists(self) -> bool:
+        return Path(self._get_load_path()).exists()
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}
 

@@ -44,5 +44,8 @@ class HtmlDataset(AbstractVersionedDataset[str, str]):
         """Show the page in kedro-viz."""
         return HTMLPreview(self.load())
 
+    def _exists(self) -> bool:
+        return Path(self._get_load_path()).exists()
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}

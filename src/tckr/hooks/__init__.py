@@ -1,5 +1,6 @@
 """What happens around a run: checks before it, tracking during it, plan and summary for the reader."""
 
+import tckr.hooks.quiet  # noqa: F401  before the libraries it quietens
 from tckr.hooks.checks import Checks
 from tckr.hooks.clock import Clock
 from tckr.hooks.summary import Summary

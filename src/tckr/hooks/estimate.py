@@ -33,7 +33,7 @@ def speed(seconds: float = 0.4) -> float:
 def estimate(
     stages: Sequence[str], counts: Mapping[str, int], parameters: Mapping[str, Any], probe: float
 ) -> float | None:
-    """Return the seconds that `stages` will take; None where nothing was recorded, as on a GPU.
+    """Return the seconds that `stages` will take; None where that is unknown, as on a GPU.
 
     Args:
         stages: those that will run.
@@ -41,7 +41,8 @@ def estimate(
         parameters: typed options by name.
         probe: result of `speed`.
     """
-    if not probe:
+    needs_recipe = {"student_training", "privacy_audit"} & set(stages)
+    if not probe or (needs_recipe and "classifier" not in parameters):
         return None
     return sum(_work(stage, counts, parameters) for stage in stages) * REFERENCE / probe
 
@@ -67,7 +68,7 @@ def _work(stage: str, counts: Mapping[str, int], parameters: Mapping[str, Any]) 
         # Shadows are trained side by side, one a core.
         options = parameters[stage]
         return (
-            options.shadows
+            options.n_shadows
             * steps
             * (COSTS["classifier"] + COSTS["distillation"])
             / options.workers

@@ -4,7 +4,6 @@ import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from mlflow.entities import Metric
-from pydantic import BaseModel
 
 from tckr.hooks.clock import Clock
 from tckr.hooks.paths import saved_path
+from tckr.pipelines.parameters import leaves
 
 # kedro-mlflow sets itself to INFO when imported, MLflow prints through a handler of its own.
 for noisy in ("kedro_mlflow", "mlflow", "alembic"):
@@ -62,7 +61,7 @@ class Tracking(MlflowHook):
         )
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         values = {name.removeprefix("params:"): catalog.load(name) for name in names}
-        mlflow.log_params({key: str(value)[:500] for key, value in flatten(values)})
+        mlflow.log_params({key: str(value)[:500] for key, value in leaves(values)})
 
     @hook_impl
     def before_node_run(self) -> None:
@@ -108,16 +107,6 @@ class Tracking(MlflowHook):
                 {f"seconds.{stage}": seconds for stage, seconds in self._clock.stages.items()}
             )
         super().after_pipeline_run(run_params, pipeline, catalog)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield `a.b.c` and its value for every leaf of nested dictionaries and typed options."""
-    for key, value in values.items():
-        inner = value.model_dump() if isinstance(value, BaseModel) else value
-        if isinstance(inner, Mapping):
-            yield from flatten(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", inner
 
 
 def git_state(project: Path) -> dict[str, str]:

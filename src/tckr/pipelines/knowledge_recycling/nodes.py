@@ -14,14 +14,24 @@ from tckr.pipelines.types import Adapter, Classifier
 from tckr.seeds import derive
 
 
-def train_teacher(images: pd.DataFrame, recipe: ClassifierOptions, seed: int) -> Classifier:
-    """Train a classifier on the members alone."""
+def train_teacher(
+    images: pd.DataFrame, recipe: ClassifierOptions, seed: int
+) -> tuple[Classifier, dict[str, Any]]:
+    """Train a classifier on the members alone.
+
+    Returns:
+        The teacher, and its recipe in full: the student and every shadow are trained by it, not by what the
+        configuration says when their turn comes.
+    """
     from tckr.classifiers.recipe import train_teacher as train
 
-    pixels, labels = images_and_labels(of_split(images, "members"))
-    return train(
-        pixels, labels, recipe, derive(seed, "teacher"), len(class_names(images)), device=best()
+    members = of_split(images, "members")
+    pixels, labels = images_and_labels(members)
+    names, steps = class_names(images), recipe.steps(len(members))
+    teacher = train(
+        pixels, labels, recipe, derive(seed, "teacher"), len(names), steps=steps, device=best()
     )
+    return teacher, {"classifier": recipe.model_dump(mode="json"), "steps": steps, "classes": names}
 
 
 def generate_images(
@@ -56,7 +66,7 @@ def generate_images(
         options.sampling,
         derive(seed, "sampling"),
     )
-    return plan.assign(split="train", **content(drawn))
+    return plan.assign(split="train", generator=options.generator, **content(drawn))
 
 
 def plan_prompts(

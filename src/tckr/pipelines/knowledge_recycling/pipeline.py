@@ -12,14 +12,14 @@ from tckr.pipelines.stage import as_stage
 
 
 def create_pipeline() -> Pipeline:
-    """images, captions, adapter -> teacher, synthetic_images -> recycled_set, recycled_sheet."""
+    """images, captions, adapter -> teacher, teacher_recipe, synthetic_images -> recycled_set, recycled_sheet."""
     return as_stage(
         "knowledge_recycling",
         [
             Node(
                 train_teacher,
                 inputs=["images", "params:classifier", "params:seed"],
-                outputs="teacher",
+                outputs=["teacher", "teacher_recipe"],
                 name="train_teacher",
             ),
             Node(

@@ -9,7 +9,7 @@ from PIL import Image
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.membership.audit import AuditOptions
 from tckr.pipelines.device import best
-from tckr.pipelines.tensors import class_names, images_and_labels, of_split
+from tckr.pipelines.tensors import images_and_labels, of_split
 from tckr.pipelines.types import Classifier
 from tckr.seeds import derive
 
@@ -39,8 +39,7 @@ def score_shadows(
     images: pd.DataFrame,
     recycled_set: pd.DataFrame,
     membership_matrix: pd.DataFrame,
-    recipe: ClassifierOptions,
-    distillation: DistillationOptions,
+    student_recipe: dict[str, Any],
     options: AuditOptions,
     seed: int,
 ) -> pd.DataFrame:
@@ -60,10 +59,10 @@ def score_shadows(
         labels,
         synthetic,
         synthetic_labels,
-        n_classes=len(class_names(images)),
-        steps=recipe.steps(len(of_split(images, "members"))),
-        classifier=recipe,
-        distillation=distillation,
+        n_classes=len(student_recipe["classes"]),
+        steps=student_recipe["steps"],
+        classifier=ClassifierOptions.model_validate(student_recipe["classifier"]),
+        distillation=DistillationOptions.model_validate(student_recipe["distillation"]),
         seed=derive(seed, "shadows"),
         device=best(),
     )

@@ -13,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 from PIL import Image
-from pydantic import BaseModel
+
+from tckr import __version__
+from tckr.pipelines.parameters import leaves
 
 TEMPLATE = Path(__file__).with_name("report.html")
 PACKAGES = (
-    "tckr",
     "torch",
     "diffusers",
     "transformers",
@@ -38,6 +39,7 @@ def write_report(
     audit: dict[str, Any],
     accuracy: dict[str, Any],
     ingestion_report: dict[str, Any],
+    student_recipe: dict[str, Any],
     recycled_set: pd.DataFrame,
     private_sheet: Image.Image,
     adaptation_sheet: Image.Image,
@@ -73,16 +75,20 @@ def write_report(
         n_recycled=len(recycled_set),
         attacks=list(attacks(audit)),
         pictures={name: embedded(picture) for name, picture in pictures.items()},
-        labels=parameters["student_training"].labels,
-        recycling=parameters["knowledge_recycling"],
+        labels=student_recipe["distillation"]["labels"],
+        base=bool((recycled_set["generator"] == "base").all()),
+        bare=bool((recycled_set["prompt"] == recycled_set["class_name"]).all()),
         parameters=sorted((key, str(value)) for key, value in leaves(parameters)),
-        versions={
-            "Python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
+        versions=used(),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def used() -> dict[str, str]:
+    """Return the versions that made this page."""
+    here = {"tckr": __version__, "Python": platform.python_version()}
+    return here | {name: version(name) for name in PACKAGES}
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -127,13 +133,3 @@ def attacks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for name, figures in audit[model]["attacks"].items():
             record = name == audit[model]["attack_of_record"]
             yield {"model": model, "attack": ATTACKS.get(name, name), "record": record, **figures}
-
-
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield `a.b.c` and its value for every leaf of nested dictionaries and typed options."""
-    for key, value in values.items():
-        inner = value.model_dump() if isinstance(value, BaseModel) else value
-        if isinstance(inner, Mapping):
-            yield from leaves(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", inner

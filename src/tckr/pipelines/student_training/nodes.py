@@ -13,34 +13,37 @@ from tckr.seeds import derive
 
 
 def train_student(
-    images: pd.DataFrame,
     recycled_set: pd.DataFrame,
     teacher: Classifier,
-    recipe: ClassifierOptions,
+    teacher_recipe: dict[str, Any],
     options: DistillationOptions,
     seed: int,
-) -> Classifier:
-    """Train the student on the recycled set alone, for as many optimiser steps as its teacher had.
+) -> tuple[Classifier, dict[str, Any]]:
+    """Train the student on the recycled set alone, by its teacher's recipe and for as many optimiser steps.
 
-    The private set gives two numbers: how many members there are, which sets the steps, and how many classes.
+    The private images are not among the inputs; what comes from them, comes through the recycled set and the teacher.
+
+    Returns:
+        The student, and its recipe: what the audit repeats for every shadow.
     """
     import torch
 
     from tckr.classifiers.recipe import train_student as train
 
     pixels, labels = images_and_labels(recycled_set)
-    return train(
+    student = train(
         pixels,
         labels,
-        recipe,
+        ClassifierOptions.model_validate(teacher_recipe["classifier"]),
         derive(seed, "student"),
-        len(class_names(images)),
+        len(teacher_recipe["classes"]),
         distillation=options,
-        steps=recipe.steps(len(of_split(images, "members"))),
+        steps=teacher_recipe["steps"],
         teacher=teacher,
         soft=torch.from_numpy(np.stack(recycled_set["soft_label"].to_list()).astype(np.float32)),
         device=best(),
     )
+    return student, {**teacher_recipe, "distillation": options.model_dump(mode="json")}
 
 
 def measure_accuracy(

@@ -7,21 +7,20 @@ from tckr.pipelines.student_training.nodes import measure_accuracy, train_studen
 
 
 def create_pipeline() -> Pipeline:
-    """recycled_set, teacher -> student -> accuracy."""
+    """recycled_set, teacher -> student; student and test images -> accuracy."""
     return as_stage(
         "student_training",
         [
             Node(
                 train_student,
                 inputs=[
-                    "images",
                     "recycled_set",
                     "teacher",
-                    "params:classifier",
+                    "teacher_recipe",
                     "params:student_training",
                     "params:seed",
                 ],
-                outputs="student",
+                outputs=["student", "student_recipe"],
                 name="train_student",
             ),
             Node(

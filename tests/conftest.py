@@ -1,0 +1,68 @@
+"""A whole project in a temporary folder: the real configuration and code, tiny models, a tiny private set."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny import make_images, make_models
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = """\
+[tool.kedro]
+package_name = "tckr"
+project_name = "tckr"
+kedro_init_version = "1.7.0"
+source_dir = "."
+"""
+GLOBALS = """
+images: {images}
+captioner: models/captioner
+generator: models/generator
+"""
+
+
+@pytest.fixture(scope="session")
+def private_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder per class of 80 images each."""
+    return make_images(tmp_path_factory.mktemp("private"), 240)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, private_images: Path) -> Path:
+    """A project folder whose runs leave nothing in the repository."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf/local").mkdir()
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    (folder / ".telemetry").write_text("consent: false\n")
+    with (folder / "conf/test/globals.yml").open("a") as file:
+        file.write(GLOBALS.format(images=private_images))
+    make_models(folder / "models")
+    return folder
+
+
+Kedro = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def kedro(project: Path) -> Kedro:
+    """Run `kedro` as a user would, in the temporary project and the environment `test`."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+            "KEDRO_DISABLE_TELEMETRY": "1",
+            "PYTHONPATH": str(ROOT / "src"),
+        }
+        command = [sys.executable, "-m", "kedro", *arguments]
+        return subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True, timeout=600
+        )
+
+    return run
