@@ -13,7 +13,7 @@ LabelSource = Literal["on_the_fly", "stored", "hard"]
 class AugmentationOptions(Options):
     """Random views of a training batch; 0 or false switches a transformation off."""
 
-    shift: int = Field(default=2, ge=0, le=32, description="largest shift along each axis, pixels")
+    shift: int = Field(default=1, ge=0, le=32, description="largest shift along each axis, pixels")
     flip: bool = Field(
         default=True, description="mirror left and right; off where sides carry meaning"
     )
@@ -29,16 +29,16 @@ class ClassifierOptions(Options):
     """One recipe for teacher, student and shadows: architecture, optimiser and schedule."""
 
     widths: tuple[int, ...] = Field(
-        default=(32, 64, 128), min_length=1, max_length=6, description="channels of each stage"
+        default=(16, 32, 96), min_length=1, max_length=6, description="channels of each stage"
     )
     epochs: int = Field(
-        default=14, ge=1, description="passes over the members; sets the optimiser steps"
+        default=12, ge=1, description="passes over the members; sets the optimiser steps"
     )
-    batch_size: int = Field(default=64, ge=2, description="images an optimiser step")
+    batch_size: int = Field(default=128, ge=2, description="images an optimiser step")
     learning_rate: float = Field(default=0.1, gt=0, description="peak of the one-cycle schedule")
     warmup: float = Field(default=0.25, ge=0, lt=1, description="share of the steps spent rising")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum")
-    weight_decay: float = Field(default=5e-4, ge=0, description="of convolution and linear weights")
+    weight_decay: float = Field(default=5e-4, ge=0, description="of stem and head")
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="share of the target made uniform"
     )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tckr.classifiers.augment import pad, views
+from tckr.classifiers.muon import Muon
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.resnet import ResNet, stem_stride
 from tckr.progress import track
@@ -74,7 +75,7 @@ def train(
 
 
 def _optimise(
-    model: nn.Module,
+    model: ResNet,
     images: Tensor,
     targets: Tensor,
     options: ClassifierOptions,
@@ -134,19 +135,15 @@ def _order(n: int, total: int, generator: torch.Generator) -> Tensor:
     return torch.cat(passes)[:total]
 
 
-def _optimiser(model: nn.Module, options: ClassifierOptions) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; norms and biases are not decayed."""
+def _optimiser(model: ResNet, options: ClassifierOptions) -> Muon:
+    """Muon for the blocks; stem and head by plain momentum with decay; norms and biases without."""
+    blocks = [p for p in model.stages.parameters() if p.ndim == 4]
     groups: list[dict[str, Any]] = [
+        {"params": blocks, "orthogonal": True},
         {
-            "params": [p for p in model.parameters() if p.ndim > 1],
+            "params": [model.stem.weight, model.head.weight],
             "weight_decay": options.weight_decay,
         },
-        {"params": [p for p in model.parameters() if p.ndim <= 1]},
+        {"params": [p for p in model.parameters() if p.ndim < 2]},
     ]
-    return torch.optim.SGD(
-        groups,
-        lr=options.learning_rate,
-        momentum=options.momentum,
-        nesterov=options.momentum > 0,
-        weight_decay=0.0,
-    )
+    return Muon(groups, options.learning_rate, options.momentum)
