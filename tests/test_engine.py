@@ -24,6 +24,10 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
+def bar_setting(_: int) -> str | None:
+    return os.environ.get("TCKR_PROGRESS")
+
+
 def picky(shard: str) -> str:
     if shard == "bad one":
         raise ValueError("no good")
@@ -50,6 +54,11 @@ def test_environment_is_left_as_it_was():
 
 def test_one_worker_is_this_process():
     assert map_shards(process_of, [1, 2], 1) == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_bars_inside_the_bar(workers: int):
+    assert map_shards(bar_setting, [1, 2], workers) == ["0", "0"]
 
 
 def test_no_shards():

@@ -1,7 +1,8 @@
 """Muon: orthogonalised momentum for convolutions, plain Nesterov momentum for the rest.
 
 Jordan et al. 2024 (kellerjordan.github.io/posts/muon), as in the CIFAR-10 speed record of
-arXiv 2404.00498. On a few thousand images it needs about half the passes of SGD.
+arXiv 2404.00498. On 3,000 Fashion-MNIST images and 42,000 passes it reached 87.0% where SGD reached
+86.3% (10,000 validation images, one seed).
 """
 
 from collections.abc import Iterable
