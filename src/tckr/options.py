@@ -1,6 +1,8 @@
 """Base of every typed parameter group."""
 
-from pydantic import BaseModel, ConfigDict
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Options(BaseModel):
@@ -10,3 +12,32 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Schedule(Options):
+    """How long and how fast to optimise."""
+
+    steps: int = Field(ge=1, description="optimiser steps")
+    batch_size: int = Field(ge=1, description="examples a step")
+    learning_rate: float = Field(gt=0, description="peak learning rate")
+    final: float = Field(
+        0.02, ge=0, le=1, description="learning rate at the end, as a share of the peak"
+    )
+    warmup: float = Field(0.02, ge=0, lt=1, description="share of the steps spent warming up")
+    weight_decay: float = Field(1e-3, ge=0)
+    beta2: float = Field(0.99, gt=0, lt=1, description="decay of AdamW's second moment")
+    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    averaging: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the exponential average of the weights; 0 keeps the last ones",
+    )
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of step `step` (0-based)."""
+        progress = step / self.steps
+        if progress < self.warmup:
+            return self.learning_rate * (step + 1) / (self.steps * self.warmup + 1)
+        cosine = (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
+        return self.learning_rate * (self.final + (1 - self.final) * cosine)

@@ -1,0 +1,1 @@
+"""Text to image: load a generator, adapt it to a private set, sample from it."""

@@ -1,0 +1,85 @@
+"""Draw images from a generator."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from tckr.diffusion.frames import from_frame
+from tckr.diffusion.generator import embed, side
+from tckr.diffusion.options import SamplingOptions
+from tckr.progress import track
+
+
+def balanced_prompts(
+    prompts: Sequence[str], labels: Sequence[int], count: int, seed: int
+) -> pd.DataFrame:
+    """`count` prompts, class-balanced; a class's prompts are shuffled and used in turn (TCKR, section 3).
+
+    Args:
+        prompts: one prompt a member, or one a class.
+        labels: their classes; every class present gets floor(count / classes) prompts, the first ones one more.
+
+    Returns:
+        table of prompt and label, in random order.
+    """
+    draw = np.random.default_rng(seed)
+    table = pd.DataFrame({"prompt": list(prompts), "label": np.asarray(labels, dtype=np.int64)})
+    classes = sorted(table.label.unique())
+    rows = []
+    for index, label in enumerate(classes):
+        wanted = count // len(classes) + (index < count % len(classes))
+        own = table[table.label == label]
+        turns = [own.iloc[draw.permutation(len(own))] for _ in range(-(-wanted // len(own)))]
+        rows += [pd.concat(turns).head(wanted)] if wanted else []
+    drawn = pd.concat(rows)
+    return drawn.iloc[draw.permutation(len(drawn))].reset_index(drop=True)
+
+
+@torch.inference_mode()
+def sample(
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    size: tuple[int, int],
+    channels: int,
+    options: SamplingOptions,
+    seed: int,
+) -> Tensor:
+    """One image a prompt; image i depends on the seed and i, not on the batch it was drawn in.
+
+    Args:
+        size: height and width of the private images, pixels.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        uint8 (N, channels, height, width).
+    """
+    words, nothing = embed(pipeline, prompts), embed(pipeline, [""])
+    unet, frame = pipeline.unet, side(pipeline)
+    shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    images = []
+    for start in track(range(0, len(prompts), options.batch_size), "images"):
+        chosen = slice(start, start + options.batch_size)
+        text = words[chosen]
+        noise = torch.stack([_noise(shape, seed, start + i) for i in range(len(text))])
+        drawn = pipeline(
+            prompt_embeds=text,
+            negative_prompt_embeds=nothing.expand_as(text) if options.guidance_scale > 1 else None,
+            latents=noise.to(text.device, text.dtype),
+            height=frame,
+            width=frame,
+            num_inference_steps=options.steps,
+            guidance_scale=options.guidance_scale,
+            output_type="pt",
+        ).images
+        pixels = (drawn.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+        images.append(from_frame(pixels, *size, channels))
+    return torch.cat(images)
+
+
+def _noise(shape: tuple[int, ...], seed: int, index: int) -> Tensor:
+    mixed = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
+    return torch.randn(shape, generator=torch.Generator().manual_seed(int(mixed >> 1)))

@@ -1,0 +1,115 @@
+"""Thin nodes of the foundation pipeline: public images in, three trained miniatures out."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from diffusers import StableDiffusionPipeline
+from pydantic import Field
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from tckr.diffusion.pretrain import GeneratorRecipe, train_generator
+from tckr.images.public import PublicMixOptions, collect, compose
+from tckr.options import Options
+from tckr.text.attributes import describe
+from tckr.text.pretrain import SeeingRecipe, build_processor, train_captioner, train_clip
+from tckr.text.tokenizer import encode, train_tokenizer
+
+Losses = dict[str, list[float]]
+
+
+class FoundationOptions(Options):
+    """Everything the foundation pipeline can be told."""
+
+    photos: str = Field(description="Parquet of public photographs")
+    clip_art: str = Field(description="folder of the Open Clip Art Library")
+    emoji: str = Field(description="folder of the emoji package")
+    sentences: str = Field(description="Parquet of public captions, for the tokenizer")
+    device: str = Field("cuda", pattern="^(cpu|cuda)$")
+    vocabulary: int = Field(4096, ge=600, description="tokens")
+    max_length: int = Field(48, ge=8, le=77, description="tokens a prompt may take")
+    mix: PublicMixOptions
+    generator: GeneratorRecipe
+    seeing: SeeingRecipe
+
+
+def collect_public(options: FoundationOptions) -> pd.DataFrame:
+    """Gather the public images."""
+    return collect(Path(options.photos), Path(options.clip_art), Path(options.emoji))
+
+
+def compose_public(
+    public: pd.DataFrame, options: FoundationOptions, seed: int
+) -> tuple[Tensor, pd.DataFrame]:
+    """Training views (uint8 N, 3, size, size) and their texts (name, caption)."""
+    images, names = compose(public, options.mix, seed)
+    return images, pd.DataFrame({"name": names, "caption": describe(images)})
+
+
+def make_tokenizer(texts: pd.DataFrame, options: FoundationOptions) -> CLIPTokenizer:
+    """Tokenizer of the public captions and sentences, so that any English class name can be spelt."""
+    sentences = pd.read_parquet(options.sentences).caption
+    return train_tokenizer(
+        [*sentences, *texts.name.unique(), *texts.caption], options.vocabulary, options.max_length
+    )
+
+
+def word(texts: pd.DataFrame, tokenizer: CLIPTokenizer) -> Tensor:
+    """Token ids (20, N, L): how often each wording is drawn is how often it stands here.
+
+    15 of 20 `"{name}: {caption}"`, 2 the name, 1 the caption, 2 nothing (for classifier-free guidance).
+    """
+    empty = encode(tokenizer, [""]).expand(len(texts), -1)
+    full = encode(tokenizer, [f"{n}: {c}" for n, c in zip(texts.name, texts.caption, strict=True)])
+    name, caption = encode(tokenizer, list(texts.name)), encode(tokenizer, list(texts.caption))
+    return torch.stack([*[full] * 15, *[name] * 2, caption, *[empty] * 2]).short()
+
+
+def make_generator(
+    images: Tensor, words: Tensor, tokenizer: CLIPTokenizer, options: FoundationOptions, seed: int
+) -> tuple[list[Any], dict[str, Losses]]:
+    """Train the generator; its folder's parts, in half precision, and its loss curves."""
+    pipeline, losses = train_generator(
+        images, words, tokenizer, options.generator, options.device, seed
+    )
+    return [_halve(pipeline)], {name: _curve(table) for name, table in losses.items()}
+
+
+def make_captioner(
+    images: Tensor,
+    texts: pd.DataFrame,
+    tokenizer: CLIPTokenizer,
+    options: FoundationOptions,
+    seed: int,
+) -> tuple[list[Any], dict[str, Losses]]:
+    """Train the captioner; its folder's parts, in half precision, and its loss curve."""
+    tokens = encode(tokenizer, list(texts.caption))
+    model, losses = train_captioner(images, tokens, tokenizer, options.seeing, options.device, seed)
+    processor = build_processor(tokenizer, options.seeing.captioner)
+    return [model.half(), processor], {"captioner": _curve(losses)}
+
+
+def make_clip(
+    images: Tensor, words: Tensor, tokenizer: CLIPTokenizer, options: FoundationOptions, seed: int
+) -> tuple[list[Any], dict[str, Losses]]:
+    """Train the CLIP on the wordings that say something; its folder's parts and its loss curve."""
+    model, losses = train_clip(images, words[:18], tokenizer, options.seeing, options.device, seed)
+    pictures = build_processor(tokenizer, options.seeing.captioner).image_processor
+    return [model.half(), tokenizer, pictures], {"clip": _curve(losses)}
+
+
+def gather_losses(*parts: dict[str, Losses]) -> dict[str, Losses]:
+    """All loss curves in one mapping."""
+    return {name: curve for part in parts for name, curve in part.items()}
+
+
+def _halve(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        part.half()
+    return pipeline
+
+
+def _curve(table: pd.DataFrame) -> Losses:
+    return {str(column): values.tolist() for column, values in table.items()}

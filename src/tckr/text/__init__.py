@@ -1,0 +1,1 @@
+"""Image to text: describing pixels, captioning images, reading prompts."""

@@ -1,0 +1,63 @@
+"""A small CLIP tokenizer, learnt from public sentences."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def train_tokenizer(sentences: Iterable[str], vocabulary: int, max_length: int) -> CLIPTokenizer:
+    """Byte-pair encoding of `sentences` with CLIP's rules.
+
+    Args:
+        vocabulary: number of tokens, the start and end tokens included.
+        max_length: tokens a prompt may take.
+    """
+    coder = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
+    coder.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    coder.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(alphabet) - 2,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    coder.train_from_iterator(sentences, trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        coder.model.save(folder)
+        _complete(Path(folder), alphabet)
+        return CLIPTokenizer.from_pretrained(folder, model_max_length=max_length, pad_token=END)
+
+
+def _complete(folder: Path, alphabet: Sequence[str]) -> None:
+    """Give every byte an end-of-word form and add the two special tokens last, as CLIP's vocabulary has them."""
+    file = folder / "vocab.json"
+    tokens = list(json.loads(file.read_text()))
+    known = set(tokens)
+    tokens += [f"{byte}</w>" for byte in sorted(alphabet) if f"{byte}</w>" not in known]
+    tokens += [START, END]
+    file.write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
+
+
+def encode(tokenizer: CLIPTokenizer, sentences: Sequence[str]) -> Tensor:
+    """Token ids, int64 (N, max_length), cut or padded to the model's length."""
+    if not sentences:
+        return torch.empty(0, tokenizer.model_max_length, dtype=torch.int64)
+    return tokenizer(
+        list(sentences), padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids  # fmt: skip
