@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tiny import make_images, make_models
 
 ROOT = Path(__file__).parents[1]
@@ -66,3 +67,28 @@ def kedro(project: Path) -> Kedro:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(kedro: Kedro) -> subprocess.CompletedProcess[str]:
+    """One whole run, from raw images to the report, as a user would start it."""
+    done = kedro("run", "--env=test", "--pipeline=knowledge_recycling")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work inside the temporary project, with Kedro set up for it in this process."""
+    from kedro.framework.startup import bootstrap_project
+
+    monkeypatch.chdir(project)
+    bootstrap_project(project)
+    return project
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a whole run or a fresh process is slow."""
+    for item in items:
+        if {"finished", "kedro"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")

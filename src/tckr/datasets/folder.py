@@ -30,7 +30,7 @@ class FolderDataset(AbstractVersionedDataset[T, T]):
         """Args: filepath: the folder; its versions lie below it. metadata: for plugins, not used here."""
         self.metadata = metadata
         super().__init__(
-            filepath=Path(filepath),  # type: ignore[arg-type]
+            filepath=Path(filepath),
             version=version,
             exists_function=lambda path: Path(path).exists(),
             glob_function=glob,

@@ -22,7 +22,7 @@ class HtmlDataset(AbstractVersionedDataset[str, str]):
         """Args: filepath: the `.html` file. metadata: for plugins, not used here."""
         self.metadata = metadata
         super().__init__(
-            filepath=Path(filepath),  # type: ignore[arg-type]
+            filepath=Path(filepath),
             version=version,
             exists_function=lambda path: Path(path).exists(),
             glob_function=glob,

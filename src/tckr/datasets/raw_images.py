@@ -17,17 +17,21 @@ class RawImagesDataset(AbstractDataset[Path, Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Return the path.
+        """Return the path, checked."""
+        self.check()
+        return self._filepath
+
+    def check(self) -> None:
+        """Make sure that something is there, before a run begins.
 
         Raises:
-            UserError: nothing is there.
+            UserError: nothing is.
         """
         if not self._filepath.exists():
             raise UserError(
                 f"There are no images at {self._filepath}.",
                 "give a folder with one folder per class, or a .parquet, .npz or .csv file: --params=images=<path>.",
             )
-        return self._filepath
 
     def save(self, data: Path) -> None:
         """Refuse: the private set is the user's.

@@ -12,6 +12,7 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tckr.errors import UserError
+from tckr.hooks.models import KINDS, check_model
 from tckr.pipeline_registry import NAMES
 
 # Parameters that the catalog and mlflow.yml read, not a node.
@@ -28,8 +29,12 @@ class Checks:
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Check that the catalog has what the first nodes load."""
+        """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
+        for key in KINDS:
+            stage, field = key.split(".")
+            if f"params:{stage}" in pipeline.inputs():
+                check_model(key, getattr(catalog.load(f"params:{stage}"), field))
 
 
 def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:

@@ -15,7 +15,9 @@ def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:
 
     from tckr.images.tensors import to_tensor
 
-    return to_tensor(table["image"]), torch.from_numpy(table["label"].to_numpy(dtype=np.int64))
+    return to_tensor(table["image"]), torch.from_numpy(
+        table["label"].to_numpy(dtype=np.int64, copy=True)
+    )
 
 
 def of_split(table: pd.DataFrame, *splits: str) -> pd.DataFrame:

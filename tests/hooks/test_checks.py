@@ -1,0 +1,98 @@
+"""Bad parameters are refused in one line that names the key and the remedy."""
+
+from typing import Any
+
+import pytest
+from kedro.io import DataCatalog
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.pipeline import Node, Pipeline
+from kedro_datasets.json import JSONDataset
+from pydantic import Field
+
+from tckr.datasets.raw_images import RawImagesDataset
+from tckr.errors import UserError
+from tckr.hooks.checks import check_inputs, check_parameters
+from tckr.options import Options
+
+
+class Inner(Options):
+    steps: int = Field(10, ge=1, description="denoising steps")
+
+
+class Outer(Options):
+    rate: float = Field(0.1, gt=0, description="peak learning rate")
+    inner: Inner = Inner()
+
+
+def work(options: Outer, seed: int) -> int:
+    return seed
+
+
+STAGE = Pipeline([Node(work, ["params:stage", "params:seed"], "result", name="work")])
+
+
+def test_good_parameters_pass() -> None:
+    check_parameters(
+        {"stage": {"rate": 1, "inner": {"steps": 3}}, "seed": 0, "images": "x"}, [STAGE]
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (
+            {"stage": {}, "seed": 0, "stag": 1},
+            "Parameter stag does not exist. Remedy: did you mean stage?",
+        ),
+        (
+            {"stage": {"rat": 1}, "seed": 0},
+            "Parameter stage.rat does not exist. Remedy: did you mean stage.rate?",
+        ),
+        (
+            {"stage": {"inner": {"step": 3}}, "seed": 0},
+            "Parameter stage.inner.step does not exist. Remedy: did you mean stage.inner.steps?",
+        ),
+        (
+            {"stage": {"inner": {"steps": 0}}, "seed": 0},
+            "Parameter stage.inner.steps = 0 is refused: input should be greater than or equal to 1. "
+            "Remedy: give stage.inner.steps another value (denoising steps).",
+        ),
+        (
+            {"stage": {"rate": "fast"}, "seed": 0},
+            "Parameter stage.rate = 'fast' is refused: input should be a valid number",
+        ),
+        (
+            {"stage": {}, "seed": "often"},
+            "Parameter seed = 'often' is refused: input should be a valid integer",
+        ),
+        ({"stage": 3, "seed": 0}, "Parameter stage = 3 is refused"),
+        ({"seed": 0}, "Parameter stage is not set."),
+        ({"stage": {"rate": 0, "x": 1}, "seed": 0}, "(1 more after this one.)"),
+    ],
+)
+def test_bad_parameters_are_named(parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_parameters(parameters, [STAGE])
+
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_stage_starts_from_must_exist(tmp_path: Any) -> None:
+    pipeline = Pipeline([Node(len, "audit", "length", name="measure")])
+    catalog = DataCatalog(
+        {"audit": JSONDataset(filepath=str(tmp_path / "audit.json")), "length": MemoryDataset()}
+    )
+
+    with pytest.raises(UserError, match="starts from audit, which no run has made yet"):
+        check_inputs(pipeline, catalog)
+    catalog.save("audit", {})
+    check_inputs(pipeline, catalog)
+
+
+def test_images_that_are_not_there_are_named(tmp_path: Any) -> None:
+    pipeline = Pipeline([Node(repr, "raw_images", "text", name="read")])
+    catalog = DataCatalog({"raw_images": RawImagesDataset(filepath=str(tmp_path / "none"))})
+
+    with pytest.raises(UserError, match=r"There are no images at .*none"):
+        check_inputs(pipeline, catalog)

@@ -1,0 +1,43 @@
+"""The estimate grows with the work, shrinks with the machine, and says nothing where it knows nothing."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tckr.classifiers.options import ClassifierOptions
+from tckr.hooks.estimate import REFERENCE, estimate, speed
+from tckr.membership.audit import AuditOptions
+from tckr.pipeline_registry import STAGES
+
+
+def parameters(cardinality: float = 1.0) -> dict[str, Any]:
+    return {
+        "classifier": ClassifierOptions(),
+        "generator_adaptation": SimpleNamespace(schedule=SimpleNamespace(steps=300, batch_size=32)),
+        "knowledge_recycling": SimpleNamespace(cardinality=cardinality),
+        "privacy_audit": AuditOptions(),
+    }
+
+
+def whole(members: int = 3000, cardinality: float = 1.0, probe: float = REFERENCE) -> float:
+    seconds = estimate(STAGES, {"members": members}, parameters(cardinality), probe)
+    assert seconds is not None
+    return seconds
+
+
+def test_more_work_takes_longer() -> None:
+    assert whole(members=6000) > whole() < whole(cardinality=5)
+
+
+def test_a_machine_twice_as_fast_takes_half() -> None:
+    assert whole(probe=2 * REFERENCE) == pytest.approx(whole() / 2)
+
+
+def test_nothing_is_promised_without_a_basis() -> None:
+    assert estimate(STAGES, {"members": 3000}, parameters(), 0.0) is None
+    assert estimate(["student_training"], {"members": 3000}, {}, REFERENCE) is None
+
+
+def test_probe_runs() -> None:
+    assert speed(0.05) > 0

@@ -1,0 +1,173 @@
+"""What holds for every pipeline, dataset and parameter, whoever adds one."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from kedro.io.core import AbstractVersionedDataset
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.pipeline import Pipeline
+
+from tckr.hooks.checks import OUTSIDE, check_parameters
+from tckr.pipeline_registry import NAMES, STAGES, register_pipelines
+from tckr.settings import CONFIG_LOADER_ARGS
+
+ROOT = Path(__file__).parents[2]
+LAYERS = {
+    "raw",
+    "intermediate",
+    "primary",
+    "feature",
+    "model_input",
+    "models",
+    "model_output",
+    "reporting",
+}
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> dict[str, Pipeline]:
+    return register_pipelines()
+
+
+@pytest.fixture(scope="module")
+def catalog() -> DataCatalog:
+    return DataCatalog.from_config(config("base")["catalog"])
+
+
+def config(env: str, **parameters: Any) -> OmegaConfigLoader:
+    return OmegaConfigLoader(
+        str(ROOT / "conf"), env=env, runtime_params=parameters, **CONFIG_LOADER_ARGS
+    )
+
+
+def persisted(pipeline: Pipeline) -> set[str]:
+    """Datasets of a pipeline that are not parameters."""
+    return {
+        name
+        for name in pipeline.datasets()
+        if not name.startswith("params:") and name != "parameters"
+    }
+
+
+def test_names(pipelines: dict[str, Pipeline]) -> None:
+    assert set(pipelines) == {*STAGES, "foundation", "__default__"}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_name_runs_everything_up_to_its_stage(name: str, pipelines: dict[str, Pipeline]) -> None:
+    stages = {node.namespace for node in pipelines[name].nodes}
+
+    last = len(STAGES) if name == "knowledge_recycling" else STAGES.index(name) + 1
+    assert stages == set(STAGES[:last])
+    assert {i for i in pipelines[name].inputs() if not i.startswith("params:")} <= {
+        "raw_images",
+        "parameters",
+    }
+
+
+def test_the_default_is_the_whole_loop(pipelines: dict[str, Pipeline]) -> None:
+    assert pipelines["__default__"].describe() == pipelines["knowledge_recycling"].describe()
+    assert {"audit", "metrics", "report"} <= pipelines["__default__"].outputs() | {"audit"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_dataset_is_in_the_catalog(
+    name: str, pipelines: dict[str, Pipeline], catalog: DataCatalog
+) -> None:
+    assert persisted(pipelines[name]) <= set(catalog.keys())
+
+
+def test_every_catalog_entry_is_used(pipelines: dict[str, Pipeline], catalog: DataCatalog) -> None:
+    used = set().union(*(persisted(pipeline) for pipeline in pipelines.values()))
+    assert set(catalog.keys()) == used
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_everything_a_stage_makes_is_versioned(
+    stage: str, pipelines: dict[str, Pipeline], catalog: DataCatalog
+) -> None:
+    made = pipelines["__default__"].only_nodes_with_namespaces([stage]).all_outputs()
+
+    for name in made:
+        dataset = catalog.get(name)
+        assert isinstance(dataset, AbstractVersionedDataset), name
+        assert dataset._version is not None, name
+
+
+def test_every_entry_has_a_layer(catalog: DataCatalog) -> None:
+    for name in catalog:
+        dataset = catalog.get(name)
+        assert dataset.metadata["kedro-viz"]["layer"] in LAYERS, name
+        if not isinstance(dataset, MemoryDataset) and "foundation" not in str(dataset._filepath):
+            folder = Path(str(dataset._filepath).removeprefix(f"{ROOT}/")).parts[1]
+            layer = dataset.metadata["kedro-viz"]["layer"]
+            assert re.fullmatch(rf"0\d_{layer}", folder), f"{name}: {folder} is not layer {layer}"
+
+
+def test_mlflow_metadata_is_understood(catalog: DataCatalog) -> None:
+    kinds = {catalog.get(name).metadata.get("mlflow") for name in catalog}
+    assert kinds <= {None, "artifact", "metrics", "history"}
+
+
+@pytest.mark.parametrize("env", ["base", "test"])
+def test_every_parameter_is_known_and_in_range(env: str, pipelines: dict[str, Pipeline]) -> None:
+    check_parameters(config(env)["parameters"], pipelines.values())
+
+
+def test_every_parameter_is_used(pipelines: dict[str, Pipeline]) -> None:
+    used = {
+        name
+        for pipeline in pipelines.values()
+        for name in pipeline.inputs()
+        if name.startswith("params:")
+    }
+    assert {f"params:{name}" for name in config("base")["parameters"]} == used
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted((ROOT / "conf").glob("*/*.yml")),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_configuration_files_say_something_about_their_own_stage(file: Path) -> None:
+    content = yaml.safe_load(file.read_text())
+    kind, _, stage = file.stem.partition("_")
+
+    assert content
+    assert not stage or stage in NAMES
+    if kind == "parameters" and stage:
+        assert stage in content
+
+
+def test_test_environment_only_changes_what_base_has() -> None:
+    base, test = (
+        yaml.safe_load((ROOT / f"conf/{env}/globals.yml").read_text()) for env in ("base", "test")
+    )
+    assert set(test) <= set(base)
+    assert set(yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())) <= set(
+        config("base")["parameters"]
+    )
+
+
+def test_images_of_another_folder_in_one_line() -> None:
+    entry = config("base", images="/elsewhere")["catalog"]["raw_images"]
+    assert entry["filepath"] == "/elsewhere"
+    assert "images" in OUTSIDE
+
+
+def test_stages_are_wired_without_waiting_for_torch() -> None:
+    code = (
+        "import sys; from tckr.pipeline_registry import STAGES, stage; [stage(name) for name in STAGES];"
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,207 @@
+"""The product as its user meets it: commands in, figures, folders and readable errors out."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
+from safetensors.torch import load_file
+
+import datasets
+from tckr.cli import run
+
+Done = subprocess.CompletedProcess[str]
+DATA = "data/test"
+
+
+def latest(project: Path, entry: str) -> Path:
+    """Newest version of what lies at `entry` below the data folder."""
+    version = max((project / DATA / entry).iterdir(), key=lambda path: path.name)
+    return version / Path(entry).name
+
+
+def in_process(project: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(run, ["--env=test", *arguments], obj=bootstrap_project(project))
+
+
+def test_the_plan_and_the_table_are_printed(finished: Done) -> None:
+    for words in (
+        "generator_adaptation",
+        "real data (teacher)",
+        "recycled (student)",
+        "AUC_MIA",
+        "AOP",
+        "report.html",
+    ):
+        assert words in finished.stdout, words
+
+
+def test_figures_agree_everywhere(project: Path, finished: Done) -> None:
+    metrics = json.loads(latest(project, "08_reporting/metrics.json").read_text())
+    audit = json.loads(latest(project, "08_reporting/audit.json").read_text())
+
+    assert metrics["accuracy"] == audit["student"]["accuracy"]
+    assert metrics["AUC_MIA"] == pytest.approx(100 * audit["student"]["auc"]["value"])
+    assert metrics["AUC_MIA_low"] <= metrics["AUC_MIA"] <= metrics["AUC_MIA_high"]
+    assert metrics["AOP"] == pytest.approx(
+        metrics["accuracy"] / max(metrics["AUC_MIA"] / 50, 1) ** 2
+    )
+    assert f"{metrics['teacher.accuracy']:.1f}" in finished.stdout
+
+
+def test_the_recycled_set_opens_without_tckr(project: Path, finished: Done, tmp_path: Path) -> None:
+    folder = latest(project, "07_model_output/recycled_set")
+    table = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path))
+
+    assert len(table) == 60
+    assert table[0]["image"].size == (16, 16)
+    assert abs(sum(table[0]["soft_label"]) - 1) < 1e-5
+    assert table.features["label"].names == ["disc", "frame", "stripes"]
+    assert (folder / "README.md").is_file()
+
+
+def test_no_private_image_is_in_the_recycled_set(project: Path, finished: Done) -> None:
+    private = pd.read_parquet(latest(project, "03_primary/images") / "data")
+    recycled = pd.read_parquet(latest(project, "07_model_output/recycled_set") / "data")
+
+    assert not set(private["image_id"]) & set(recycled["image_id"])
+
+
+def test_the_student_is_plain_safetensors(project: Path, finished: Done) -> None:
+    folder = latest(project, "06_models/student")
+
+    assert load_file(folder / "model.safetensors")
+    assert json.loads((folder / "config.json").read_text())["n_classes"] == 3
+
+
+def test_the_report_stands_alone(project: Path, finished: Done) -> None:
+    page = latest(project, "08_reporting/report.html").read_text()
+
+    assert page.count("data:image/png;base64,") == 5
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "labels are the channel to watch" in page
+    assert "not measurable with 60 non-members" in page
+
+
+def test_the_run_is_tracked(inside: Path, finished: Done) -> None:
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    (found,) = mlflow.search_runs(
+        experiment_names=["tckr"],
+        filter_string="tags.pipeline_names LIKE '%knowledge_recycling%'",
+        output_format="list",
+    )[-1:]
+    version = latest(inside, "08_reporting/metrics.json").parent.name
+    files = {file.path for file in mlflow.MlflowClient().list_artifacts(found.info.run_id)}
+
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["version"] == found.data.tags["run_id"] == version
+    assert len(found.data.tags["data_hash"]) == 64
+    assert found.data.params["knowledge_recycling.cardinality"] == "1.0"
+    assert found.data.params["classifier.augmentation.flip"] == "True"
+    assert not [name for name, value in found.data.params.items() if "Options(" in value]
+    assert {
+        "accuracy",
+        "AUC_MIA",
+        "AOP",
+        "teacher.accuracy",
+        "teacher.AUC_MIA",
+        "teacher.AOP",
+    } <= set(found.data.metrics)
+    assert found.data.metrics["seconds.privacy_audit"] > 0
+    assert {"report.html", "audit.json", "recycled_sheet.png", "roc.png", "student"} <= files
+    history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "adaptation_losses.loss")
+    assert [point.step for point in history] == [1, 2, 3]
+
+
+def test_same_seed_same_figures_and_old_versions_return(inside: Path, finished: Done) -> None:
+    first = latest(inside, "08_reporting/metrics.json")
+    old = first.parent.name
+
+    again = in_process(
+        inside,
+        "--from-nodes=generator_adaptation.adapt_generator,knowledge_recycling.train_teacher",
+        f"--load-versions=images:{old},captions:{old}",
+    )
+
+    assert again.exit_code == 0, again.output
+    second = latest(inside, "08_reporting/metrics.json")
+    assert second != first
+    assert json.loads(second.read_text()) == json.loads(first.read_text())
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        "knowledge_recycling.generator=base,knowledge_recycling.prompts=class_names",
+        "knowledge_recycling.cardinality=0.5",
+    ],
+)
+def test_controls_are_one_parameter_away(control: str, inside: Path, finished: Done) -> None:
+    done = in_process(inside, "--namespaces=knowledge_recycling", f"--params={control}")
+
+    assert done.exit_code == 0, done.output
+    recycled = pd.read_parquet(latest(inside, "07_model_output/recycled_set") / "data")
+    if "base" in control:
+        assert set(recycled["generator"]) == {"base"}
+        assert set(recycled["prompt"]) == {"disc", "frame", "stripes"}
+    else:
+        assert len(recycled) == 30
+
+
+@pytest.mark.parametrize("labels", ["hard", "stored"])
+def test_a_stage_reruns_alone(labels: str, inside: Path, finished: Done) -> None:
+    done = in_process(
+        inside, "--namespaces=student_training", f"--params=student_training.labels={labels}"
+    )
+
+    assert done.exit_code == 0, done.output
+    recipe = json.loads(latest(inside, "06_models/student_recipe.json").read_text())
+    assert recipe["distillation"] == {"labels": labels}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--params=captionning.batch_size=1"],
+            "Parameter captionning does not exist. Remedy: did you mean captioning?",
+        ),
+        (["--params=classifier.epoch=1"], "did you mean classifier.epochs?"),
+        (
+            ["--params=knowledge_recycling.cardinality=-1"],
+            "Parameter knowledge_recycling.cardinality = -1 is refused",
+        ),
+        (["--params=images=/nowhere"], "There are no images at /nowhere."),
+        (["--params=captioning.captioner=/nowhere"], "/nowhere"),
+        (["--params=generator_adaptation.generator=/nowhere"], "/nowhere"),
+        (["--pipelines=knowledge_recyclin"], "knowledge_recycling"),
+        (["--namespaces=student"], "student"),
+        (["--load-versions=images:2020-01-01T00.00.00.000Z", "--namespaces=captioning"], "images"),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_line(
+    arguments: list[str], said: str, inside: Path
+) -> None:
+    done = in_process(inside, *arguments)
+
+    assert done.exit_code == 1
+    line = next(line for line in done.output.splitlines() if line.startswith("Error: "))
+    assert said in line
+    assert "Remedy:" in line
+    assert "Traceback" not in done.output
+    assert "train" not in done.output.replace("student_training", "")
+
+
+def test_a_fresh_process_ends_with_one_line_too(kedro: Any) -> None:
+    done = kedro("run", "--env=test", "--params=sead=1")
+
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        "Error: Parameter sead does not exist. Remedy: did you mean seed?"
+    ]
