@@ -15,7 +15,7 @@ export KEDRO_DISABLE_TELEMETRY = 1
 .DEFAULT_GOAL := run
 
 run: $(READY)
-	$(BIN)/kedro run --pipeline=$(PIPELINE) $(if $(ENV),--env=$(ENV)) $(if $(PARAMS),--params=$(PARAMS)) $(ARGS)
+	$(BIN)/kedro run --pipeline=$(PIPELINE) $(if $(ENV),--env=$(ENV)) $(if $(PARAMS),"--params=$(PARAMS)") $(ARGS)
 
 test: lint
 	$(BIN)/pytest -q -m "not slow"

@@ -63,7 +63,13 @@ def kedro(project: Path) -> Kedro:
         }
         command = [sys.executable, "-m", "kedro", *arguments]
         return subprocess.run(
-            command, cwd=project, env=environment, capture_output=True, text=True, timeout=600
+            command,
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
 
     return run

@@ -74,7 +74,7 @@ def test_no_private_image_is_in_the_recycled_set(project: Path, finished: Done) 
 
 
 def test_the_student_is_plain_safetensors(project: Path, finished: Done) -> None:
-    folder = latest(project, "06_models/student")
+    folder = latest(project, "07_model_output/student")
 
     assert load_file(folder / "model.safetensors")
     assert json.loads((folder / "config.json").read_text())["n_classes"] == 3
@@ -161,7 +161,7 @@ def test_a_stage_reruns_alone(labels: str, inside: Path, finished: Done) -> None
     )
 
     assert done.exit_code == 0, done.output
-    recipe = json.loads(latest(inside, "06_models/student_recipe.json").read_text())
+    recipe = json.loads(latest(inside, "07_model_output/student_recipe.json").read_text())
     assert recipe["distillation"] == {"labels": labels}
 
 

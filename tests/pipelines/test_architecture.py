@@ -19,7 +19,7 @@ from tckr.pipeline_registry import NAMES, STAGES, register_pipelines
 from tckr.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
-LAYERS = {
+LAYERS = (
     "raw",
     "intermediate",
     "primary",
@@ -28,7 +28,7 @@ LAYERS = {
     "models",
     "model_output",
     "reporting",
-}
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,20 @@ def test_every_entry_has_a_layer(catalog: DataCatalog) -> None:
             folder = Path(str(dataset._filepath).removeprefix(f"{ROOT}/")).parts[1]
             layer = dataset.metadata["kedro-viz"]["layer"]
             assert re.fullmatch(rf"0\d_{layer}", folder), f"{name}: {folder} is not layer {layer}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_flows_down_the_layers(
+    name: str, pipelines: dict[str, Pipeline], catalog: DataCatalog
+) -> None:
+    """kedro-viz shows no layers at all where two of them feed each other."""
+
+    def layer(dataset: str) -> int:
+        return LAYERS.index(catalog.get(dataset).metadata["kedro-viz"]["layer"])
+
+    for node in pipelines[name].nodes:
+        data = [i for i in node.inputs if not i.startswith("params:") and i != "parameters"]
+        assert max(map(layer, data), default=0) <= min(map(layer, node.outputs)), node.name
 
 
 def test_mlflow_metadata_is_understood(catalog: DataCatalog) -> None:

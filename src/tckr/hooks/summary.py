@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class Summary:
     def __init__(self, clock: Clock) -> None:
         """Args: clock: knows the seconds of every node."""
         self._clock = clock
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(
+            highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110
+        )
         self._forget()
 
     def _forget(self) -> None:
@@ -56,9 +59,9 @@ class Summary:
         present = {(node.namespace or node.name).split(".")[0] for node in pipeline.nodes}
         self._stages = [stage for stage in STAGES if stage in present]
         self._parameters = {
-            name.removeprefix("params:"): catalog.load(name)
-            for name in sorted(pipeline.inputs())
-            if name.startswith("params:")
+            name: catalog.load(f"params:{name}")
+            for name in (*self._stages, "classifier", "seed")
+            if f"params:{name}" in catalog
         }
         name = " + ".join(run_params["pipeline_names"] or ["knowledge_recycling"])
         self._console.print(
@@ -66,7 +69,8 @@ class Summary:
         )
         self._console.print(f"  on {_machine()}", style="dim")
         for stage in self._stages:
-            self._console.print(f"  {stage:<21} {describe(stage, self._parameters, catalog)}")
+            told = describe(stage, self._parameters, catalog)
+            self._console.print(f"  {stage:<21} {told}", markup=False)
         self._console.print()
 
     @hook_impl
@@ -151,7 +155,7 @@ def describe(stage: str, parameters: dict[str, Any], catalog: CatalogProtocol) -
     if stage == "knowledge_recycling":
         options = parameters["knowledge_recycling"]
         return (
-            f"teacher on the members; {options.cardinality:g} synthetic images a member from the {options.generator} "
+            f"teacher; synthetic images, {options.cardinality:g} x the members, from the {options.generator} "
             f"generator, prompted with {options.prompts.replace('_', ' ')}"
         )
     if stage == "student_training":
