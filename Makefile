@@ -10,6 +10,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIPELINE ?= knowledge_recycling
 export KEDRO_DISABLE_TELEMETRY = 1
+# The tracking page needs none of MLflow's job workers, which would keep both cores of a laptop busy.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
+# `kedro mlflow ui` and `kedro viz` start other programs of the environment by name.
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: run test lint viz mlflow environment clean
 .DEFAULT_GOAL := run
