@@ -191,4 +191,6 @@ def _matrix(table: pd.DataFrame, name: str, images: pd.DataFrame) -> "NDArray[An
         )
     rows = table.set_index("image_id").loc[images["image_id"]]
     columns = [column for column in rows if column.startswith(f"{name}_")]
-    return np.ascontiguousarray(rows[columns].to_numpy().T)
+    return np.array(
+        rows[columns].to_numpy().T, order="C"
+    )  # a copy: pandas hands out read-only views
