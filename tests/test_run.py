@@ -135,6 +135,17 @@ def test_same_seed_same_figures_and_old_versions_return(inside: Path, finished: 
     assert json.loads(second.read_text()) == json.loads(first.read_text())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["ingestion", "captioning", "generator_adaptation", "student_training"]
+)
+def test_every_name_runs_from_raw_files(name: str, inside: Path) -> None:
+    done = in_process(inside, f"--pipelines={name}")
+
+    assert done.exit_code == 0, done.output
+    assert f"tckr {name}" in done.output
+
+
 @pytest.mark.parametrize(
     "control",
     [

@@ -12,6 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tckr.errors import UserError
 
+DEFAULT = "knowledge_recycling"
+
 # Kedro says these in plain ValueErrors: a pipeline, node, namespace or dataset name that does not exist.
 WRONG_NAME = ("Failed to find the pipeline named", "Pipeline does not contain", "No nodes match")
 
@@ -58,6 +60,9 @@ class Run(click.Command):
             "kedro.runner.sequential_runner",
         ):
             logging.getLogger(name).addFilter(_is_news)
+        if not (ctx.params["pipeline"] or ctx.params["pipelines"]):
+            # By its name, `__default__` spares the imports of the pipelines beside it and names the MLflow run.
+            ctx.params["pipelines"] = [DEFAULT]
         try:
             with warnings.catch_warnings():
                 # `--pipeline=<name>` reads as it should, and works as long as Kedro is 1.x.

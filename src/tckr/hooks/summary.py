@@ -59,11 +59,12 @@ class Summary:
         present = {(node.namespace or node.name).split(".")[0] for node in pipeline.nodes}
         self._stages = [stage for stage in STAGES if stage in present]
         self._parameters = {
-            name: catalog.load(f"params:{name}")
+            name: value
             for name in (*self._stages, "classifier", "seed")
-            if f"params:{name}" in catalog
+            # Kedro types the parameters of the requested pipelines only.
+            if not isinstance(value := catalog.load(f"params:{name}"), dict)
         }
-        name = " + ".join(run_params["pipeline_names"] or ["knowledge_recycling"])
+        name = " + ".join(run_params["pipeline_names"] or ["__default__"])
         self._console.print(
             f"\n[bold]tckr {name}[/bold]  version {run_params['run_id']}  seed {self._parameters.get('seed')}"
         )
