@@ -120,7 +120,7 @@ def test_a_missing_adapter_is_named(tmp_path: Path) -> None:
         Adapter.load(tmp_path)
 
 
-def test_an_image_does_not_depend_on_its_batch(pipeline: StableDiffusionPipeline) -> None:
+def test_an_image_does_not_depend_on_its_batch_or_worker(pipeline: StableDiffusionPipeline) -> None:
     prompts = ["a red boot", "a grey shape", "tall", "wide", "round"]
     all_at_once = sample(
         pipeline, prompts, (14, 14), 1, SAMPLING.model_copy(update={"batch_size": 5}), seed=4
@@ -128,6 +128,8 @@ def test_an_image_does_not_depend_on_its_batch(pipeline: StableDiffusionPipeline
     assert all_at_once.shape == (5, 1, 14, 14)
     by_threes = sample(pipeline, prompts, (14, 14), 1, SAMPLING, seed=4)
     assert (all_at_once.int() - by_threes.int()).abs().max() <= 1
+    workers = SAMPLING.model_copy(update={"workers": 2})
+    assert torch.equal(by_threes, sample(pipeline, prompts, (14, 14), 1, workers, seed=4))
     other = sample(pipeline, prompts, (14, 14), 1, SAMPLING, seed=5)
     assert (all_at_once.int() - other.int()).abs().max() > 1
 

@@ -45,3 +45,6 @@ class SamplingOptions(Options):
         1.5, ge=1, le=20, description="classifier-free guidance; 1 is none"
     )
     batch_size: int = Field(128, ge=1, description="images drawn at once")
+    workers: int = Field(
+        1, ge=1, description="processes that draw at once, one core each; 1 on a GPU"
+    )

@@ -1,6 +1,7 @@
 """Draw images from a generator."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from torch import Tensor
 from tckr.diffusion.frames import from_frame
 from tckr.diffusion.generator import embed, side
 from tckr.diffusion.options import SamplingOptions
-from tckr.progress import track
+from tckr.engine import map_shards
 
 
 def balanced_prompts(
@@ -39,7 +40,6 @@ def balanced_prompts(
     return drawn.iloc[draw.permutation(len(drawn))].reset_index(drop=True)
 
 
-@torch.inference_mode()
 def sample(
     pipeline: StableDiffusionPipeline,
     prompts: Sequence[str],
@@ -48,7 +48,7 @@ def sample(
     options: SamplingOptions,
     seed: int,
 ) -> Tensor:
-    """One image a prompt; image i depends on the seed and i, not on the batch it was drawn in.
+    """One image a prompt; image i depends on the seed and i, not on its batch or the number of workers.
 
     Args:
         size: height and width of the private images, pixels.
@@ -57,27 +57,48 @@ def sample(
     Returns:
         uint8 (N, channels, height, width).
     """
-    words, nothing = embed(pipeline, prompts), embed(pipeline, [""])
+    request = _Request(
+        pipeline, embed(pipeline, prompts), embed(pipeline, [""]), size, channels, options, seed
+    )
+    starts = range(0, len(prompts), options.batch_size)
+    workers = options.workers if pipeline.device.type == "cpu" else 1
+    return torch.cat(map_shards(_draw, starts, workers, "synthetic images", shared=request))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What every batch of one call has in common."""
+
+    pipeline: StableDiffusionPipeline
+    words: Tensor
+    nothing: Tensor
+    size: tuple[int, int]
+    channels: int
+    options: SamplingOptions
+    seed: int
+
+
+@torch.inference_mode()
+def _draw(start: int, request: _Request) -> Tensor:
+    """The batch that begins with image `start`."""
+    pipeline, options = request.pipeline, request.options
+    text = request.words[start : start + options.batch_size]
     unet, frame = pipeline.unet, side(pipeline)
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-    images = []
-    for start in track(range(0, len(prompts), options.batch_size), "images"):
-        chosen = slice(start, start + options.batch_size)
-        text = words[chosen]
-        noise = torch.stack([_noise(shape, seed, start + i) for i in range(len(text))])
-        drawn = pipeline(
-            prompt_embeds=text,
-            negative_prompt_embeds=nothing.expand_as(text) if options.guidance_scale > 1 else None,
-            latents=noise.to(text.device, text.dtype),
-            height=frame,
-            width=frame,
-            num_inference_steps=options.steps,
-            guidance_scale=options.guidance_scale,
-            output_type="pt",
-        ).images
-        pixels = (drawn.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
-        images.append(from_frame(pixels, *size, channels))
-    return torch.cat(images)
+    noise = torch.stack([_noise(shape, request.seed, start + i) for i in range(len(text))])
+    guided = options.guidance_scale > 1
+    drawn = pipeline(
+        prompt_embeds=text,
+        negative_prompt_embeds=request.nothing.expand_as(text) if guided else None,
+        latents=noise.to(text.device, text.dtype),
+        height=frame,
+        width=frame,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        output_type="pt",
+    ).images
+    pixels = (drawn.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+    return from_frame(pixels, *request.size, request.channels)
 
 
 def _noise(shape: tuple[int, ...], seed: int, index: int) -> Tensor:
