@@ -9,13 +9,14 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.hooks.estimate import REFERENCE, estimate, speed
 from tckr.membership.audit import AuditOptions
 from tckr.pipeline_registry import STAGES
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 
 def parameters(cardinality: float = 1.0) -> dict[str, Any]:
     return {
         "classifier": ClassifierOptions(),
         "generator_adaptation": SimpleNamespace(schedule=SimpleNamespace(steps=300, batch_size=32)),
-        "knowledge_recycling": SimpleNamespace(cardinality=cardinality),
+        "knowledge_recycling": RecyclingOptions(cardinality=cardinality),
         "privacy_audit": AuditOptions(),
     }
 

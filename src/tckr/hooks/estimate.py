@@ -4,14 +4,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Seconds by unit of work with the shipped models at 32 x 32 pixels, on a machine whose probe gives REFERENCE.
+# Seconds by unit of work with the shipped models at 28 x 28 pixels, on a machine whose probe gives REFERENCE.
+# Recorded on two cores of an AVX2 machine, each with the probe beside it.
 REFERENCE = 100.0
 COSTS = {
     "caption": 0.005,  # an image
-    "adaptation": 0.4,  # a step of 32 images
-    "synthetic image": 0.05,
-    "classifier": 0.012,  # a step of 64 images
-    "distillation": 0.016,  # a step of 64 images, the teacher's pass included
+    "adaptation": 1.0,  # a step of 32 images
+    "denoising": 0.0125,  # an image's pass through the denoiser; guidance takes two a step
+    "classifier": 0.040,  # a step of 64 images
+    "distillation": 0.052,  # a step of 64 images, the teacher's pass included
 }
 
 
@@ -58,10 +59,10 @@ def _work(stage: str, counts: Mapping[str, int], parameters: Mapping[str, Any]) 
         schedule = parameters[stage].schedule
         return schedule.steps * schedule.batch_size / 32 * COSTS["adaptation"]
     if stage == "knowledge_recycling":
-        return (
-            steps * COSTS["classifier"]
-            + members * parameters[stage].cardinality * COSTS["synthetic image"]
-        )
+        options = parameters[stage]
+        passes = options.sampling.steps * (2 if options.sampling.guidance_scale > 1 else 1)
+        drawn = members * options.cardinality * passes * COSTS["denoising"]
+        return steps * COSTS["classifier"] + drawn
     if stage == "student_training":
         return steps * COSTS["distillation"]
     if stage == "privacy_audit":
