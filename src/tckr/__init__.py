@@ -2,8 +2,8 @@
 
 import os
 
-# Threads that wait for each other must not spin: on cores shared with anything else that made a training step ten
-# times slower. Read when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for each other may spin only briefly: beside any other work on the same cores, the default made a
+# training step ten times slower. Read when torch is first imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __version__ = "0.1.0"
