@@ -16,4 +16,6 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     Set `TCKR_PROGRESS=1` (or `0`) to force the bar on (or off).
     """
     wanted = os.environ.get("TCKR_PROGRESS", "1" if sys.stderr.isatty() else "0") == "1"
-    yield from tqdm(items, desc=description, total=total, disable=not wanted, leave=True, dynamic_ncols=True)
+    yield from tqdm(
+        items, desc=description, total=total, disable=not wanted, leave=True, dynamic_ncols=True
+    )

@@ -9,7 +9,6 @@ DEFAULTS = {
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # A thread that waits must not spin: beside any other busy process that made training twenty times slower.
-    "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",  # else it warns whenever a process is started after it was used
 }
 for name, value in DEFAULTS.items():
