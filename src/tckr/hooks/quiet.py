@@ -1,4 +1,4 @@
-"""Keep the libraries' own bars and remarks out of a run's log, and their threads polite; imported before any of them."""
+"""Keep the libraries' own bars and remarks out of a run's log; imported before any of them."""
 
 import os
 
@@ -8,7 +8,6 @@ DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # A thread that waits must not spin: beside any other busy process that made training twenty times slower.
     "TOKENIZERS_PARALLELISM": "false",  # else it warns whenever a process is started after it was used
 }
 for name, value in DEFAULTS.items():
