@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tiny import make_images, make_models
+# Before torch is imported: tiny models are quickest on one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tiny import make_images, make_models  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = """\
