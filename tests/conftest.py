@@ -12,7 +12,7 @@ import pytest
 # Before torch is imported: tiny models are quickest on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tiny import make_images, make_models  # noqa: E402
+from tiny import make_images, make_models
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = """\
