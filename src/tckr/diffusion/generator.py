@@ -1,8 +1,9 @@
 """A generator is a folder (or hub id) of the diffusers class StableDiffusionPipeline; nothing of our own format."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
@@ -135,7 +136,7 @@ class Denoising:
             (torch.arange(count, device=device) + torch.rand(count, device=device)) / count * steps
         ).long()
 
-    def __call__(self, unet: torch.nn.Module, latents: Tensor, text: Tensor) -> Tensor:
+    def __call__(self, unet: Callable[..., Any], latents: Tensor, text: Tensor) -> Tensor:
         """Mean squared error of the network's prediction; latents (N, C, h, w), text (N, tokens, width)."""
         steps = self.stratified_steps(len(latents))
         noise = torch.randn_like(latents)

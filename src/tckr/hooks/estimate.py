@@ -8,11 +8,11 @@ from typing import Any
 # Recorded on two cores of an AVX2 machine, each with the probe beside it.
 REFERENCE = 100.0
 COSTS = {
-    "caption": 0.005,  # an image
-    "adaptation": 1.0,  # a step of 32 images
-    "denoising": 0.0125,  # an image's pass through the denoiser; guidance takes two a step
-    "classifier": 0.040,  # a step of 64 images
-    "distillation": 0.052,  # a step of 64 images, the teacher's pass included
+    "caption": 0.004,  # an image
+    "adaptation": 0.6,  # a step of 32 images
+    "denoising": 0.004,  # an image's pass through the denoiser; guidance takes two a step
+    "classifier": 0.024,  # a step of 64 images
+    "distillation": 0.032,  # a step of 64 images, the teacher's pass included
 }
 
 

@@ -144,8 +144,8 @@ def compose(public: pd.DataFrame, options: PublicMixOptions, seed: int) -> tuple
             names += list(photos.name)
     if len(drawings):
         base = torch.from_numpy(np.stack(list(drawings.image))).permute(0, 3, 1, 2).float() / 255
-        for view in options.drawing_views:
-            pixels.append(_to_bytes(_lay(base, view, options.size, draw)))
+        for background in options.drawing_views:
+            pixels.append(_to_bytes(_lay(base, background, options.size, draw)))
             names += list(drawings.name)
     return torch.cat(pixels), names
 
