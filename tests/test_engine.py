@@ -82,7 +82,7 @@ def test_refuses_no_workers():
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from tckr.engine import map_shards
 
@@ -91,6 +91,8 @@ def linger(shard, folder):
     time.sleep(60)
 
 if __name__ == "__main__":
+    # A job that a shell put into the background starts with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     map_shards(linger, [0, 1, 2], 2, shared=sys.argv[1])
 """
 
