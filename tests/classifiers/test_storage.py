@@ -28,6 +28,19 @@ def test_round_trip(tmp_path: Path):
     assert not again.training
 
 
+def test_depth_survives_and_is_one_where_an_older_config_has_none(tmp_path: Path):
+    deep = ResNet(3, 4, (8, 16), 2, depth=2)
+    save(deep, tmp_path / "deep")
+    assert torch.equal(logits(load(tmp_path / "deep"), IMAGES), logits(deep, IMAGES))
+    shallow = ResNet(3, 4, (8, 16), 2)
+    save(shallow, tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    del config["depth"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    assert load(tmp_path / "old").depth == 1
+    assert torch.equal(logits(load(tmp_path / "old"), IMAGES), logits(shallow, IMAGES))
+
+
 def test_replaces_an_older_one_and_leaves_nothing_behind(folder: Path):
     newer = ResNet(1, 2, (8,), 2)
     save(newer, folder)
@@ -49,6 +62,7 @@ def test_missing_file(folder: Path, name: str):
         lambda f: (f / "config.json").write_text("[]"),
         lambda f: (f / "config.json").write_text(json.dumps({"class": "transformers.BlipModel"})),
         lambda f: edit(f, widths=[8, 32]),
+        lambda f: edit(f, depth=2),
         lambda f: edit(f, extra=1),
         lambda f: edit(f, widths=3),
         lambda f: (f / "model.safetensors").write_bytes(b"nothing of the kind"),

@@ -8,7 +8,8 @@ from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, Dis
 from tckr.classifiers.predict import accuracy, logits, soft_labels
 from tckr.classifiers.recipe import train_student, train_teacher
 from tckr.classifiers.resnet import ResNet, stem_stride
-from tckr.classifiers.train import cycle, train
+from tckr.classifiers.train import train
+from tckr.classifiers.trainer import cycle
 
 SMALL = ClassifierOptions(widths=(8, 16), epochs=8, batch_size=32)
 
@@ -93,6 +94,44 @@ def test_any_size_grey_or_colour(channels: int, size: int):
     model = train(images, labels, SMALL, 0, 3, steps=2)
     assert logits(model, images).shape == (12, 3)
     assert model.stride == stem_stride(size)
+
+
+@pytest.mark.parametrize(("stride", "depth", "side"), [(1, 2, 14), (4, 3, 4)])
+def test_depth_and_stride_are_those_asked_for(stride: int, depth: int, side: int):
+    options = SMALL.model_copy(update={"stride": stride, "depth": depth})
+    images, labels = toy(12, 0, size=28)
+    model = train(images, labels, options, 0, 3, steps=1)
+    assert (model.stride, len(model.stages)) == (stride, 2 * depth)
+    maps = []
+    model.stages.register_forward_hook(lambda module, given, result: maps.append(result.shape))
+    logits(model, images)
+    assert maps == [(12, 16, side, side)]
+
+
+@pytest.mark.parametrize("source", ["on_the_fly", "stored"])
+def test_leaves_the_teacher_as_it_is(teacher: ResNet, source):
+    lent = ResNet(**teacher.config).requires_grad_(True)
+    lent.load_state_dict(teacher.state_dict())
+    before = {name: value.clone() for name, value in lent.state_dict().items()}
+    train_student(
+        *toy(30, 0),
+        SMALL,
+        0,
+        3,
+        distillation=DistillationOptions(labels=source),
+        steps=2,
+        teacher=lent,
+    )
+    assert all(torch.equal(before[name], value) for name, value in lent.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in lent.parameters())
+
+
+def test_a_patient_student_trains_longer(teacher: ResNet):
+    given = {"teacher": teacher, "distillation": DistillationOptions(patience=2.5)}
+    patient = train_student(*toy(60, 5), SMALL, 3, 3, **given, steps=4)
+    long = train(*toy(60, 5), SMALL, 3, 3, teacher=teacher, steps=10)
+    assert torch.equal(weights(patient), weights(long))
+    assert DistillationOptions(patience=0.1).steps(2) == 1
 
 
 def test_fewer_images_than_a_batch():

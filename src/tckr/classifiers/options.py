@@ -31,6 +31,12 @@ class ClassifierOptions(Options):
     widths: tuple[int, ...] = Field(
         default=(16, 32, 96), min_length=1, max_length=6, description="channels of each stage"
     )
+    depth: int = Field(default=1, ge=1, le=16, description="residual blocks a stage")
+    stride: Literal[1, 2, 4] | None = Field(
+        default=None,
+        description="pixels of one axis that the stem folds into one position; none: 2 below 48"
+        " pixels, then 4, 8",
+    )
     epochs: int = Field(
         default=12, ge=1, description="passes over the members; sets the optimiser steps"
     )
@@ -57,3 +63,14 @@ class DistillationOptions(Options):
         description="teacher's probabilities of each augmented view (on_the_fly), those stored with"
         " the images (stored), or the class of the prompt (hard)",
     )
+    patience: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="the student's optimiser steps as a multiple of the teacher's (a patient"
+        " student: Beyer et al. 2022, arXiv 2106.05237)",
+    )
+
+    def steps(self, of_teacher: int) -> int:
+        """Optimiser steps of a student whose teacher took `of_teacher`; at least one."""
+        return max(1, round(of_teacher * self.patience))

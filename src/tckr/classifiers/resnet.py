@@ -37,23 +37,31 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Space-to-depth stem, one residual block a stage, global average pooling, linear head.
+    """Space-to-depth stem, `depth` residual blocks a stage, global average pooling, linear head.
 
     The stem moves `stride` x `stride` pixels into channels, so that even the first convolution runs
     on a small grid: most of the cost of a small network on a CPU is in its first, large maps.
     """
 
-    def __init__(self, channels: int, n_classes: int, widths: tuple[int, ...], stride: int) -> None:
-        """`channels`: 1 grey or 3 colour; `stride`: see `stem_stride`."""
+    def __init__(
+        self,
+        channels: int,
+        n_classes: int,
+        widths: tuple[int, ...],
+        stride: int,
+        depth: int = 1,
+    ) -> None:
+        """`channels`: 1 grey or 3 colour; `stride`: see `stem_stride`; `depth`: blocks a stage."""
         super().__init__()
         self.channels, self.n_classes = channels, n_classes
-        self.widths, self.stride = tuple(widths), stride
+        self.widths, self.stride, self.depth = tuple(widths), stride, depth
         self.stem = nn.Conv2d(channels * stride**2, widths[0], 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
         self.stages = nn.Sequential(
             *(
-                Block(widths[max(i - 1, 0)], width, 1 if i == 0 else 2)
+                Block(widths[max(i - 1, 0)] if j == 0 else width, width, 2 if i and j == 0 else 1)
                 for i, width in enumerate(widths)
+                for j in range(depth)
             )
         )
         self.head = nn.Linear(widths[-1], n_classes)
@@ -66,6 +74,7 @@ class ResNet(nn.Module):
             "n_classes": self.n_classes,
             "widths": list(self.widths),
             "stride": self.stride,
+            "depth": self.depth,
         }
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import logits
-from tckr.classifiers.recipe import train_student, train_teacher
+from tckr.classifiers.recipe import Students, Teachers
 from tckr.engine import map_shards
 from tckr.errors import UserError
 from tckr.membership.signals import logit_scaled
@@ -33,6 +33,8 @@ class Experiment:
         distillation: labels of the student.
         seed: of the run; the shadows' own seeds are derived from it.
         device: where shadows are trained.
+        sizes: how many of the synthetic images, the first ones, each student of a group reads, in
+            1..M; empty: one student, which reads all.
     """
 
     images: Tensor
@@ -45,14 +47,20 @@ class Experiment:
     distillation: DistillationOptions
     seed: int
     device: str = "cpu"
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ShadowScores:
-    """Logit-scaled confidences float64 (S, N) of shadow teachers and shadow students."""
+    """Logit-scaled confidences in the N examples of what S shadow groups trained.
+
+    Attributes:
+        teacher: float64 (S, N).
+        students: float64 (S, N) for each size of the experiment, in its order; at least one.
+    """
 
     teacher: NDArray[np.float64]
-    student: NDArray[np.float64]
+    students: list[NDArray[np.float64]]
 
 
 def model_scores(model: nn.Module, images: Tensor, labels: Tensor) -> NDArray[np.float64]:
@@ -71,13 +79,14 @@ def run_shadows(
         workers: processes; 1 stays in this one, as a GPU needs.
 
     Raises:
-        UserError: the matrix is of other data, or a class is absent in a shadow.
+        UserError: the matrix is of other data, a class is absent in a shadow, or a size is not of
+            these synthetic images.
     """
     _check(experiment, membership)
-    rows = list(enumerate(membership))
-    shards = [Row(i, row) for i, row in rows]
-    groups = map_shards(shadow_group, shards, workers, "shadow groups", shared=experiment)
-    return ShadowScores(*(np.stack(scores) for scores in zip(*groups, strict=True)))
+    shards = [Row(i, row) for i, row in enumerate(membership)]
+    groups = map_shards(shadow_group, shards, workers, "shadow groups", shared=Bench(experiment))
+    teacher, *students = (np.stack(scores) for scores in zip(*groups, strict=True))
+    return ShadowScores(teacher, students)
 
 
 @dataclass(frozen=True)
@@ -91,38 +100,45 @@ class Row:
         return str(self.number)
 
 
-def shadow_group(
-    row: Row, experiment: Experiment
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shadow teacher on the row's examples, then shadow student taught by it; their scores (N,).
+class Bench:
+    """What all groups of an experiment share: their images on the device, framed and recorded once.
 
-    The two training functions are those of the target, and the number of steps is the target's.
+    Teachers and students are trained by the same classes as the targets.
     """
-    e = experiment
+
+    def __init__(self, experiment: Experiment) -> None:
+        e = experiment
+        self.experiment = e
+        self.images = e.images.to(e.device)
+        self.teachers = Teachers(self.images, e.labels, e.classifier, e.n_classes, device=e.device)
+        self.students = Students(
+            e.synthetic.to(e.device),
+            e.synthetic_labels,
+            e.classifier,
+            e.n_classes,
+            distillation=e.distillation,
+            device=e.device,
+        )
+
+
+def shadow_group(row: Row, bench: Bench) -> list[NDArray[np.float64]]:
+    """Shadow teacher on the row's examples, then shadow students taught by it; their scores (N,).
+
+    The number of steps is the target's for all. The students of a group differ in their images
+    alone, not in their seed.
+    """
+    e = bench.experiment
     seeds = np.random.SeedSequence([e.seed, SHADOW_STREAM, row.number]).generate_state(2)
-    inside = torch.from_numpy(row.inside)
-    teacher = train_teacher(
-        e.images[inside],
-        e.labels[inside],
-        e.classifier,
-        int(seeds[0]),
-        e.n_classes,
-        steps=e.steps,
-        device=e.device,
-    )
-    of_teacher = model_scores(teacher, e.images, e.labels)
-    student = train_student(
-        e.synthetic,
-        e.synthetic_labels,
-        e.classifier,
-        int(seeds[1]),
-        e.n_classes,
-        distillation=e.distillation,
-        steps=e.steps,
-        teacher=teacher,
-        device=e.device,
-    )
-    return of_teacher, model_scores(student, e.images, e.labels)
+    inside = torch.from_numpy(np.flatnonzero(row.inside))
+    teacher = bench.teachers.train(int(seeds[0]), steps=e.steps, inside=inside).to(e.device)
+    scores = [model_scores(teacher, bench.images, e.labels)]
+    soft = bench.students.stored(teacher)
+    for size in e.sizes or (len(e.synthetic),):
+        student = bench.students.train(
+            int(seeds[1]), steps=e.steps, teacher=teacher, soft=soft, size=size
+        )
+        scores.append(model_scores(student.to(e.device), bench.images, e.labels))
+    return scores
 
 
 def _check(experiment: Experiment, membership: NDArray[np.bool_]) -> None:
@@ -132,6 +148,13 @@ def _check(experiment: Experiment, membership: NDArray[np.bool_]) -> None:
             f"The membership matrix {membership.shape} is not of these {n} examples.",
             "draw it anew for this data.",
         )
+    available = len(experiment.synthetic)
+    for size in experiment.sizes:
+        if not 1 <= size <= available:
+            raise UserError(
+                f"A student cannot read {size} of {available} synthetic images.",
+                "make more of them, or train on fewer.",
+            )
     labels = experiment.labels.numpy()
     present = np.unique(labels)
     for number, row in enumerate(membership):
