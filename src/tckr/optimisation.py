@@ -1,11 +1,16 @@
 """One optimisation loop for every generative model: AdamW, warm-up and cosine, clipping, averaged weights."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from tckr.checkpoint import Checkpoint
+from tckr.errors import Paused
 from tckr.options import Schedule
 from tckr.progress import track
 
@@ -19,31 +24,31 @@ def optimise(
     description: str,
     *,
     capture: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> pd.DataFrame:
     """Minimise `loss`, which draws its own batch each time it is called.
 
     Args:
         parameters: leaf tensors, all on one device; changed in place. With `schedule.averaging` they end as
             the exponential average of their path (corrected for its start).
-        loss: scalar tensor of a fresh batch.
+        loss: scalar tensor of a fresh batch. What it draws comes from torch's default generators, and it
+            changes nothing but them: only so does work that was interrupted go on exactly.
         capture: on a GPU, record one whole step as a CUDA graph and replay it; `loss` must then keep shapes and
             never wait for the GPU.
+        checkpoint: save the state there from time to time, go on from it if it is there, and remove it at the
+            end. Work that was interrupted gives the result of work that was not.
 
     Returns:
         Table of `step` and `loss` (mean since the row before), about 100 rows.
+
+    Raises:
+        Paused: the checkpoint's deadline has passed; the state is saved.
+        UserError: the checkpoint is of another schedule, other parameters or another seed.
     """
+    started = time.monotonic()
     device = parameters[0].device
     captured = capture and device.type == "cuda"
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=torch.tensor(schedule.learning_rate, device=device)
-        if captured
-        else schedule.learning_rate,
-        betas=(0.9, schedule.beta2),
-        weight_decay=schedule.weight_decay,
-        capturable=captured,
-        foreach=True,
-    )
+    optimizer = _adamw(parameters, schedule, captured)
     total = torch.zeros((), device=device)
 
     def step() -> None:
@@ -54,24 +59,155 @@ def optimise(
         optimizer.step()
         total.add_(value.detach())
 
-    average = [parameter.detach().clone() for parameter in parameters]
-    run = _graph_of(step) if captured else step
-    rows = []
+    average = [p.detach().clone() for p in parameters] if schedule.averaging else []
+    state = _State(parameters, optimizer, total, average)
+    keeper = _Keeper(checkpoint, state, schedule, description, started)
+    run = _recorded(step, state) if captured else step
+    keeper.resume()
     every = max(1, schedule.steps // RECORDS)
-    for index in track(range(schedule.steps), description):
+    for index in keeper.steps():
         _set_rate(optimizer, schedule.learning_rate_at(index))
         run()
         if schedule.averaging:
             # a young average follows the weights, so that the random start is soon forgotten
             decay = min(schedule.averaging, (1 + index) / (10 + index))
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-        if (index + 1) % every == 0:
-            rows.append({"step": index + 1, "loss": float(total) / every})
+        state.done = index + 1
+        if state.done % every == 0:
+            state.rows.append({"step": state.done, "loss": float(total) / every})
             total.zero_()
     if schedule.averaging:
         with torch.no_grad():
             torch._foreach_copy_(list(parameters), average)
-    return pd.DataFrame(rows, columns=["step", "loss"])
+    keeper.finish()
+    return pd.DataFrame(state.rows, columns=["step", "loss"])
+
+
+@dataclass
+class _State:
+    """All that steps change. It is restored in place: a recorded graph reads and writes these very tensors."""
+
+    parameters: Sequence[Tensor]
+    optimizer: torch.optim.Optimizer
+    total: Tensor
+    average: list[Tensor]
+    rows: list[dict[str, float]] = field(default_factory=list)
+    done: int = 0
+
+    def dump(self) -> dict[str, Any]:
+        """A copy on the CPU, without code: tensors, numbers, lists and dictionaries."""
+        device = self.total.device
+        return {
+            "parameters": [_copy(parameter) for parameter in self.parameters],
+            "average": [_copy(tensor) for tensor in self.average],
+            "optimizer": {
+                index: {name: _copy(value) for name, value in values.items()}
+                for index, values in self.optimizer.state_dict()["state"].items()
+            },
+            "total": _copy(self.total),
+            "rows": list(self.rows),
+            "done": self.done,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Become what `dump` gave, to the bit."""
+        for kept, values in (
+            (self.parameters, saved["parameters"]),
+            (self.average, saved["average"]),
+            ([self.total], [saved["total"]]),
+        ):
+            for tensor, value in zip(kept, values, strict=True):
+                tensor.copy_(value)
+        self._restore_optimizer(saved["optimizer"])
+        self.rows, self.done = list(saved["rows"]), saved["done"]
+        torch.set_rng_state(saved["random"])
+        if self.total.device.type == "cuda" and saved["random_cuda"] is not None:
+            torch.cuda.set_rng_state(saved["random_cuda"], self.total.device)
+
+    def _restore_optimizer(self, saved: dict[int, dict[str, Tensor]]) -> None:
+        if not self.optimizer.state:  # no step was taken yet, so no graph knows any tensor
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": saved})
+            return
+        for index, parameter in enumerate(self.parameters):
+            for name, tensor in self.optimizer.state.get(parameter, {}).items():
+                value = saved.get(index, {}).get(name)
+                # AdamW's state before its first step is zero throughout
+                tensor.zero_() if value is None else tensor.copy_(value)
+
+
+class _Keeper:
+    """Saves the state of one optimisation when it is time, and takes it up again; without a checkpoint, nothing."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        state: _State,
+        schedule: Schedule,
+        description: str,
+        started: float,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.state = state
+        self.total_steps = schedule.steps
+        self.description = description
+        self.started = self.saved_at = started
+        self.fingerprint = {
+            "description": description,
+            "schedule": schedule.model_dump(),
+            "shapes": [list(parameter.shape) for parameter in state.parameters],
+            "seed": torch.initial_seed(),
+        }
+
+    def resume(self) -> None:
+        """Restore the state that was saved, if any."""
+        saved = self.checkpoint.load(self.fingerprint) if self.checkpoint else None
+        if saved is not None:
+            self.state.restore(saved)
+
+    def steps(self) -> Iterator[int]:
+        """The steps still to take, behind a bar; between two of them it saves, or stops at the deadline."""
+        begin = self.state.done
+        for index in track(
+            range(begin, self.total_steps), self.description, self.total_steps, begin
+        ):
+            yield index
+            if self.checkpoint and self.state.done < self.total_steps:
+                self._save_if_due(self.checkpoint)
+
+    def _save_if_due(self, checkpoint: Checkpoint) -> None:
+        now = time.monotonic()
+        late = checkpoint.deadline is not None and now - self.started >= checkpoint.deadline
+        if late or now - self.saved_at >= checkpoint.every:
+            checkpoint.save(self.fingerprint, self.state.dump())
+            self.saved_at = time.monotonic()
+        if late:
+            raise Paused(self.description, self.state.done, self.total_steps)
+
+    def finish(self) -> None:
+        """The work is done: remove the file."""
+        if self.checkpoint:
+            self.checkpoint.remove()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _adamw(
+    parameters: Sequence[Tensor], schedule: Schedule, captured: bool
+) -> torch.optim.Optimizer:
+    rate = schedule.learning_rate
+    return torch.optim.AdamW(
+        parameters,
+        lr=torch.tensor(rate, device=parameters[0].device) if captured else rate,
+        betas=(0.9, schedule.beta2),
+        weight_decay=schedule.weight_decay,
+        capturable=captured,
+        foreach=True,
+    )
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -82,7 +218,9 @@ def _set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"] = value
 
 
-def _graph_of(step: Callable[[], None]) -> Callable[[], None]:
+def _recorded(step: Callable[[], None], state: _State) -> Callable[[], None]:
+    """One step as a CUDA graph; the steps that warm it up leave no trace in `state`."""
+    before = state.dump()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -92,4 +230,5 @@ def _graph_of(step: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
+    state.restore(before)
     return graph.replay

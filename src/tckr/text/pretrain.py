@@ -14,6 +14,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from tckr.checkpoint import Checkpoint
 from tckr.optimisation import optimise
 from tckr.options import Options, Schedule
 
@@ -124,12 +125,17 @@ def train_captioner(
     recipe: SeeingRecipe,
     device: str,
     seed: int,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Blip2ForConditionalGeneration, pd.DataFrame]:
     """Train a captioner from scratch by next-token prediction after the image's query tokens.
 
     Args:
         images: uint8 (N, 3, size, size).
         tokens: caption ids (N, L) with start and end tokens, padded by the end token.
+        checkpoint: where unfinished training is kept, and goes on from.
+
+    Raises:
+        Paused: the checkpoint's deadline has passed.
     """
     torch.manual_seed(seed)
     model = build_captioner(tokenizer, recipe.captioner).to(device).train()
@@ -154,7 +160,13 @@ def train_captioner(
             logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten()
         )
 
-    losses = optimise(list(model.parameters()), loss, recipe.captioner_schedule, "captioner")
+    losses = optimise(
+        list(model.parameters()),
+        loss,
+        recipe.captioner_schedule,
+        "captioner",
+        checkpoint=checkpoint,
+    )
     return model.float().cpu().eval(), losses
 
 
@@ -165,12 +177,17 @@ def train_clip(
     recipe: SeeingRecipe,
     device: str,
     seed: int,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[CLIPModel, pd.DataFrame]:
     """Train a CLIP from scratch by the symmetric contrastive loss (Radford et al. 2021, figure 3).
 
     Args:
         images: uint8 (N, 3, size, size).
         tokens: ids (V, N, L): V ways to word each image; each step draws one at random.
+        checkpoint: where unfinished training is kept, and goes on from.
+
+    Raises:
+        Paused: the checkpoint's deadline has passed.
     """
     torch.manual_seed(seed)
     shape = recipe.clip
@@ -213,5 +230,7 @@ def train_clip(
             functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
         ) / 2
 
-    losses = optimise(list(model.parameters()), loss, recipe.clip_schedule, "clip")
+    losses = optimise(
+        list(model.parameters()), loss, recipe.clip_schedule, "clip", checkpoint=checkpoint
+    )
     return model.float().cpu().eval(), losses
