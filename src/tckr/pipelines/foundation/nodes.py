@@ -1,4 +1,4 @@
-"""Thin nodes of the foundation pipeline: public images in, three trained miniatures out."""
+"""Thin nodes of the foundation pipeline: public images and sentences in, four trained miniatures out."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tckr.images.public import PublicMixOptions, collect, compose
 from tckr.options import Options
 from tckr.text.attributes import describe
 from tckr.text.pretrain import SeeingRecipe, build_processor, train_captioner, train_clip
+from tckr.text.pretrain_masked import MaskedRecipe, train_masked, train_masked_tokenizer
 from tckr.text.tokenizer import encode, train_tokenizer
 
 Losses = dict[str, list[float]]
@@ -26,13 +27,16 @@ class FoundationOptions(Options):
     photos: str = Field(description="Parquet of public photographs")
     clip_art: str = Field(description="folder of the Open Clip Art Library")
     emoji: str = Field(description="folder of the emoji package")
-    sentences: str = Field(description="Parquet of public captions, for the tokenizer")
+    sentences: str = Field(
+        description="Parquet of public captions, for the tokenizers and the masked model"
+    )
     device: str = Field("cuda", pattern="^(cpu|cuda)$")
     vocabulary: int = Field(4096, ge=600, description="tokens")
     max_length: int = Field(48, ge=8, le=77, description="tokens a prompt may take")
     mix: PublicMixOptions
     generator: GeneratorRecipe
     seeing: SeeingRecipe
+    masked: MaskedRecipe
 
 
 def collect_public(options: FoundationOptions) -> pd.DataFrame:
@@ -98,6 +102,19 @@ def make_clip(
     model, losses = train_clip(images, words[:18], tokenizer, options.seeing, options.device, seed)
     pictures = build_processor(tokenizer, options.seeing.captioner).image_processor
     return [model.half(), tokenizer, pictures], {"clip": _curve(losses)}
+
+
+def make_masked(
+    texts: pd.DataFrame, options: FoundationOptions, seed: int
+) -> tuple[list[Any], dict[str, Losses]]:
+    """Train the masked language model on the images' texts and the public captions, each distinct one once."""
+    captions = pd.read_parquet(options.sentences).caption
+    sentences = sorted({*(texts.name + ": " + texts.caption), *captions})
+    tokenizer = train_masked_tokenizer(sentences, options.masked.shape)
+    model, losses = train_masked(
+        encode(tokenizer, sentences), tokenizer, options.masked, options.device, seed
+    )
+    return [model.half(), tokenizer], {"masked": _curve(losses)}
 
 
 def gather_losses(*parts: dict[str, Losses]) -> dict[str, Losses]:

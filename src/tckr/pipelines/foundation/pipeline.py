@@ -1,4 +1,4 @@
-"""Public images -> generator, captioner and CLIP miniatures. They never see a private image."""
+"""Public images and sentences -> four foundation models in miniature. They never see a private image."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -7,7 +7,7 @@ from tckr.pipelines.stage import as_stage
 
 
 def create_pipeline() -> Pipeline:
-    """public sources -> public_images, public_texts -> tokenizer -> the three miniatures and their losses."""
+    """public sources -> public_images, public_texts -> tokenizer -> the four miniatures and their losses."""
     options, seed = "params:foundation", "params:seed"
     return as_stage(
         "foundation",
@@ -45,8 +45,14 @@ def create_pipeline() -> Pipeline:
                 name="make_clip",
             ),
             Node(
+                nodes.make_masked,
+                ["public_texts", options, seed],
+                ["masked_miniature", "masked_losses"],
+                name="make_masked",
+            ),
+            Node(
                 nodes.gather_losses,
-                ["generator_losses", "captioner_losses", "clip_losses"],
+                ["generator_losses", "captioner_losses", "clip_losses", "masked_losses"],
                 "foundation_losses",
                 name="gather_losses",
             ),
