@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import IO, Any
 
 import click
@@ -11,6 +12,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
 from tckr.errors import UserError
+from tckr.pipeline_registry import NAMES, STAGES
 
 DEFAULT = "knowledge_recycling"
 
@@ -49,6 +51,15 @@ def _is_news(record: logging.LogRecord) -> bool:
     return error is None or explain(error) is None
 
 
+def named(namespaces: Sequence[str]) -> list[str]:
+    """Return the pipelines that hold these stages; without any, the default.
+
+    By its name, `__default__` spares the imports of the pipelines beside it and names the MLflow run.
+    """
+    beside = [name for name in namespaces if name in NAMES and name not in STAGES]
+    return beside if beside and len(beside) == len(namespaces) else [DEFAULT, *beside]
+
+
 class Run(click.Command):
     """Kedro's own run command with readable errors."""
 
@@ -61,8 +72,7 @@ class Run(click.Command):
         ):
             logging.getLogger(name).addFilter(_is_news)
         if not (ctx.params["pipeline"] or ctx.params["pipelines"]):
-            # By its name, `__default__` spares the imports of the pipelines beside it and names the MLflow run.
-            ctx.params["pipelines"] = [DEFAULT]
+            ctx.params["pipelines"] = named(ctx.params["namespaces"] or [])
         try:
             with warnings.catch_warnings():
                 # `--pipeline=<name>` reads as it should, and works as long as Kedro is 1.x.

@@ -14,9 +14,11 @@ STAGES = (
     "student_training",
     "privacy_audit",
 )
+# A stage of its own job: students of many cardinalities, on the loop's captions, adapter and teacher.
+SWEEP = "cardinality_sweep"
 # How the shipped models were made: a job beside the others, whose imports the others do not wait for.
 ASIDE = ("foundation",)
-NAMES = (*STAGES, *ASIDE)
+NAMES = (*STAGES, SWEEP, *ASIDE)
 
 
 def stage(name: str) -> Pipeline:
@@ -29,12 +31,15 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return every pipeline by its name.
 
     `student_training` stops before the audit; `knowledge_recycling`, the papers' name for the whole loop, is the whole
-    loop, and so is `privacy_audit`, its last stage.
+    loop, and so is `privacy_audit`, its last stage. `cardinality_sweep` draws its own synthetic images: of the stage
+    before it, it needs the teacher alone.
     """
     stages = [stage(name) for name in STAGES]
     pipelines = {name: sum(stages[: n + 1], Pipeline([])) for n, name in enumerate(STAGES)}
     pipelines["knowledge_recycling"] = pipelines["privacy_audit"]
     pipelines["__default__"] = pipelines["knowledge_recycling"]
+    teacher = stage("knowledge_recycling").only_nodes("knowledge_recycling.train_teacher")
+    pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP)
     requested = project._requested_pipelines
     for name in ASIDE:
         present = Path(__file__).with_name("pipelines").joinpath(name, "pipeline.py").is_file()

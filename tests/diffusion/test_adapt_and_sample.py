@@ -177,6 +177,29 @@ def test_classes_are_balanced_and_prompts_reused_evenly() -> None:
     assert drawn.equals(balanced_prompts(["a", "b", "c", "d"], [0, 0, 0, 1], 13, seed=0))
 
 
+def test_every_prefix_of_a_nested_plan_is_a_balanced_plan() -> None:
+    prompts, labels = [f"{c}{i}" for c in "abc" for i in range(4)], [0] * 4 + [1] * 4 + [2] * 4
+    drawn = balanced_prompts(prompts, labels, 50, seed=0, nested=True)
+
+    counts = drawn.label.to_numpy()[:, None] == [0, 1, 2]
+    so_far = counts.cumsum(axis=0)
+    assert len(drawn) == 50
+    assert (so_far.max(axis=1) - so_far.min(axis=1)).max() == 1
+    # Every class comes first now and then: the order within a round is drawn.
+    assert set(drawn.label[::3]) == {0, 1, 2}
+    assert drawn.head(12).prompt.is_unique
+    assert drawn.equals(balanced_prompts(prompts, labels, 50, seed=0, nested=True))
+    assert not drawn.equals(balanced_prompts(prompts, labels, 50, seed=1, nested=True))
+
+
+def test_repeated_prompts_keep_their_own_images(pipeline: StableDiffusionPipeline) -> None:
+    drawn = sample(pipeline, ["tall", "wide", "tall", "tall"], (14, 14), 1, SAMPLING, seed=4)
+    alone = sample(pipeline, ["tall", "wide"], (14, 14), 1, SAMPLING, seed=4)
+
+    assert (drawn[:2].int() - alone.int()).abs().max() <= 1
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -9,6 +9,7 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.hooks.estimate import REFERENCE, estimate, speed
 from tckr.membership.audit import AuditOptions
 from tckr.pipeline_registry import STAGES
+from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 
@@ -33,6 +34,17 @@ def test_more_work_takes_longer() -> None:
 
 def test_a_machine_twice_as_fast_takes_half() -> None:
     assert whole(probe=2 * REFERENCE) == pytest.approx(whole() / 2)
+
+
+def test_a_sweep_grows_with_its_pool_and_its_shadows() -> None:
+    def sweep(**changes: Any) -> float:
+        given = parameters() | {"cardinality_sweep": SweepOptions(**changes)}
+        seconds = estimate(["teacher", "cardinality_sweep"], {"members": 3000}, given, REFERENCE)
+        assert seconds is not None
+        return seconds
+
+    assert sweep(cardinalities=(1,), audit=False) < sweep(cardinalities=(1,))
+    assert sweep(cardinalities=(1, 2)) < sweep(cardinalities=(1, 20)) < sweep()
 
 
 def test_nothing_is_promised_without_a_basis() -> None:

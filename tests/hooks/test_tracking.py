@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+import mlflow
+import pandas as pd
 import pytest
 from kedro.io.core import Version
 from kedro.pipeline import Node, Pipeline
@@ -12,7 +14,7 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.hooks import clock
 from tckr.hooks.clock import Clock
 from tckr.hooks.paths import saved_path
-from tckr.hooks.tracking import git_state
+from tckr.hooks.tracking import git_state, log_children
 from tckr.pipelines.parameters import leaves
 
 
@@ -25,6 +27,43 @@ def test_typed_options_become_flat_parameters() -> None:
     assert flat["classifier.augmentation.shift"] == ClassifierOptions().augmentation.shift
     assert flat["seed"] == 1
     assert flat["plain.a.b"] == 2
+
+
+def test_students_become_nested_runs_of_the_teacher(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "model": ["teacher", "student", "student"],
+            "cardinality": [None, 0.1, 20.0],
+            "images": [60, 6, 1200],
+            "accuracy": [90.0, 70.0, 80.0],
+            "AUC_MIA": [60.0, 51.0, 55.0],
+            "TPR_at_1pct_FPR": [2.0, None, 1.5],
+        }
+    )
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    try:
+        experiment = mlflow.create_experiment("sweep", artifact_location=str(tmp_path / "files"))
+        with mlflow.start_run(experiment_id=experiment) as parent:
+            log_children(table)
+        client = mlflow.MlflowClient()
+        runs = client.search_runs([experiment], order_by=["metrics.accuracy"])
+        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        own = client.get_run(parent.info.run_id).data
+    finally:
+        mlflow.set_tracking_uri(before)
+
+    assert own.metrics == {
+        "teacher.accuracy": 90.0,
+        "teacher.AUC_MIA": 60.0,
+        "teacher.TPR_at_1pct_FPR": 2.0,
+    }
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert [run.info.run_name for run in children] == ["cardinality 0.1", "cardinality 20"]
+    assert [run.info.status for run in children] == ["FINISHED"] * 2
+    assert children[0].data.params == {"cardinality": "0.1", "images": "6"}
+    assert children[0].data.metrics == {"accuracy": 70.0, "AUC_MIA": 51.0}
+    assert children[1].data.metrics["student.TPR_at_1pct_FPR"] == 1.5
 
 
 def test_commit_and_changes(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
 
 from tckr.hooks.checks import OUTSIDE, check_parameters
-from tckr.pipeline_registry import NAMES, STAGES, register_pipelines
+from tckr.hooks.tracking import KINDS
+from tckr.pipeline_registry import NAMES, STAGES, SWEEP, register_pipelines
 from tckr.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def persisted(pipeline: Pipeline) -> set[str]:
 
 
 def test_names(pipelines: dict[str, Pipeline]) -> None:
-    assert set(pipelines) == {*STAGES, "foundation", "__default__"}
+    assert set(pipelines) == {*STAGES, SWEEP, "foundation", "__default__"}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -70,6 +71,16 @@ def test_a_name_runs_everything_up_to_its_stage(name: str, pipelines: dict[str, 
         "raw_images",
         "parameters",
     }
+
+
+def test_the_sweep_starts_from_raw_files_and_needs_the_teacher_alone_of_the_loop(
+    pipelines: dict[str, Pipeline],
+) -> None:
+    inputs = {i for i in pipelines[SWEEP].inputs() if not i.startswith("params:")}
+    recycling = [node.name for node in pipelines[SWEEP].nodes if "recycling" in node.name]
+
+    assert inputs == {"raw_images"}
+    assert recycling == ["knowledge_recycling.train_teacher"]
 
 
 def test_the_default_is_the_whole_loop(pipelines: dict[str, Pipeline]) -> None:
@@ -89,11 +100,11 @@ def test_every_catalog_entry_is_used(pipelines: dict[str, Pipeline], catalog: Da
     assert set(catalog.keys()) == used
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, SWEEP])
 def test_everything_a_stage_makes_is_versioned(
     stage: str, pipelines: dict[str, Pipeline], catalog: DataCatalog
 ) -> None:
-    made = pipelines["__default__"].only_nodes_with_namespaces([stage]).all_outputs()
+    made = pipelines[stage].only_nodes_with_namespaces([stage]).all_outputs()
 
     for name in made:
         dataset = catalog.get(name)
@@ -127,7 +138,7 @@ def test_data_flows_down_the_layers(
 
 def test_mlflow_metadata_is_understood(catalog: DataCatalog) -> None:
     kinds = {catalog.get(name).metadata.get("mlflow") for name in catalog}
-    assert kinds <= {None, "artifact", "metrics", "history"}
+    assert kinds <= {None, *KINDS}
 
 
 @pytest.mark.parametrize("env", ["base", "test"])
@@ -178,7 +189,8 @@ def test_images_of_another_folder_in_one_line() -> None:
 
 def test_stages_are_wired_without_waiting_for_torch() -> None:
     code = (
-        "import sys; from tckr.pipeline_registry import STAGES, stage; [stage(name) for name in STAGES];"
+        "import sys; from tckr.pipeline_registry import STAGES, SWEEP, stage;"
+        "[stage(name) for name in (*STAGES, SWEEP)];"
         "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -16,16 +16,17 @@ from tckr.engine import map_shards
 
 
 def balanced_prompts(
-    prompts: Sequence[str], labels: Sequence[int], count: int, seed: int
+    prompts: Sequence[str], labels: Sequence[int], count: int, seed: int, nested: bool = False
 ) -> pd.DataFrame:
     """`count` prompts, class-balanced; a class's prompts are shuffled and used in turn (TCKR, section 3).
 
     Args:
         prompts: one prompt a member, or one a class.
         labels: their classes; every class present gets floor(count / classes) prompts, the first ones one more.
+        nested: balance every prefix too, to within one prompt a class, so that the first n make a set of their own.
 
     Returns:
-        table of prompt and label, in random order.
+        table of prompt and label, in random order; if `nested`, in random order within each round of the classes.
     """
     draw = np.random.default_rng(seed)
     table = pd.DataFrame({"prompt": list(prompts), "label": np.asarray(labels, dtype=np.int64)})
@@ -37,7 +38,12 @@ def balanced_prompts(
         turns = [own.iloc[draw.permutation(len(own))] for _ in range(-(-wanted // len(own)))]
         rows += [pd.concat(turns).head(wanted)] if wanted else []
     drawn = pd.concat(rows)
-    return drawn.iloc[draw.permutation(len(drawn))].reset_index(drop=True)
+    if nested:
+        rounds = drawn.groupby("label").cumcount()
+        order = np.lexsort((draw.random(len(drawn)), rounds))
+    else:
+        order = draw.permutation(len(drawn))
+    return drawn.iloc[order].reset_index(drop=True)
 
 
 def sample(
@@ -57,8 +63,17 @@ def sample(
     Returns:
         uint8 (N, channels, height, width).
     """
+    # A large set repeats its prompts: an embedding an image would take many times the images' own memory.
+    distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
     request = _Request(
-        pipeline, embed(pipeline, prompts), embed(pipeline, [""]), size, channels, options, seed
+        pipeline,
+        embed(pipeline, list(distinct)),
+        torch.tensor([distinct[prompt] for prompt in prompts]),
+        embed(pipeline, [""]),
+        size,
+        channels,
+        options,
+        seed,
     )
     starts = range(0, len(prompts), options.batch_size)
     workers = options.workers if pipeline.device.type == "cpu" else 1
@@ -67,10 +82,11 @@ def sample(
 
 @dataclass(frozen=True)
 class _Request:
-    """What every batch of one call has in common."""
+    """What every batch of one call has in common; image i is described by `words[rows[i]]`."""
 
     pipeline: StableDiffusionPipeline
     words: Tensor
+    rows: Tensor
     nothing: Tensor
     size: tuple[int, int]
     channels: int
@@ -82,7 +98,7 @@ class _Request:
 def _draw(start: int, request: _Request) -> Tensor:
     """The batch that begins with image `start`."""
     pipeline, options = request.pipeline, request.options
-    text = request.words[start : start + options.batch_size]
+    text = request.words[request.rows[start : start + options.batch_size].to(request.words.device)]
     unet, frame = pipeline.unet, side(pipeline)
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
     noise = torch.stack([_noise(shape, request.seed, start + i) for i in range(len(text))])

@@ -42,7 +42,7 @@ def estimate(
         parameters: typed options by name.
         probe: result of `speed`.
     """
-    needs_recipe = {"student_training", "privacy_audit"} & set(stages)
+    needs_recipe = {"student_training", "privacy_audit", "cardinality_sweep"} & set(stages)
     if not probe or (needs_recipe and "classifier" not in parameters):
         return None
     return sum(_work(stage, counts, parameters) for stage in stages) * REFERENCE / probe
@@ -58,20 +58,38 @@ def _work(stage: str, counts: Mapping[str, int], parameters: Mapping[str, Any]) 
     if stage == "generator_adaptation":
         schedule = parameters[stage].schedule
         return schedule.steps * schedule.batch_size / 32 * COSTS["adaptation"]
-    if stage == "knowledge_recycling":
-        options = parameters[stage]
-        passes = options.sampling.steps * (2 if options.sampling.guidance_scale > 1 else 1)
-        drawn = members * options.cardinality * passes * COSTS["denoising"]
-        return steps * COSTS["classifier"] + drawn
+    if stage in ("teacher", "knowledge_recycling"):
+        options = parameters["knowledge_recycling"]
+        images = members * options.cardinality if stage == "knowledge_recycling" else 0
+        return steps * COSTS["classifier"] + _drawing(images, options)
     if stage == "student_training":
-        return steps * COSTS["distillation"]
+        return _student(steps, parameters)
     if stage == "privacy_audit":
         # Shadows are trained side by side, one a core.
         options = parameters[stage]
-        return (
-            options.n_shadows
-            * steps
-            * (COSTS["classifier"] + COSTS["distillation"])
-            / options.workers
-        )
-    return 0.0
+        group = steps * COSTS["classifier"] + _student(steps, parameters)
+        return options.n_shadows * group / options.workers
+    return _sweep(members, steps, parameters) if stage == "cardinality_sweep" else 0.0
+
+
+def _sweep(members: int, steps: float, parameters: Mapping[str, Any]) -> float:
+    """Seconds of one pool, a student a cardinality and, in every shadow, as many."""
+    options, audit = parameters["cardinality_sweep"], parameters["privacy_audit"]
+    pool = members * options.cardinalities[-1]
+    students = len(options.cardinalities) * _student(steps, parameters)
+    shadows = audit.n_shadows * (steps * COSTS["classifier"] + students) / audit.workers
+    drawing = _drawing(pool, parameters["knowledge_recycling"])
+    return drawing + students + (shadows if options.audit else 0)
+
+
+def _student(steps: float, parameters: Mapping[str, Any]) -> float:
+    """Seconds of one student whose teacher took `steps`, on the reference machine."""
+    distillation = parameters.get("student_training")
+    patience = distillation.patience if distillation is not None else 1.0
+    return steps * patience * COSTS["distillation"]
+
+
+def _drawing(images: float, options: Any) -> float:
+    """Seconds of sampling on the reference machine."""
+    passes = options.sampling.steps * (2 if options.sampling.guidance_scale > 1 else 1)
+    return images * passes * COSTS["denoising"]

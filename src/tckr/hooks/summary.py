@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
@@ -16,7 +16,10 @@ from rich.table import Table
 from tckr.hooks.clock import Clock
 from tckr.hooks.estimate import estimate, speed
 from tckr.hooks.paths import saved_path
-from tckr.pipeline_registry import STAGES
+from tckr.pipeline_registry import NAMES, STAGES, SWEEP
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,9 @@ RESULTS = {
     "student": "student",
     "report": "report",
     "audit": "figures",
+    "sweep": "table",
+    "sweep_curves": "curves",
+    "sweep_audit": "all figures",
 }
 
 
@@ -46,6 +52,7 @@ class Summary:
         self._parameters: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._metrics: dict[str, float] = {}
+        self._sweep: pd.DataFrame | None = None
         self._saved: dict[str, Path] = {}
         self._catalog: CatalogProtocol | None = None
 
@@ -56,11 +63,10 @@ class Summary:
         """Say what will happen, and where."""
         self._forget()
         self._catalog = catalog
-        present = {(node.namespace or node.name).split(".")[0] for node in pipeline.nodes}
-        self._stages = [stage for stage in STAGES if stage in present]
+        self._stages = stages_of(pipeline)
         self._parameters = {
             name: value
-            for name in (*self._stages, "classifier", "seed")
+            for name in (*NAMES, "classifier", "seed")
             # Kedro types the parameters of the requested pipelines only.
             if not isinstance(value := catalog.load(f"params:{name}"), dict)
         }
@@ -90,6 +96,8 @@ class Summary:
         self._count(dataset_name, data)
         if dataset_name == "metrics":
             self._metrics = dict(data)
+        elif dataset_name == "sweep":
+            self._sweep = data
         dataset = self._catalog.get(dataset_name) if self._catalog is not None else None
         if getattr(dataset, "_filepath", None) is not None:
             self._saved[dataset_name] = saved_path(dataset)
@@ -100,10 +108,12 @@ class Summary:
         if self._metrics:
             self._console.print()
             self._console.print(results_table(self._metrics, self._counts, self._minutes()))
+        if self._sweep is not None:
+            self._console.print()
+            self._console.print(sweep_table(self._sweep))
+        finished = self._metrics or self._sweep is not None
         chosen = (
-            [name for name in RESULTS if name in self._saved]
-            if self._metrics
-            else list(self._saved)
+            [name for name in RESULTS if name in self._saved] if finished else list(self._saved)
         )
         self._console.print()
         for name in chosen:
@@ -111,7 +121,7 @@ class Summary:
             self._console.print(f"  {RESULTS.get(name, name):<21} {path}", markup=False)
         total = sum(self._clock.seconds.values())
         self._console.print(f"  {'time':<21} {_clock(total)}", markup=False)
-        if self._metrics:
+        if finished:
             self._console.print(f"  {'compare runs':<21} make mlflow", markup=False)
 
     def _count(self, name: str, data: Any) -> None:
@@ -144,6 +154,16 @@ class Summary:
         return {"teacher": teacher / 60, "student": (before_audit - teacher) / 60}
 
 
+def stages_of(pipeline: Pipeline) -> list[str]:
+    """Return what will run, in order: stages, and `teacher` where that is all of its stage."""
+    nodes = {node.name for node in pipeline.nodes}
+    present = {name.split(".")[0] for name in nodes}
+    stages = [stage for stage in (*STAGES, SWEEP) if stage in present]
+    if {name for name in nodes if name.startswith("knowledge_recycling.")} == set(TEACHER):
+        stages[stages.index("knowledge_recycling")] = "teacher"
+    return stages
+
+
 def describe(stage: str, parameters: dict[str, Any], catalog: CatalogProtocol) -> str:
     """Say in a few words what `stage` will do."""
     if stage == "ingestion":
@@ -159,9 +179,21 @@ def describe(stage: str, parameters: dict[str, Any], catalog: CatalogProtocol) -
             f"teacher; synthetic images, {options.cardinality:g} x the members, from the {options.generator} "
             f"generator, prompted with {options.prompts.replace('_', ' ')}"
         )
+    return _describe_models(stage, parameters)
+
+
+def _describe_models(stage: str, parameters: dict[str, Any]) -> str:
+    """Say which classifiers `stage` will train."""
+    if stage == "teacher":
+        return "classifier trained on the members"
     if stage == "student_training":
-        return f"student on the recycled set alone, labels: {parameters['student_training'].labels.replace('_', ' ')}"
-    return f"attack teacher and student, calibrated by {parameters['privacy_audit'].n_shadows} shadows of each"
+        return f"student on the recycled set alone, labels: {parameters[stage].labels.replace('_', ' ')}"
+    shadows = f"calibrated by {parameters['privacy_audit'].n_shadows} shadows of each"
+    if stage == SWEEP:
+        sizes = ", ".join(f"{value:g}" for value in parameters[SWEEP].cardinalities)
+        attacked = f", and an attack, {shadows}" if parameters[SWEEP].audit else ""
+        return f"students on {sizes} x the members{attacked}"
+    return f"attack teacher and student, {shadows}"
 
 
 def results_table(
@@ -187,6 +219,38 @@ def results_table(
             f"{minutes[took]:.1f}" if minutes[took] else "",
         )
     return table
+
+
+def sweep_table(sweep: "pd.DataFrame") -> Table:
+    """Lay the figures of the teacher and of the student of every cardinality below each other."""
+    figures = sweep.astype(object).where(sweep.notna(), None)
+    rate = next((name for name in sweep if name.startswith("TPR_") and name.endswith("FPR")), None)
+    table = Table(title="What more synthetic images buy, and what they give away")
+    table.title_justify = "left"
+    table.add_column("trained on")
+    columns = {"accuracy": "accuracy %", "AUC_MIA": "AUC_MIA % (95 %)", "AOP": "AOP"}
+    if rate is not None:
+        at = rate.removeprefix("TPR_at_").removesuffix("pct_FPR")
+        columns[rate] = f"TPR % at {at} % FPR"
+    shown = {name: title for name, title in columns.items() if name in sweep}
+    for title in (*shown.values(), "images"):
+        table.add_column(title, justify="right")
+    for row in figures.to_dict("records"):
+        teacher = row["model"] == "teacher"
+        title = "real data (teacher)" if teacher else f"recycled, {row['cardinality']:g} x"
+        cells = [_with_interval(row, name) for name in shown]
+        table.add_row(title, *cells, f"{row['images']:,}")
+    return table
+
+
+def _with_interval(row: dict[Any, Any], name: str) -> str:
+    """Print a figure, the attack's AUC with its interval; a dash where nothing is measurable."""
+    if row[name] is None:
+        return "-"
+    text = f"{row[name]:.1f}"
+    if name != "AUC_MIA":
+        return text
+    return f"{text} ({row['AUC_MIA_low']:.1f} to {row['AUC_MIA_high']:.1f})"
 
 
 def _machine() -> str:

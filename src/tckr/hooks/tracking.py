@@ -24,6 +24,10 @@ from tckr.pipelines.parameters import leaves
 for noisy in ("kedro_mlflow", "mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
+KINDS = ("artifact", "metrics", "history", "children")
+# Columns of a table of models that say what a model is, not how good.
+SETTINGS = ("cardinality", "images")
+
 
 class Tracking(MlflowHook):
     """kedro-mlflow's hook, with what it leaves out.
@@ -33,7 +37,9 @@ class Tracking(MlflowHook):
 
     * `artifact`: the file or folder itself,
     * `metrics`: a flat dictionary of figures,
-    * `history`: a table of `step` and one column a figure.
+    * `history`: a table of `step` and one column a figure,
+    * `children`: a table of a row a model, `model` and figures: those of the teacher are this run's, after `teacher.`;
+      every other row becomes a nested run with `cardinality` and `images` for parameters. The file is logged too.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -92,9 +98,12 @@ class Tracking(MlflowHook):
             )
         elif kind == "history":
             log_history(dataset_name, data)
+        elif kind == "children":
+            log_children(data)
+            mlflow.log_artifact(str(saved_path(dataset)))
         else:
             raise ValueError(
-                f"metadata.mlflow of {dataset_name} must be artifact, metrics or history, not {kind}"
+                f"metadata.mlflow of {dataset_name} must be one of {', '.join(KINDS)}, not {kind}"
             )
 
     @hook_impl
@@ -140,3 +149,24 @@ def log_history(name: str, table: pd.DataFrame) -> None:
     ]
     for start in range(0, len(points), 1000):
         mlflow.MlflowClient().log_batch(run_id, metrics=points[start : start + 1000])
+
+
+def log_children(models: pd.DataFrame) -> None:
+    """Log the teacher's figures in this run and each student's in a nested run of its own; empty cells are left out."""
+    parent = mlflow.active_run().info
+    for row in models.to_dict("records"):
+        model = row.pop("model")
+        known = {str(name): value for name, value in row.items() if pd.notna(value)}
+        settings = {name: known.pop(name) for name in SETTINGS if name in known}
+        if model == "teacher":
+            mlflow.log_metrics({f"teacher.{name}": value for name, value in known.items()})
+            continue
+        # A rate is named after its model, as in the runs of the other pipelines.
+        figures = {
+            f"{model}.{name}" if name.startswith("TPR_") else name: value
+            for name, value in known.items()
+        }
+        name = f"cardinality {settings['cardinality']:g}"
+        with mlflow.start_run(run_name=name, experiment_id=parent.experiment_id, nested=True):
+            mlflow.log_params(settings)
+            mlflow.log_metrics(figures)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PER_CLASS = 12
 CLASSES = 20
 DOTS_PER_INCH = 160
+COLOURS = {"teacher": "#b45309", "student": "#2563eb"}
 
 
 def class_sheet(tables: Mapping[str, pd.DataFrame], title: str | None = None) -> Image.Image:
@@ -48,15 +49,16 @@ def rendered(figure: "Figure") -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def new_figure(width: float = 5.2, height: float = 4.2) -> "Figure":
-    """Return an empty figure in the house style; no pyplot, hence no window and no global state."""
+def new_figure(width: float = 5.2, height: float = 4.2, panels: int = 1) -> "Figure":
+    """Return an empty figure in the house style, its panels side by side; no pyplot, hence no window, no global state."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context({"font.family": "DejaVu Sans", "font.size": 9}):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)
+        figure.subplots(1, panels)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.7)
+        axes.set_axisbelow(True)
     return figure

@@ -11,3 +11,6 @@ Classifier: TypeAlias = Any
 
 Adapter: TypeAlias = Any
 """A `tckr.diffusion.adapt.Adapter`."""
+
+Tensors: TypeAlias = dict[str, Any]
+"""Named torch tensors."""

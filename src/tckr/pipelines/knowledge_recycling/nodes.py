@@ -1,6 +1,7 @@
 """Teacher, synthetic images, soft labels."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from PIL import Image
@@ -8,10 +9,13 @@ from PIL import Image
 from tckr.classifiers.options import ClassifierOptions
 from tckr.diffusion.options import AdaptationOptions
 from tckr.pipelines.device import best
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions, images_at
 from tckr.pipelines.tensors import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Adapter, Classifier
 from tckr.seeds import derive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def train_teacher(
@@ -47,32 +51,46 @@ def generate_images(
     Returns:
         An image table of `cardinality` times the members, all in split "train", with the prompts.
     """
+    members = of_split(images, "members")
+    count = images_at(options.cardinality, len(members))
+    plan = plan_prompts(members, captions, options, count, seed)
+    drawn = draw_images(members, plan["prompt"].tolist(), adapter, adaptation, options, seed)
+    return plan.assign(split="train", generator=options.generator, **content(drawn))
+
+
+def draw_images(
+    members: pd.DataFrame,
+    prompts: Sequence[str],
+    adapter: Adapter,
+    adaptation: AdaptationOptions,
+    options: RecyclingOptions,
+    seed: int,
+) -> "Tensor":
+    """Draw one image a prompt, uint8 (N, C, H, W), of the members' size; see `tckr.diffusion.sample`."""
     from tckr.diffusion.generator import load
     from tckr.diffusion.sample import sample
     from tckr.images.tensors import to_tensor
 
-    members = of_split(images, "members")
-    plan = plan_prompts(members, captions, options, derive(seed, "prompts"))
     generator = load(adaptation.generator, best())
     if options.generator == "adapted":
         generator = adapter.apply(generator)
     channels, height, width = to_tensor(members["image"].head(1)).shape[1:]
     size = (height, width)
-    drawn = sample(
-        generator,
-        plan["prompt"].tolist(),
-        size,
-        channels,
-        options.sampling,
-        derive(seed, "sampling"),
-    )
-    return plan.assign(split="train", generator=options.generator, **content(drawn))
+    return sample(generator, prompts, size, channels, options.sampling, derive(seed, "sampling"))
 
 
 def plan_prompts(
-    members: pd.DataFrame, captions: pd.DataFrame, options: RecyclingOptions, seed: int
+    members: pd.DataFrame,
+    captions: pd.DataFrame,
+    options: RecyclingOptions,
+    count: int,
+    seed: int,
+    nested: bool = False,
 ) -> pd.DataFrame:
-    """Choose the prompt and class of every synthetic image: prompt, label, class_name."""
+    """Choose the prompt and class of `count` synthetic images: prompt, label, class_name.
+
+    With `nested` every prefix is class-balanced; see `tckr.diffusion.sample.balanced_prompts`.
+    """
     from tckr.diffusion.sample import balanced_prompts
 
     names = members.drop_duplicates("label").set_index("label")["class_name"]
@@ -81,8 +99,9 @@ def plan_prompts(
         prompts = captions["prompt"]
     else:
         labels, prompts = names.index, names
-    count = max(1, round(options.cardinality * len(members)))
-    plan = balanced_prompts(prompts.tolist(), labels.tolist(), count, seed)
+    plan = balanced_prompts(
+        prompts.tolist(), labels.tolist(), count, derive(seed, "prompts"), nested
+    )
     return plan.assign(class_name=plan["label"].map(names))
 
 

@@ -22,3 +22,8 @@ class RecyclingOptions(Options):
         description="captions of the members, or the bare class name (a control: no caption leaks)",
     )
     sampling: SamplingOptions = SamplingOptions()
+
+
+def images_at(cardinality: float, members: int) -> int:
+    """Return the number of synthetic images at a cardinality: at least one."""
+    return max(1, round(cardinality * members))

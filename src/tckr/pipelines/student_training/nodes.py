@@ -1,5 +1,6 @@
 """A classifier that has seen no private image."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,16 @@ def measure_accuracy(
     images: pd.DataFrame, teacher: Classifier, student: Classifier
 ) -> dict[str, Any]:
     """Accuracy of both, in percent, on the private test split, by which nothing was chosen; per class too."""
+    figures = accuracies(images, {"teacher": teacher, "student": student})
+    n_test = len(of_split(images, "test"))
+    return {"n_test": n_test, "classes": class_names(images), **figures}
+
+
+def accuracies(images: pd.DataFrame, models: Mapping[str, Classifier]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each model on the private test split, in percent, and per class."""
     from tckr.classifiers.predict import accuracy, logits
 
-    test = of_split(images, "test")
-    pixels, labels = images_and_labels(test)
-    models = {"teacher": teacher, "student": student}
-    figures = {
+    pixels, labels = images_and_labels(of_split(images, "test"))
+    return {
         name: accuracy(logits(model.to(best()), pixels), labels) for name, model in models.items()
     }
-    return {"n_test": len(test), "classes": class_names(images), **figures}
