@@ -1,7 +1,8 @@
 """The public images under the foundation models: photographs of animals, clip art and emoji.
 
 No private image, no Fashion-MNIST and no vehicle enters. Photographs: the six animal classes of CIFAR-10.
-Drawings: the Open Clip Art Library (public domain) and Noto emoji (Apache-2.0), less flags and vehicles.
+Drawings: the Open Clip Art Library (public domain), Noto emoji (Apache-2.0) and Twitter emoji (CC-BY 4.0), less
+flags and vehicles.
 """
 
 import json
@@ -49,7 +50,7 @@ def collect(photos: Path, clip_art: Path, emoji: Path) -> pd.DataFrame:
     Args:
         photos: Parquet with columns split, label, image (encoded bytes).
         clip_art: folder of categories of PNG files (`openclipart/png`).
-        emoji: folder with `emoji.json` and `img/google/64`.
+        emoji: folder with `emoji.json` and one `img/<style>/64` a style.
 
     Raises:
         UserError: a source is missing.
@@ -86,13 +87,17 @@ def _clip_art(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def _emoji(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
-    for entry in json.loads((folder / "emoji.json").read_text()):
-        if entry["category"] in LEFT_OUT or entry["subcategory"].startswith("transport"):
-            continue
-        path = folder / "img/google/64" / entry["image"]
-        drawing = _drawing(path) if path.exists() else None
-        if drawing is not None:
-            yield "emoji", re.sub(r"[^a-z]+", " ", entry["name"].lower()).strip(), drawing
+    entries = [
+        entry
+        for entry in json.loads((folder / "emoji.json").read_text())
+        if entry["category"] not in LEFT_OUT and not entry["subcategory"].startswith("transport")
+    ]
+    for style in sorted((folder / "img").iterdir()):
+        for entry in entries:
+            path = style / "64" / entry["image"]
+            drawing = _drawing(path) if path.exists() else None
+            if drawing is not None:
+                yield "emoji", re.sub(r"[^a-z]+", " ", entry["name"].lower()).strip(), drawing
 
 
 def _drawing(path: Path) -> np.ndarray | None:
