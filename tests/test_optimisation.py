@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tckr.checkpoint import Checkpoint
+from tckr.checkpoint import Checkpoint, Checkpoints
 from tckr.errors import Paused, UserError
 from tckr.optimisation import _State, optimise
 from tckr.options import Schedule
@@ -115,10 +115,28 @@ def test_a_crash_in_mid_step_changes_nothing(broken: int, tmp_path: Path) -> Non
     assert_same(whole(options), resumed)
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    (tmp_path / ".state.unfinished").write_bytes(b"a save that was cut off")
-    in_pieces(schedule(), tmp_path / "state", pieces=4)
-    assert list(tmp_path.iterdir()) == []
+def test_finished_work_is_not_done_again(tmp_path: Path) -> None:
+    options, checkpoint = schedule(averaging=0.9), Checkpoint(tmp_path / "state")
+    done = in_pieces(options, checkpoint.path, pieces=4)
+    network, _ = problem()
+
+    def never() -> torch.Tensor:
+        raise AssertionError("a step was taken")
+
+    losses = optimise(list(network.parameters()), never, options, "test", checkpoint=checkpoint)
+    again = [p.detach() for p in network.parameters()], losses, torch.rand(3)
+    assert_same(done, again)
+
+
+def test_removing_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "states"
+    folder.mkdir()
+    (folder / ".work.unfinished").write_bytes(b"a save that was cut off")
+    states = Checkpoints(folder)
+    states.of("work").save({}, {"done": 1})
+    assert states.of("work").load({}) == {"done": 1}
+    states.remove()
+    assert not folder.exists()
 
 
 def pause(file: Path, options: Schedule | None = None, seed: int = 0, width: int = 0) -> None:

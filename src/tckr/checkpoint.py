@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,30 @@ class Checkpoint:
             )
         return dict(state)
 
-    def remove(self) -> None:
-        """Remove the file, if there is one: the work is done."""
-        self.path.unlink(missing_ok=True)
-        self._unfinished.unlink(missing_ok=True)
-
     @property
     def _unfinished(self) -> Path:
         return self.path.with_name(f".{self.path.name}.unfinished")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """A folder of checkpoints, one for each part of a long job.
+
+    A part that is finished stays there, so that it is not done again while later ones are still to come; whoever has
+    saved all results removes the folder.
+
+    Attributes:
+        folder: made when the first part saves.
+        deadline: as for `Checkpoint`, for each part.
+    """
+
+    folder: Path
+    deadline: float | None = None
+
+    def of(self, part: str) -> Checkpoint:
+        """The checkpoint of one part."""
+        return Checkpoint(self.folder / part, deadline=self.deadline)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -35,8 +35,9 @@ def optimise(
             changes nothing but them: only so does work that was interrupted go on exactly.
         capture: on a GPU, record one whole step as a CUDA graph and replay it; `loss` must then keep shapes and
             never wait for the GPU.
-        checkpoint: save the state there from time to time, go on from it if it is there, and remove it at the
-            end. Work that was interrupted gives the result of work that was not.
+        checkpoint: save the state there from time to time and at the end, and go on from it if it is there. Work
+            that was interrupted gives the result of work that was not, and finished work is not done again. Its
+            owner removes the file once the result is safe.
 
     Returns:
         Table of `step` and `loss` (mean since the row before), about 100 rows.
@@ -76,10 +77,10 @@ def optimise(
         if state.done % every == 0:
             state.rows.append({"step": state.done, "loss": float(total) / every})
             total.zero_()
+    keeper.finish()
     if schedule.averaging:
         with torch.no_grad():
             torch._foreach_copy_(list(parameters), average)
-    keeper.finish()
     return pd.DataFrame(state.rows, columns=["step", "loss"])
 
 
@@ -154,6 +155,7 @@ class _Keeper:
         self.total_steps = schedule.steps
         self.description = description
         self.started = self.saved_at = started
+        self.begun = 0
         self.fingerprint = {
             "description": description,
             "schedule": schedule.model_dump(),
@@ -166,6 +168,7 @@ class _Keeper:
         saved = self.checkpoint.load(self.fingerprint) if self.checkpoint else None
         if saved is not None:
             self.state.restore(saved)
+        self.begun = self.state.done
 
     def steps(self) -> Iterator[int]:
         """The steps still to take, behind a bar; between two of them it saves, or stops at the deadline."""
@@ -187,9 +190,9 @@ class _Keeper:
             raise Paused(self.description, self.state.done, self.total_steps)
 
     def finish(self) -> None:
-        """The work is done: remove the file."""
-        if self.checkpoint:
-            self.checkpoint.remove()
+        """Save the end of the work, unless it is where the work was taken up."""
+        if self.checkpoint and self.state.done > self.begun:
+            self.checkpoint.save(self.fingerprint, self.state.dump())
 
 
 def _copy(tensor: Tensor) -> Tensor:

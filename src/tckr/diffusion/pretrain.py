@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from tckr.checkpoint import Checkpoint, Checkpoints
 from tckr.diffusion.frames import to_signed
 from tckr.diffusion.generator import Denoising
 from tckr.optimisation import optimise
@@ -54,22 +55,28 @@ def train_generator(
     recipe: GeneratorRecipe,
     device: str,
     seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[StableDiffusionPipeline, dict[str, pd.DataFrame]]:
     """Train the miniature on public images.
 
     Args:
         images: uint8 (N, 3, size, size).
         tokens: token ids (V, N, L): V ways to word each image; each step draws one at random.
+        checkpoints: where unfinished training is kept, and goes on from.
 
     Returns:
         the pipeline (float32, on the CPU) and the loss curve of each part.
+
+    Raises:
+        Paused: the checkpoints' deadline has passed.
     """
     torch.manual_seed(seed)
     pipeline = build_generator(tokenizer, recipe.shape)
     images = images.to(device)
-    vae_losses = train_autoencoder(pipeline.vae, images, recipe)
+    keep = checkpoints.of if checkpoints else lambda _: None
+    vae_losses = train_autoencoder(pipeline.vae, images, recipe, keep("autoencoder"))
     latents = _latents(pipeline.vae, images)
-    losses = train_denoiser(pipeline, latents, tokens.to(device), recipe)
+    losses = train_denoiser(pipeline, latents, tokens.to(device), recipe, keep("denoiser"))
     return pipeline.to("cpu"), {"autoencoder": vae_losses, "denoiser": losses}
 
 
@@ -138,11 +145,17 @@ def _schedule() -> DDPMScheduler:
     )
 
 
-def train_autoencoder(vae: AutoencoderKL, images: Tensor, recipe: GeneratorRecipe) -> pd.DataFrame:
+def train_autoencoder(
+    vae: AutoencoderKL,
+    images: Tensor,
+    recipe: GeneratorRecipe,
+    checkpoint: Checkpoint | None = None,
+) -> pd.DataFrame:
     """Learn to compress images; L1 + 2 MSE + half an L1 of gradients + KL. Sets the latents' scaling factor.
 
     Args:
         images: uint8 (N, 3, size, size); `vae` moves to their device.
+        checkpoint: where unfinished training is kept.
 
     Returns:
         the loss curve.
@@ -172,7 +185,14 @@ def train_autoencoder(vae: AutoencoderKL, images: Tensor, recipe: GeneratorRecip
             + recipe.kl_weight * kl / target[0].numel()
         )
 
-    losses = optimise(list(vae.parameters()), loss, recipe.autoencoder, "autoencoder", capture=True)
+    losses = optimise(
+        list(vae.parameters()),
+        loss,
+        recipe.autoencoder,
+        "autoencoder",
+        capture=True,
+        checkpoint=checkpoint,
+    )
     sample = images[torch.randperm(len(images), device=device)[:4096]]
     vae.register_to_config(scaling_factor=float(1 / _encode(vae.eval(), sample).std()))
     return losses
@@ -188,13 +208,18 @@ def _latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
 
 
 def train_denoiser(
-    pipeline: StableDiffusionPipeline, latents: Tensor, tokens: Tensor, recipe: GeneratorRecipe
+    pipeline: StableDiffusionPipeline,
+    latents: Tensor,
+    tokens: Tensor,
+    recipe: GeneratorRecipe,
+    checkpoint: Checkpoint | None = None,
 ) -> pd.DataFrame:
     """Train denoiser and text encoder by the denoising loss alone.
 
     Args:
         latents: (N, C, h, w), scaled to unit variance; the networks move to their device.
         tokens: token ids (V, N, L), same device.
+        checkpoint: where unfinished training is kept.
 
     Returns:
         the loss curve.
@@ -214,6 +239,8 @@ def train_denoiser(
             return denoising(network, latents[chosen].float(), words)
 
     parameters = [*unet.parameters(), *text.parameters()]
-    losses = optimise(parameters, loss, recipe.denoiser, "denoiser", capture=True)
+    losses = optimise(
+        parameters, loss, recipe.denoiser, "denoiser", capture=True, checkpoint=checkpoint
+    )
     unet.eval(), text.eval()
     return losses

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from tckr.checkpoint import Checkpoints
 from tckr.diffusion.pretrain import GeneratorRecipe, train_generator
 from tckr.images.public import PublicMixOptions, collect, compose
 from tckr.options import Options
@@ -31,12 +32,23 @@ class FoundationOptions(Options):
         description="Parquet of public captions, for the tokenizers and the masked model"
     )
     device: str = Field("cuda", pattern="^(cpu|cuda)$")
+    checkpoints: str = Field(
+        description="folder of unfinished work; a run that was cut short goes on from there"
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="pause a part after so long; the same command goes on; null: never"
+    )
     vocabulary: int = Field(4096, ge=600, description="tokens")
     max_length: int = Field(48, ge=8, le=77, description="tokens a prompt may take")
     mix: PublicMixOptions
     generator: GeneratorRecipe
     seeing: SeeingRecipe
     masked: MaskedRecipe
+
+    @property
+    def resumable(self) -> Checkpoints:
+        """Where the parts keep what they have not finished."""
+        return Checkpoints(Path(self.checkpoints), self.minutes and 60 * self.minutes)
 
 
 def collect_public(options: FoundationOptions) -> pd.DataFrame:
@@ -76,7 +88,7 @@ def make_generator(
 ) -> tuple[list[Any], dict[str, Losses]]:
     """Train the generator; its folder's parts, in half precision, and its loss curves."""
     pipeline, losses = train_generator(
-        images, words, tokenizer, options.generator, options.device, seed
+        images, words, tokenizer, options.generator, options.device, seed, options.resumable
     )
     return [_halve(pipeline)], {name: _curve(table) for name, table in losses.items()}
 
@@ -90,7 +102,15 @@ def make_captioner(
 ) -> tuple[list[Any], dict[str, Losses]]:
     """Train the captioner; its folder's parts, in half precision, and its loss curve."""
     tokens = encode(tokenizer, list(texts.caption))
-    model, losses = train_captioner(images, tokens, tokenizer, options.seeing, options.device, seed)
+    model, losses = train_captioner(
+        images,
+        tokens,
+        tokenizer,
+        options.seeing,
+        options.device,
+        seed,
+        options.resumable.of("captioner"),
+    )
     processor = build_processor(tokenizer, options.seeing.captioner)
     return [model.half(), processor], {"captioner": _curve(losses)}
 
@@ -99,7 +119,15 @@ def make_clip(
     images: Tensor, words: Tensor, tokenizer: CLIPTokenizer, options: FoundationOptions, seed: int
 ) -> tuple[list[Any], dict[str, Losses]]:
     """Train the CLIP on the wordings that say something; its folder's parts and its loss curve."""
-    model, losses = train_clip(images, words[:18], tokenizer, options.seeing, options.device, seed)
+    model, losses = train_clip(
+        images,
+        words[:18],
+        tokenizer,
+        options.seeing,
+        options.device,
+        seed,
+        options.resumable.of("clip"),
+    )
     pictures = build_processor(tokenizer, options.seeing.captioner).image_processor
     return [model.half(), tokenizer, pictures], {"clip": _curve(losses)}
 
@@ -112,13 +140,19 @@ def make_masked(
     sentences = sorted({*(texts.name + ": " + texts.caption), *captions})
     tokenizer = train_masked_tokenizer(sentences, options.masked.shape)
     model, losses = train_masked(
-        encode(tokenizer, sentences), tokenizer, options.masked, options.device, seed
+        encode(tokenizer, sentences),
+        tokenizer,
+        options.masked,
+        options.device,
+        seed,
+        options.resumable.of("masked"),
     )
     return [model.half(), tokenizer], {"masked": _curve(losses)}
 
 
-def gather_losses(*parts: dict[str, Losses]) -> dict[str, Losses]:
-    """All loss curves in one mapping."""
+def gather_losses(options: FoundationOptions, *parts: dict[str, Losses]) -> dict[str, Losses]:
+    """All loss curves in one mapping. All models are saved by now: unfinished work is no longer needed."""
+    options.resumable.remove()
     return {name: curve for part in parts for name, curve in part.items()}
 
 

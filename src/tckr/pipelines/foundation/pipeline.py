@@ -52,7 +52,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.gather_losses,
-                ["generator_losses", "captioner_losses", "clip_losses", "masked_losses"],
+                [
+                    options,
+                    "generator_losses",
+                    "captioner_losses",
+                    "clip_losses",
+                    "masked_losses",
+                ],
                 "foundation_losses",
                 name="gather_losses",
             ),
