@@ -49,6 +49,10 @@ class ClassifierOptions(Options):
         default=0.1, ge=0, lt=1, description="share of the target made uniform"
     )
     augmentation: AugmentationOptions = AugmentationOptions()
+    compile: bool = Field(
+        default=False,
+        description="on a GPU, compile the networks: half a minute once, faster steps",
+    )
 
     def steps(self, n_members: int) -> int:
         """Optimiser steps of teacher, student and shadows for a private set of `n_members`."""

@@ -33,7 +33,6 @@ class Trainer:
         targets: Tensor | None = None,
         device: str | torch.device = "cpu",
         graph: bool = True,
-        compile: bool = False,
     ) -> None:
         """Put the pool on the device.
 
@@ -45,7 +44,6 @@ class Trainer:
                 every network has a teacher.
             device: where to train.
             graph: on a GPU, record and replay the step; False runs it kernel by kernel.
-            compile: on a GPU, compile the networks: a minute at first, faster steps.
 
         Raises:
             ValueError: shapes or classes that do not fit.
@@ -56,7 +54,7 @@ class Trainer:
             )
         self.options, self.n_classes = options, n_classes
         self.device = torch.device(device)
-        self.graph, self.compile = graph, compile
+        self.graph = graph
         self.channels = images.shape[1]
         self.stride = options.stride or stem_stride(min(images.shape[-2:]))
         self.padded = pad(images.to(self.device), options.augmentation)
@@ -218,7 +216,7 @@ class Lesson:
             if self.device.type == "cuda":
                 self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = _optimiser(self.model, self.options, rate)
-        compiled = trainer.compile and self.device.type == "cuda"
+        compiled = self.options.compile and self.device.type == "cuda"
         self._student: Any = torch.compile(self.model, dynamic=False) if compiled else self.model
         self._teacher: Any = (
             torch.compile(self.teacher, dynamic=False)

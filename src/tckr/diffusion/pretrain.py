@@ -29,9 +29,12 @@ class GeneratorShape(Options):
     """Sizes of the three networks of the miniature."""
 
     image_size: int = 32
-    latent_channels: int = 4
-    autoencoder_widths: tuple[int, ...] = (32, 64)
-    denoiser_widths: tuple[int, ...] = (48, 96, 160)
+    latent_channels: int = 16
+    autoencoder_widths: tuple[int, ...] = Field(
+        (32, 64, 96), description="channels of each level; each after the first halves the side"
+    )
+    denoiser_widths: tuple[int, ...] = (96, 144)
+    attend_from: int = Field(0, ge=0, description="first level of the denoiser that reads the text")
     text_width: int = 160
     text_layers: int = 2
     heads: int = 4
@@ -83,6 +86,7 @@ def train_generator(
 def build_generator(tokenizer: CLIPTokenizer, shape: GeneratorShape) -> StableDiffusionPipeline:
     """An untrained miniature."""
     widths, levels = shape.autoencoder_widths, len(shape.denoiser_widths)
+    reads = [level >= shape.attend_from for level in range(levels)]
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
@@ -110,8 +114,8 @@ def build_generator(tokenizer: CLIPTokenizer, shape: GeneratorShape) -> StableDi
         sample_size=shape.image_size // 2 ** (len(widths) - 1),
         in_channels=shape.latent_channels,
         out_channels=shape.latent_channels,
-        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
-        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
+        down_block_types=["CrossAttnDownBlock2D" if read else "DownBlock2D" for read in reads],
+        up_block_types=["CrossAttnUpBlock2D" if read else "UpBlock2D" for read in reads[::-1]],
         block_out_channels=shape.denoiser_widths,
         layers_per_block=1,
         cross_attention_dim=shape.text_width,
