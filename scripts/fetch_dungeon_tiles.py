@@ -27,10 +27,7 @@ logger = logging.getLogger(__name__)
 VERSION = "2:0.28.0-1.1"
 ARCHIVE = "crawl_0.28.0.orig.tar.xz"
 SHA256 = "5a6be168f8888b84bdb199184ca20bd8636f77ba7e9e0124ebee8850092f2f47"
-SOURCE = (
-    "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
-    "http://deb.debian.org/debian bookworm main\n"
-)
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "armour": ("item/armour",),
@@ -93,7 +90,16 @@ def fetch(folder: Path) -> Path:
     lists = folder / "lists"
     (lists / "partial").mkdir(parents=True)
     sources = folder / "source.list"
-    sources.write_text(SOURCE)
+    # the mirror that this machine takes its packages from, asked for sources
+    sites = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages", "Codename: bookworm"],  # noqa: S607
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    if not sites:
+        raise SystemExit(
+            f"apt-get knows no mirror of Debian bookworm; download {ARCHIVE} and give it with --archive."
+        )
+    sources.write_text(f"deb-src [signed-by={KEYRING}] {sites[0]} bookworm main\n")
     apt = [
         "apt-get",
         "-qq",

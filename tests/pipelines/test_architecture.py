@@ -141,7 +141,7 @@ def test_mlflow_metadata_is_understood(catalog: DataCatalog) -> None:
     assert kinds <= {None, *KINDS}
 
 
-@pytest.mark.parametrize("env", ["base", "test"])
+@pytest.mark.parametrize("env", ["base", "gpu", "test"])
 def test_every_parameter_is_known_and_in_range(env: str, pipelines: dict[str, Pipeline]) -> None:
     check_parameters(config(env)["parameters"], pipelines.values())
 
@@ -171,12 +171,13 @@ def test_configuration_files_say_something_about_their_own_stage(file: Path) -> 
         assert stage in content
 
 
-def test_test_environment_only_changes_what_base_has() -> None:
-    base, test = (
-        yaml.safe_load((ROOT / f"conf/{env}/globals.yml").read_text()) for env in ("base", "test")
+@pytest.mark.parametrize("env", ["gpu", "test"])
+def test_an_environment_only_changes_what_base_has(env: str) -> None:
+    base, other = (
+        yaml.safe_load((ROOT / f"conf/{name}/globals.yml").read_text()) for name in ("base", env)
     )
-    assert set(test) <= set(base)
-    assert set(yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())) <= set(
+    assert set(other) <= set(base)
+    assert set(yaml.safe_load((ROOT / f"conf/{env}/parameters.yml").read_text())) <= set(
         config("base")["parameters"]
     )
 
