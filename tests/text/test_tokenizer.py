@@ -38,3 +38,13 @@ def miniatures_tokenizer(made: list[CLIPTokenizer] = []) -> CLIPTokenizer:  # no
     if not made:
         made.append(miniatures.tokenizer())
     return made[0]
+
+
+def test_the_same_sentences_give_the_same_tokenizer() -> None:
+    sentences = [
+        "a small red round shape, on white",
+        "a tall grey boot: split top",
+        "naïve 42-fold bag!",
+    ] * 9
+    first, second = (train_tokenizer(iter(sentences), 640, 24) for _ in range(2))
+    assert first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()

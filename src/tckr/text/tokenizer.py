@@ -15,7 +15,7 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_tokenizer(sentences: Iterable[str], vocabulary: int, max_length: int) -> CLIPTokenizer:
-    """Byte-pair encoding of `sentences` with CLIP's rules.
+    """Byte-pair encoding of `sentences` with CLIP's rules; the same sentences give the same tokenizer.
 
     Args:
         vocabulary: number of tokens, the start and end tokens included.
@@ -29,10 +29,12 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int, max_length: int) 
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    sentences, alphabet = list(sentences), pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(alphabet) - 2,
         initial_alphabet=alphabet,
+        # or letters that end a word would be numbered in an order of chance, and merges of equal counts with them
+        special_tokens=_last_letters(coder, sentences),
         end_of_word_suffix="</w>",
         show_progress=False,
     )
@@ -41,6 +43,15 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int, max_length: int) 
         coder.model.save(folder)
         _complete(Path(folder), alphabet)
         return CLIPTokenizer.from_pretrained(folder, model_max_length=max_length, pad_token=END)
+
+
+def _last_letters(coder: Tokenizer, sentences: Sequence[str]) -> list[str]:
+    """The letters that end a word of `sentences`, as tokens, in order."""
+    found: set[str] = set()
+    for sentence in dict.fromkeys(sentences):
+        words = coder.pre_tokenizer.pre_tokenize_str(coder.normalizer.normalize_str(sentence))
+        found.update(f"{word[-1]}</w>" for word, _ in words)
+    return sorted(found)
 
 
 def _complete(folder: Path, alphabet: Sequence[str]) -> None:
