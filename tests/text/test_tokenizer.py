@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 import miniatures
-from tckr.text.tokenizer import encode
+from tckr.text.tokenizer import encode, train_tokenizer
 
 
 @pytest.fixture(scope="module")
