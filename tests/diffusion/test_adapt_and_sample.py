@@ -71,6 +71,13 @@ def test_the_same_seed_gives_the_same_adapter(folder: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def _inputs(pipeline: StableDiffusionPipeline) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noisy latents, timesteps and text embeddings of two images."""
+    config = pipeline.unet.config
+    latents = torch.randn(2, config.in_channels, config.sample_size, config.sample_size)
+    return latents, torch.tensor([5, 900]), torch.randn(2, 24, config.cross_attention_dim)
+
+
 def test_an_adapter_survives_the_disk_and_plain_diffusers(
     adapted: tuple[Adapter, list[float]], folder: Path, tmp_path: Path
 ) -> None:
@@ -81,7 +88,7 @@ def test_an_adapter_survives_the_disk_and_plain_diffusers(
     ours, plain = again.apply(load(str(folder))), load(str(folder))
     plain.load_lora_weights(tmp_path)
     with torch.inference_mode():
-        inputs = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.randn(2, 24, 32)
+        inputs = _inputs(plain)
         torch.testing.assert_close(
             ours.unet(*inputs).sample, plain.unet(*inputs).sample, rtol=1e-4, atol=1e-4
         )
@@ -92,7 +99,7 @@ def test_an_adapter_survives_the_disk_and_plain_diffusers(
 
 def test_every_layer_of_an_adapter_comes_back(pipeline: StableDiffusionPipeline) -> None:
     unet = pipeline.unet
-    inputs = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.randn(2, 24, 32)
+    inputs = _inputs(pipeline)
     layers = _present(unet, EVERYTHING)
     assert {name.split(".")[-1] for name in layers} >= {
         "to_q",
