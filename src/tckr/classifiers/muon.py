@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+QUINTIC = (3.4445, -4.7750, 2.0315)  # the Muon post's coefficients of x, x^3, x^5
+
 
 def orthogonalise(update: Tensor, rounds: int = 3) -> Tensor:
     """Push the singular values of `update`, one row an output channel, towards 1.
 
     Newton-Schulz iteration with the quintic of the Muon post; three rounds are enough to train by.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
+    a, b, c = QUINTIC
     matrix = update.flatten(1)
     matrix = matrix / (matrix.norm() + 1e-7)
     wide = matrix.shape[0] <= matrix.shape[1]
@@ -40,7 +42,7 @@ def orthogonalise_together(updates: Sequence[Tensor], rounds: int = 3) -> list[T
     Returns:
         float32, in the order of `updates`, channels last in memory.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
+    a, b, c = QUINTIC
     alike: dict[torch.Size, list[int]] = defaultdict(list)
     for place, update in enumerate(updates):
         alike[update.shape].append(place)

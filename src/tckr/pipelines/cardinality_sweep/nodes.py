@@ -55,7 +55,7 @@ def train_students(
     options: SweepOptions,
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train one student a cardinality, each by the teacher's recipe, for as many steps and with the same seed.
+    """Train one student a cardinality, each by the teacher's recipe, for `patience` times its steps, with one seed.
 
     Returns:
         Of teacher and students by name: accuracy in percent on the test split and per class, cardinality, number of

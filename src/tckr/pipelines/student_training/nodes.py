@@ -20,7 +20,7 @@ def train_student(
     options: DistillationOptions,
     seed: int,
 ) -> tuple[Classifier, dict[str, Any]]:
-    """Train the student on the recycled set alone, by its teacher's recipe and for as many optimiser steps.
+    """Train the student on the recycled set alone, by its teacher's recipe, for `patience` times its optimiser steps.
 
     The private images are not among the inputs; what comes from them, comes through the recycled set and the teacher.
 
