@@ -24,10 +24,10 @@ from kedro.config import OmegaConfigLoader
 from torch import Tensor
 
 from tckr.diffusion import generator
-from tckr.diffusion.frames import to_bytes, to_frame, to_signed
+from tckr.diffusion.frames import to_bytes, to_frame
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
-from tckr.images.tensors import to_tensor
+from tckr.images.tensors import to_signed, to_tensor
 from tckr.pipelines.foundation import nodes
 from tckr.pipelines.foundation.nodes import FoundationOptions
 from tckr.seeds import derive

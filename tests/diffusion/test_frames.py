@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tckr.diffusion.frames import from_frame, to_bytes, to_frame, to_signed
+from tckr.diffusion.frames import from_frame, to_bytes, to_frame
+from tckr.images.tensors import to_signed
 
 
 @given(st.integers(24, 32), st.integers(24, 32), st.sampled_from([1, 3]), st.integers(0, 99))

@@ -15,10 +15,11 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from torch import Tensor
 
-from tckr.diffusion.frames import to_frame, to_signed
+from tckr.diffusion.frames import to_frame
 from tckr.diffusion.generator import Denoising, embed, noising, side, to_latents
 from tckr.diffusion.options import AdaptationOptions
 from tckr.errors import UserError
+from tckr.images.tensors import to_signed
 from tckr.optimisation import optimise
 
 NAME = "private"

@@ -57,11 +57,6 @@ def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def to_signed(images: Tensor) -> Tensor:
-    """uint8 to float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
 def to_bytes(images: Tensor) -> Tensor:
     """Float in [-1, 1] to uint8."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -19,8 +19,8 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tckr.checkpoint import Checkpoint, Checkpoints
-from tckr.diffusion.frames import to_signed
 from tckr.diffusion.generator import Denoising
+from tckr.images.tensors import to_signed
 from tckr.optimisation import optimise
 from tckr.options import Options, Schedule
 

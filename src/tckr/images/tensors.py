@@ -50,6 +50,11 @@ def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Ten
     return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
 
 
+def to_signed(images: torch.Tensor) -> torch.Tensor:
+    """uint8 to float32 in [-1, 1], the range in which every miniature reads pixels."""
+    return images.float() / 127.5 - 1
+
+
 def to_png(images: torch.Tensor) -> list[bytes]:
     """Encode images as PNG.
 

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from tckr.checkpoint import Checkpoint
+from tckr.images.tensors import to_signed
 from tckr.optimisation import optimise
 from tckr.options import Options, Schedule
 
@@ -54,11 +55,6 @@ class SeeingRecipe(Options):
     captioner_schedule: Schedule
     clip: ClipShape
     clip_schedule: Schedule
-
-
-def to_network(images: Tensor) -> Tensor:
-    """uint8 to the range the miniatures' processors give: float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
 
 
 def build_captioner(
@@ -152,7 +148,7 @@ def train_captioner(
         )
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             logits = model(
-                pixel_values=to_network(images[chosen]),
+                pixel_values=to_signed(images[chosen]),
                 input_ids=torch.cat([placeholder, caption], 1),
                 attention_mask=torch.cat([torch.ones_like(placeholder), (~after_end).long()], 1),
             ).logits
@@ -223,7 +219,7 @@ def train_clip(
         wording = torch.randint(len(tokens), (len(chosen),), device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             scores = model(
-                input_ids=tokens[wording, chosen].long(), pixel_values=to_network(images[chosen])
+                input_ids=tokens[wording, chosen].long(), pixel_values=to_signed(images[chosen])
             ).logits_per_text.float()
         target = torch.arange(len(chosen), device=device)
         return (
