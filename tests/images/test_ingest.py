@@ -37,7 +37,10 @@ def test_the_default_set_gives_the_default_splits():
     assert report["splits"] == {"members": 3000, "holdout": 3000, "validation": 500, "test": 2000}
     for split, total in report["splits"].items():
         assert (counts.loc[split] == total // 10).all()
-    assert list(table.columns) == ["image_id", "split", "label", "class_name", "image"]
+    columns = ["image_id", "split", "label", "class_name", "canary", "image"]
+    assert list(table.columns) == columns
+    assert not table["canary"].any()
+    assert report["canaries"]["total"] == 0
     assert table["image_id"].is_unique
     assert table["label"].dtype == np.int64
     assert to_tensor(table["image"].head(50)).shape == (50, 1, 32, 32)
@@ -68,6 +71,20 @@ def test_colour_jpegs_of_odd_sizes_with_ten_broken_files(tmp_path):
     assert sum(report["original_sizes"].values()) + report["other_original_sizes"] == 230
     assert json.loads(json.dumps(report)) == report
     refused(tmp_path, "bus/0.jpg", "not an image", strict=True)
+
+
+def test_canaries_have_wrong_labels_and_their_own_content(tmp_path, class_folders):
+    class_folders(tmp_path, {"a": 60, "b": 60, "c": 60})
+    plain, plain_report = taken(tmp_path)
+    table, report = taken(tmp_path, canaries=20)
+    assert report["canaries"]["total"] == table["canary"].sum() == 20
+    assert "wrong on purpose" in report["canaries"]["note"]
+    assert report["data_hash"] != plain_report["data_hash"]
+    for column in ("image_id", "split", "image"):
+        pd.testing.assert_series_equal(table[column], plain[column])
+    assert ((table["class_name"] != plain["class_name"]) == table["canary"]).all()
+    assert json.loads(json.dumps(report)) == report
+    refused(tmp_path, "ingestion.canaries", "fewer than half", canaries=100)
 
 
 def test_names_and_order_of_files_do_not_move_the_splits(tmp_path, class_folders):
@@ -195,6 +212,7 @@ def test_shares_out_of_range_and_unknown_keys():
         {"holdout": 1.5},
         {"test": -0.1},
         {"size": 4},
+        {"canaries": -1},
         {"sizes": 32},
         {"class_names": ("a", "a")},
     ):

@@ -27,6 +27,9 @@ column if hard labels are enough."""
 PROMPTS = """\
 The column `prompt` holds what the generator was asked for. Such prompts may repeat captions of private images, word for
 word."""
+CANARIES = """\
+The rows marked in the column `canary` have a `label` and a `class_name` that are **wrong on purpose**, to measure what a
+model learns by heart. Leave them out to train a model for use."""
 PRIVATE = """\
 **These are the private images themselves.** This folder is a work file of the run and must not be shared."""
 
@@ -42,8 +45,8 @@ class Card(Options):
 class ImageTableDataset(FolderDataset[pd.DataFrame]):
     """A versioned folder `data/<split>.parquet` + `README.md` (dataset card) of a table of images.
 
-    The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats) and any
-    other column are kept. `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32 list features.
+    The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats), canary
+    (bool) and any other column are kept. `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32 list features.
     Rows come back grouped by split, in their order within it.
     """
 
@@ -139,6 +142,7 @@ def card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: Ca
         + " ---: |" * len(splits)
         + "\n"
         + "\n".join(rows),
+        CANARIES if "canary" in table and table["canary"].any() else "",
         *_privacy(table),
         "## Use",
         '```python\nfrom datasets import load_dataset\n\nimages = load_dataset("path/of/this/folder")\n```',

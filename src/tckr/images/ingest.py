@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tckr.errors import UserError
-from tckr.images import report, split
+from tckr.images import canaries, report, split
 from tckr.images.guard import BadImageError
 from tckr.images.options import IngestionOptions
 from tckr.images.prepare import Prepared, Skipped, as_colour, prepare
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 # Images a thread prepares in one go: with fewer, threads fight for the interpreter over small images.
 BATCH = 64
-COLUMNS = ["image_id", "split", "label", "class_name", "image"]
+COLUMNS = ["image_id", "split", "label", "class_name", "canary", "image"]
 
 
 def ingest(
     path: Path | str, options: IngestionOptions, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read, check, normalise, deduplicate and split a labelled image source.
+    """Read, check, normalise, deduplicate and split a labelled image source, and plant canaries.
 
     The draw of the splits depends on the images' content, the seed and the options, not on file names or order.
 
@@ -42,7 +42,8 @@ def ingest(
 
     Returns:
         The image table: image_id (str), split ("members", "holdout", "validation", "test"), label (int64, 0..C-1),
-        class_name (str), image (PNG bytes, all of one mode and size); and the JSON-able ingestion report.
+        class_name (str), canary (bool: label and class_name are wrong on purpose), image (PNG bytes, all of one mode
+        and size); and the JSON-able ingestion report.
 
     Raises:
         UserError: The source or the options cannot give a private set; nothing is half done.
@@ -56,6 +57,7 @@ def ingest(
     unique, duplicates = _deduplicated(prepared)
     names = _class_names(unique, raw, options, path)
     table = _split(_table(unique, names), options, seed, path)
+    table = canaries.plant(table, list(names.values()), options.canaries, seed)[COLUMNS]
     summary = {
         "source": path.as_posix(),
         "format": raw.format,
@@ -206,7 +208,7 @@ def _split(
     table = everything.assign(split=drawn)
     _check_classes(table, path)
     parts = [table[table["split"] == name] for name in split.SPLITS]
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _check_classes(table: pd.DataFrame, path: Path) -> None:

@@ -42,6 +42,12 @@ class IngestionOptions(Options):
         description="test images, of the source's own test split where it has one, else of all images; "
         "null = the whole own test split, or 0.2 of all images",
     )
+    canaries: int = Field(
+        default=0,
+        ge=0,
+        description="images of members and holdout, in proportion, that get a wrong label on purpose, so that an audit "
+        "sees what is learnt by heart; at most half of each",
+    )
     strict: bool = Field(
         default=False,
         description="stop at the first unreadable image instead of skipping and counting it",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tckr.images import canaries
 from tckr.images.prepare import Prepared, Skipped
 from tckr.images.split import SPLITS
 from tckr.images.tensors import to_tensor
@@ -15,7 +16,7 @@ MOST_SIZES = 20
 
 
 def outcome(table: pd.DataFrame, class_names: Sequence[str], size: int) -> dict[str, Any]:
-    """Describe the image table: counts per split and class, classes, shape and content hash."""
+    """Describe the image table: counts per split and class, canaries, classes, shape, content hash."""
     counts = pd.crosstab(table["split"], table["class_name"])
     return {
         "images": len(table),
@@ -24,6 +25,7 @@ def outcome(table: pd.DataFrame, class_names: Sequence[str], size: int) -> dict[
         "counts": {
             split: {name: int(counts.loc[split, name]) for name in class_names} for split in SPLITS
         },
+        "canaries": canaries.summary(table),
         "size": size,
         "channels": to_tensor(table["image"].iloc[:1]).shape[1],
         "data_hash": data_hash(table),
@@ -54,10 +56,12 @@ def intake(
 def sentence(report: dict[str, Any]) -> str:
     """The report in one line, for the log."""
     splits = ", ".join(f"{count:,} {split}" for split, count in report["splits"].items())
+    wrong = report["canaries"]["total"]
+    planted = f"; {wrong:,} canaries with a label that is wrong on purpose" if wrong else ""
     return (
         f"{report['images']:,} images of {len(report['classes'])} classes ({splits}); "
         f"{report['duplicates']['removed']:,} duplicates removed, {report['skipped']:,} skipped, "
-        f"{report['unused']:,} left over."
+        f"{report['unused']:,} left over{planted}."
     )
 
 

@@ -75,10 +75,11 @@ def _tiles(images: torch.Tensor, tile: int) -> list[Image.Image]:
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(f"uint8 (n, C, H, W) is needed, got {images.dtype} {tuple(images.shape)}.")
     arrays = images.detach().cpu().permute(0, 2, 3, 1).numpy()
-    return [_enlarged(to_pil(array).convert("RGB"), tile) for array in arrays]
+    return [enlarged(to_pil(array).convert("RGB"), tile) for array in arrays]
 
 
-def _enlarged(image: Image.Image, tile: int) -> Image.Image:
+def enlarged(image: Image.Image, tile: int) -> Image.Image:
+    """Fit an image into a square of `tile` pixels; a small one grows by a whole factor, pixels kept hard."""
     longest = max(image.size)
     if longest > tile:
         factor = tile / longest

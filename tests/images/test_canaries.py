@@ -1,0 +1,81 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tckr.errors import UserError
+from tckr.images.canaries import plant, summary
+
+NAMES = ["ant", "bee", "cow", "dog"]
+
+
+def table(members: int, holdout: int, validation: int = 20, test: int = 20) -> pd.DataFrame:
+    counts = {"members": members, "holdout": holdout, "validation": validation, "test": test}
+    splits = np.repeat(list(counts), list(counts.values()))
+    labels = np.arange(len(splits)) % len(NAMES)
+    return pd.DataFrame(
+        {"split": splits, "label": labels, "class_name": [NAMES[label] for label in labels]}
+    )
+
+
+@given(st.integers(40, 80), st.integers(40, 80), st.integers(0, 20), st.integers(0, 2**31))
+@settings(deadline=None, max_examples=50)
+def test_canaries_alone_are_wrong_and_in_proportion(members, holdout, count, seed):
+    before = table(members, holdout)
+    after = plant(before, NAMES, count, seed)
+    canary = after["canary"]
+    assert canary.sum() == count
+    assert canary.dtype == bool
+    assert ((after["label"] != before["label"]) == canary).all()
+    assert (after["class_name"] == [NAMES[label] for label in after["label"]]).all()
+    assert not canary[~after["split"].isin(["members", "holdout"])].any()
+    quota = count * members / (members + holdout)
+    assert abs(canary[after["split"] == "members"].sum() - quota) < 1
+    pd.testing.assert_frame_equal(after, plant(before, NAMES, count, seed))
+
+
+def test_equal_splits_get_equally_many_and_the_report_says_so():
+    after = plant(table(100, 100), NAMES, 30, seed=0)
+    found = summary(after)
+    assert (found["total"], found["members"], found["holdout"]) == (30, 15, 15)
+    assert "wrong on purpose" in found["note"]
+    assert summary(plant(after.drop(columns="canary"), NAMES, 0, seed=0))["total"] == 0
+
+
+def test_wrong_labels_are_uniform_among_the_other_classes():
+    before = table(20_000, 20_000)
+    after = plant(before, NAMES, 20_000, seed=1)
+    canary = after["canary"]
+    moved = pd.crosstab(before["label"][canary], after["label"][canary], normalize="index")
+    expected = (1 - np.eye(4)) / 3
+    np.testing.assert_allclose(moved.to_numpy(), expected, atol=0.03)
+
+
+def test_another_seed_draws_others():
+    before = table(100, 100)
+    one, other = (plant(before, NAMES, 30, seed) for seed in (0, 1))
+    assert (one["canary"] != other["canary"]).any()
+
+
+def test_at_least_half_stay_true():
+    before = table(40, 60)
+    assert plant(before, NAMES, 50, seed=0)["canary"].sum() == 50
+    with pytest.raises(UserError, match="fewer than half"):
+        plant(before, NAMES, 51, seed=0)
+
+
+def test_a_class_that_would_vanish_is_named():
+    """One image a class: whether another takes a lost one's label is up to the seed."""
+    before = table(4, 4)
+    outcomes = []
+    for seed in range(20):
+        try:
+            after = plant(before, NAMES, 4, seed)
+        except UserError as error:
+            outcomes.append(str(error))
+        else:
+            counts = pd.crosstab(after["class_name"], after["split"])
+            assert (counts[["members", "holdout"]] > 0).all(axis=None)
+    assert outcomes
+    assert all("is labelled '" in message for message in outcomes)
