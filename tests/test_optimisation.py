@@ -212,6 +212,48 @@ def test_restoring_in_place_undoes_steps_to_the_bit() -> None:
     assert torch.equal(torch.get_rng_state(), before["random"])
 
 
+def test_parts_of_a_batch_add_up_to_it() -> None:
+    data, outcomes = torch.randn(8, 5), []
+    for parts in (1, 4):
+        weight = torch.ones(5, requires_grad=True)
+        rows = iter(data.chunk(parts) * 23)
+
+        def loss(rows: Any = rows, weight: Tensor = weight) -> Tensor:
+            return ((next(rows) @ weight - 1) ** 2).mean()
+
+        outcomes.append((optimise([weight], loss, schedule(), "sum", accumulate=parts), weight))
+    (whole_losses, whole_weight), (losses, weight) = outcomes
+    torch.testing.assert_close(weight, whole_weight)
+    pd.testing.assert_frame_equal(losses, whole_losses)
+
+
+def test_each_step_is_prepared_also_after_a_pause(tmp_path: Path) -> None:
+    """What a step reads may be filled in before it, by its number alone."""
+
+    def run(checkpoint: Checkpoint | None, fail_at: int = -1) -> Tensor:
+        torch.manual_seed(0)
+        weight, target = torch.zeros(3, requires_grad=True), torch.zeros(3)
+
+        def prepare(index: int) -> None:
+            if index == fail_at:
+                raise KeyboardInterrupt
+            target.fill_(index)
+
+        def loss() -> Tensor:
+            return ((weight - target) ** 2).mean()
+
+        optimise(
+            [weight], loss, schedule(), "targets", checkpoint=checkpoint, prepare=prepare,
+            identity={"data": "these"},
+        )  # fmt: skip
+        return weight.detach()
+
+    checkpoint = Checkpoint(tmp_path / "state", every=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, fail_at=9)
+    assert torch.equal(run(checkpoint), run(None))
+
+
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 

@@ -1,7 +1,7 @@
 """One optimisation loop for every generative model: AdamW, warm-up and cosine, clipping, averaged weights."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ def optimise(
     *,
     capture: bool = False,
     checkpoint: Checkpoint | None = None,
+    identity: Mapping[str, Any] | None = None,
+    prepare: Callable[[int], None] | None = None,
+    accumulate: int = 1,
 ) -> pd.DataFrame:
     """Minimise `loss`, which draws its own batch each time it is called.
 
@@ -38,6 +41,10 @@ def optimise(
         checkpoint: save the state there from time to time and at the end, and go on from it if it is there. Work
             that was interrupted gives the result of work that was not, and finished work is not done again. Its
             owner removes the file once the result is safe.
+        identity: plain values that a checkpoint must share with the work that goes on from it (a hash of the data).
+        prepare: called as `prepare(index)` before step `index`, outside the recorded graph: it may fill tensors that
+            `loss` reads, and must not draw from torch's default generators.
+        accumulate: calls of `loss` a step; their gradients are averaged.
 
     Returns:
         Table of `step` and `loss` (mean since the row before), about 100 rows.
@@ -54,20 +61,23 @@ def optimise(
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        value = loss()
-        value.backward()
+        for _ in range(accumulate):
+            value = loss() / accumulate if accumulate > 1 else loss()
+            value.backward()
+            total.add_(value.detach())
         torch.nn.utils.clip_grad_norm_(parameters, schedule.clip_norm, foreach=True)
         optimizer.step()
-        total.add_(value.detach())
 
     average = [p.detach().clone() for p in parameters] if schedule.averaging else []
     state = _State(parameters, optimizer, total, average)
-    keeper = _Keeper(checkpoint, state, schedule, description, started)
+    keeper = _Keeper(checkpoint, state, schedule, description, started, identity or {})
     run = _recorded(step, state) if captured else step
     keeper.resume()
     every = max(1, schedule.steps // RECORDS)
     for index in keeper.steps():
         _set_rate(optimizer, schedule.learning_rate_at(index))
+        if prepare:
+            prepare(index)
         run()
         if schedule.averaging:
             # a young average follows the weights, so that the random start is soon forgotten
@@ -149,6 +159,7 @@ class _Keeper:
         schedule: Schedule,
         description: str,
         started: float,
+        identity: Mapping[str, Any],
     ) -> None:
         self.checkpoint = checkpoint
         self.state = state
@@ -161,6 +172,7 @@ class _Keeper:
             "schedule": schedule.model_dump(),
             "shapes": [list(parameter.shape) for parameter in state.parameters],
             "seed": torch.initial_seed(),
+            **identity,
         }
 
     def resume(self) -> None:
@@ -202,14 +214,15 @@ def _copy(tensor: Tensor) -> Tensor:
 def _adamw(
     parameters: Sequence[Tensor], schedule: Schedule, captured: bool
 ) -> torch.optim.Optimizer:
-    rate = schedule.learning_rate
+    rate, on_gpu = schedule.learning_rate, parameters[0].is_cuda
     return torch.optim.AdamW(
         parameters,
         lr=torch.tensor(rate, device=parameters[0].device) if captured else rate,
         betas=(0.9, schedule.beta2),
         weight_decay=schedule.weight_decay,
         capturable=captured,
-        foreach=True,
+        foreach=not on_gpu,
+        fused=on_gpu,
     )
 
 

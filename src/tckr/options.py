@@ -1,6 +1,7 @@
 """Base of every typed parameter group."""
 
 import math
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +21,9 @@ class Schedule(Options):
     steps: int = Field(ge=1, description="optimiser steps")
     batch_size: int = Field(ge=1, description="examples a step")
     learning_rate: float = Field(gt=0, description="peak learning rate")
+    decay: Literal["cosine", "constant"] = Field(
+        "cosine", description="of the learning rate after the warm-up; constant keeps the peak"
+    )
     final: float = Field(
         0.02, ge=0, le=1, description="learning rate at the end, as a share of the peak"
     )
@@ -39,5 +43,7 @@ class Schedule(Options):
         progress = step / self.steps
         if progress < self.warmup:
             return self.learning_rate * (step + 1) / (self.steps * self.warmup + 1)
+        if self.decay == "constant":
+            return self.learning_rate
         cosine = (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
         return self.learning_rate * (self.final + (1 - self.final) * cosine)

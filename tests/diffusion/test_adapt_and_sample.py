@@ -13,6 +13,7 @@ from tckr.diffusion.adapt import Adapter, _present, adapt
 from tckr.diffusion.generator import Denoising, embed, load, noising, side
 from tckr.diffusion.options import EVERYTHING, AdaptationOptions, SamplingOptions
 from tckr.diffusion.sample import balanced_prompts, sample
+from tckr.diffusion.words import Words
 from tckr.errors import UserError
 from tckr.options import Schedule
 
@@ -151,9 +152,9 @@ def test_prompts_steer_the_image(pipeline: StableDiffusionPipeline) -> None:
 
 def test_embeddings_follow_the_prompts(pipeline: StableDiffusionPipeline) -> None:
     rows = embed(pipeline, ["a", "b", "a"])
-    assert rows.shape == (3, 24, 32)
-    assert torch.equal(rows[0], rows[2])
-    assert not torch.equal(rows[0], rows[1])
+    assert rows.hidden.shape == (3, 24, 32)
+    assert torch.equal(rows.hidden[0], rows.hidden[2])
+    assert not torch.equal(rows.hidden[0], rows.hidden[1])
 
 
 def test_the_denoising_loss_of_a_perfect_network_is_zero(pipeline: StableDiffusionPipeline) -> None:
@@ -161,7 +162,7 @@ def test_the_denoising_loss_of_a_perfect_network_is_zero(pipeline: StableDiffusi
     latents = torch.randn(6, 4, 8, 8)
 
     class Oracle(torch.nn.Module):
-        def forward(self, noisy, steps, text, return_dict):  # type: ignore[no-untyped-def]
+        def forward(self, noisy, steps, encoder_hidden_states, return_dict):  # type: ignore[no-untyped-def]
             a, b = (
                 denoising.signal[steps, None, None, None],
                 denoising.noise[steps, None, None, None],
@@ -169,7 +170,7 @@ def test_the_denoising_loss_of_a_perfect_network_is_zero(pipeline: StableDiffusi
             noise = (noisy - a * latents) / b
             return (a * noise - b * latents,)
 
-    assert float(denoising(Oracle(), latents, torch.zeros(6, 24, 32))) < 1e-4
+    assert float(denoising(Oracle(), latents, Words(torch.zeros(6, 24, 32)))) < 1e-4
     assert len({int(step) // 100 for step in denoising.stratified_steps(10)}) == 10
 
 
@@ -211,7 +212,7 @@ def test_repeated_prompts_keep_their_own_images(pipeline: StableDiffusionPipelin
     ("content", "message"),
     [
         (None, "no model_index.json"),
-        ('{"_class_name": "StableDiffusionXLPipeline"}', "holds a StableDiffusionXLPipeline"),
+        ('{"_class_name": "FluxPipeline"}', "holds a FluxPipeline"),
         ('{"_class_name": "StableDiffusionPipeline"}', "lacks unet, vae"),
     ],
 )

@@ -25,6 +25,16 @@ def test_other_sizes_are_resized(size: tuple[int, int]) -> None:
     assert torch.equal(from_frame(frames, *size, 3), images)
 
 
+@pytest.mark.parametrize("upright", [True, False])
+def test_long_images_are_cropped_to_their_middle(upright: bool) -> None:
+    long = torch.zeros(1, 1, 64, 192, dtype=torch.uint8)
+    long[..., 64:128] = torch.arange(64, dtype=torch.uint8)[None, None, :, None] + 100
+    images = long.transpose(2, 3) if upright else long
+    frames = to_frame(images, 64)
+    middle = images[:, :, 64:128] if upright else images[..., 64:128]
+    assert torch.equal(frames, middle.expand(-1, 3, -1, -1))
+
+
 def test_bytes_and_signed_are_inverse() -> None:
     images = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_bytes(to_signed(images)), images)

@@ -6,15 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from tckr.errors import UserError
 from tckr.images.tensors import to_tensor
 from tckr.text.attributes import describe
 from tckr.text.retrieval import (
     clip_similarity,
+    image_embeddings,
     load_clip,
     retrieval,
     shuffled_within,
+    text_embeddings,
     word_similarity,
 )
 
@@ -119,6 +122,31 @@ def test_the_shipped_clip_tells_images_apart(images: torch.Tensor) -> None:
     )
     found = retrieval(scores, np.zeros(len(texts)))["top1"]
     assert found["low"] > 3 * found["chance"]
+
+
+def test_embeddings_are_those_of_the_pictures_as_the_processor_reads_them(
+    images: torch.Tensor,
+) -> None:
+    clip = load_clip(CLIP)
+    seen = image_embeddings(clip, images[:9], batch_size=4)
+    assert seen.dtype == torch.float32
+    pictures = [Image.fromarray(image[0].numpy()).convert("RGB") for image in images[:9]]
+    with torch.inference_mode():
+        body = clip.model.vision_model(**clip.pictures(images=pictures, return_tensors="pt"))
+        one_by_one = clip.model.visual_projection(body.pooler_output)
+    expected = one_by_one / one_by_one.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(seen, expected, atol=1e-3, rtol=0)
+    colour = images[:9].expand(-1, 3, -1, -1).contiguous()
+    torch.testing.assert_close(image_embeddings(clip, colour), seen, atol=1e-5, rtol=0)
+
+
+def test_text_embeddings_follow_their_texts() -> None:
+    clip = load_clip(CLIP)
+    texts = ["a bag", "a tall boot, split top", "a bag"]
+    read = text_embeddings(clip, texts, batch_size=2)
+    torch.testing.assert_close(read.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(read[0], read[2], atol=1e-5, rtol=0)
+    assert read[0] @ read[1] < 0.999
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from tckr.classifiers.mixing import aug_mix
 from tckr.classifiers.options import AugmentationOptions
 
 
@@ -52,4 +53,5 @@ def views(
         mean = images.mean((1, 2, 3), keepdim=True)
         images = (images - mean) * (1 + uniform(options.contrast)) + mean
         images = (images + uniform(options.offset)).clamp_(0, 1)
-    return images.permute(0, 3, 1, 2)
+    images = images.permute(0, 3, 1, 2)
+    return aug_mix(images, generator) if options.augmix else images

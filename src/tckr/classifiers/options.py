@@ -3,11 +3,13 @@
 import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tckr.options import Options
 
 LabelSource = Literal["on_the_fly", "stored", "hard"]
+Decay = Literal["linear", "cosine"]
+OURS = "resnet"
 
 
 class AugmentationOptions(Options):
@@ -23,11 +25,36 @@ class AugmentationOptions(Options):
     offset: float = Field(
         default=0.05, ge=0, lt=1, description="largest brightness offset, white is 1"
     )
+    augmix: bool = Field(
+        default=False,
+        description="mix in chains of random operations (Hendrycks et al. 2020, arXiv 1912.02781)",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="alpha of MixUp (Zhang et al. 2018, arXiv 1710.09412), 1 mixes evenly; not with"
+        " soft labels on the fly",
+    )
 
 
 class ClassifierOptions(Options):
     """One recipe for teacher, student and shadows: architecture, optimiser and schedule."""
 
+    architecture: str = Field(
+        default=OURS,
+        min_length=1,
+        description="resnet (ours, see widths, depth, stride), or a folder or hub id of any"
+        " transformers image classifier",
+    )
+    pretrained: bool = Field(
+        default=False,
+        description="start from the weights of that folder or hub id; the head is new",
+    )
+    optimiser: Literal["muon", "adamw"] = Field(
+        default="muon", description="muon is for our resnet alone"
+    )
+    decay: Decay = Field(default="linear", description="how the learning rate falls to 0")
     widths: tuple[int, ...] = Field(
         default=(16, 32, 96), min_length=1, max_length=6, description="channels of each stage"
     )
@@ -44,7 +71,9 @@ class ClassifierOptions(Options):
     learning_rate: float = Field(default=0.1, gt=0, description="peak of the one-cycle schedule")
     warmup: float = Field(default=0.25, ge=0, lt=1, description="share of the steps spent rising")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum")
-    weight_decay: float = Field(default=5e-4, ge=0, description="of stem and head")
+    weight_decay: float = Field(
+        default=5e-4, ge=0, description="muon: of stem and head; adamw: of every weight"
+    )
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="share of the target made uniform"
     )
@@ -53,6 +82,14 @@ class ClassifierOptions(Options):
         default=False,
         description="on a GPU, compile the networks: half a minute once, faster steps",
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ClassifierOptions":
+        if self.architecture != OURS and self.optimiser == "muon":
+            raise ValueError(f"optimiser muon is for architecture {OURS}: choose adamw")
+        if self.architecture == OURS and self.pretrained:
+            raise ValueError(f"architecture {OURS} has no pretrained weights")
+        return self
 
     def steps(self, n_members: int) -> int:
         """Optimiser steps of teacher, student and shadows for a private set of `n_members`."""

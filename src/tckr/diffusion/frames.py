@@ -8,7 +8,7 @@ NEARLY = 0.75  # an image this large a share of the frame is padded, which loses
 
 
 def to_frame(images: Tensor, side: int) -> Tensor:
-    """Fit images into the generator's frame.
+    """Fit images into the generator's frame: those nearly of its size are padded, others cropped to a square and resized.
 
     Args:
         images: uint8 (N, C, H, W), C 1 or 3.
@@ -25,11 +25,15 @@ def to_frame(images: Tensor, side: int) -> Tensor:
         top, left = (side - height) // 2, (side - width) // 2
         edges = (left, side - width - left, top, side - height - top)
         return functional.pad(images.float(), edges, mode="replicate").to(torch.uint8)
-    return _resize(images, (side, side))
+    # The middle square, as the published resize and centre crop have it.
+    square = min(height, width)
+    top, left = (height - square) // 2, (width - square) // 2
+    middle = images[..., top : top + square, left : left + square]
+    return middle.contiguous() if square == side else _resize(middle, (side, side))
 
 
 def from_frame(images: Tensor, height: int, width: int, channels: int) -> Tensor:
-    """Undo `to_frame`; grey is the mean of the three channels.
+    """Undo `to_frame`, but for what it cropped; grey is the mean of the three channels.
 
     Args:
         images: uint8 (N, 3, side, side).

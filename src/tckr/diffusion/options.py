@@ -1,10 +1,15 @@
 """Typed parameters of adapting and sampling."""
 
+import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tckr.options import Options, Schedule
+
+Solver = Literal[
+    "as_downloaded", "ddim", "ddpm", "dpmsolver", "unipc", "euler", "euler_ancestral", "heun", "pndm", "lcm",
+]  # fmt: skip
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 EVERYTHING = (
@@ -17,34 +22,111 @@ EVERYTHING = (
 class AdaptationOptions(Options):
     """Parameters of the adaptation stage (LoRA: Hu et al. 2022)."""
 
-    generator: str = Field(description="folder or hub id of a diffusers StableDiffusionPipeline")
-    rank: int = Field(
-        16, ge=1, le=256, description="rank of each update; its scale is 1 (alpha = rank)"
+    generator: str = Field(
+        description="folder or hub id of a diffusers StableDiffusionPipeline (1.x, 2.x, turbo) or "
+        "StableDiffusionXLPipeline"
+    )
+    resolution: int | None = Field(
+        None,
+        ge=8,
+        description="side at which the generator is adapted and sampled, pixels; null: its own",
+    )
+    adapter: str | None = Field(
+        None,
+        description="file or folder of an adapter made elsewhere (diffusers, PEFT, Kohya), used instead of training",
+    )
+    rank: int = Field(16, ge=1, le=256, description="rank of each update")
+    alpha: float | None = Field(
+        None, gt=0, description="an update is scaled by alpha / rank; null: alpha = rank"
     )
     layers: Literal["attention", "everything"] = Field(
         "everything", description="the published adapter changes the attention projections only"
     )
     schedule: Schedule
-    class_only: float = Field(
-        0.1, ge=0, le=1, description="share of steps that read the class name alone"
+    epochs: float | None = Field(
+        None, gt=0, description="passes over the members, which then set schedule.steps"
     )
-    unconditional: float = Field(0.1, ge=0, le=1, description="share of steps that read nothing")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="images at once; gradients of several add up to schedule.batch_size; null: all of them",
+    )
+    class_only: float = Field(
+        0.1, ge=0, le=1, description="share of images whose step reads the class name alone"
+    )
+    unconditional: float = Field(
+        0.1, ge=0, le=1, description="share of images whose step reads nothing"
+    )
     flip: bool = Field(False, description="also learn from mirrored images")
+    timesteps: Literal["stratified", "independent"] = Field(
+        "stratified", description="one from each equal part of the schedule, or drawn independently"
+    )
+    snr_gamma: float | None = Field(
+        None, gt=0, description="gamma of Min-SNR weighting (Hang et al. 2023); null: none"
+    )
+    cache_gib: float = Field(
+        8.0,
+        ge=0,
+        description="memory for latents and text embeddings, GiB; those beyond go to shards on disk",
+    )
+    compile: bool = Field(
+        False, description="on a GPU, compile the denoiser: a minute once, faster steps"
+    )
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> "AdaptationOptions":
+        if self.micro_batch and self.schedule.batch_size % self.micro_batch:
+            raise ValueError("schedule.batch_size must be a multiple of micro_batch")
+        return self
 
     @property
     def target_modules(self) -> list[str]:
         """Names of the layers that LoRA changes."""
         return list(ATTENTION if self.layers == "attention" else EVERYTHING)
 
+    def schedule_for(self, members: int) -> Schedule:
+        """The schedule, its steps set by `epochs` if that is given."""
+        if self.epochs is None:
+            return self.schedule
+        steps = max(1, math.ceil(self.epochs * members / self.schedule.batch_size))
+        return self.schedule.model_copy(update={"steps": steps})
+
 
 class SamplingOptions(Options):
     """How images are drawn from a generator."""
 
+    scheduler: Solver = Field(
+        "as_downloaded", description="solver, built from the generator's own noise schedule"
+    )
     steps: int = Field(10, ge=1, le=1000, description="denoising steps")
     guidance_scale: float = Field(
-        1.5, ge=1, le=20, description="classifier-free guidance; 1 is none"
+        1.5, ge=0, le=20, description="classifier-free guidance; 0 and 1 are none"
     )
-    batch_size: int = Field(128, ge=1, description="images drawn at once")
+    guidance_interval: tuple[float, float] = Field(
+        (0.0, 1.0),
+        description="part of the steps that is guided, from and to (Kynkäänniemi et al. 2024, arXiv 2404.07724)",
+    )
+    batch_size: int | Literal["auto"] = Field(
+        128,
+        description="images drawn at once; auto: what fills the memory. Halves itself when memory runs out",
+    )
     workers: int = Field(
         1, ge=1, description="processes that draw at once, one core each; 1 on a GPU"
     )
+    cache_gib: float = Field(
+        4.0,
+        ge=0,
+        description="memory for text embeddings, GiB; if they need more they go to shards on disk",
+    )
+    compile: bool = Field(
+        False, description="on a GPU, compile the denoiser: a minute once, faster steps"
+    )
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "SamplingOptions":
+        low, high = self.guidance_interval
+        if not 0 <= low <= high <= 1:
+            raise ValueError("guidance_interval must be 0 <= from <= to <= 1")
+        if self.batch_size != "auto" and self.batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        return self

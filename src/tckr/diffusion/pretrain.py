@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tckr.checkpoint import Checkpoint, Checkpoints
 from tckr.diffusion.generator import Denoising
+from tckr.diffusion.words import Words
 from tckr.images.tensors import to_signed
 from tckr.optimisation import optimise
 from tckr.options import Options, Schedule
@@ -240,7 +241,7 @@ def train_denoiser(
         wording = torch.randint(len(tokens), (count,), device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             words = text(tokens[wording, chosen].long())[0]
-            return denoising(network, latents[chosen].float(), words)
+            return denoising(network, latents[chosen].float(), Words(words))
 
     parameters = [*unet.parameters(), *text.parameters()]
     losses = optimise(

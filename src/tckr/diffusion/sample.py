@@ -1,18 +1,24 @@
 """Draw images from a generator."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from tckr.diffusion.frames import from_frame
-from tckr.diffusion.generator import embed, side
+from tckr.diffusion.batches import BatchSize, evenly, guess
+from tckr.diffusion.cache import GIB, keep, scratch
+from tckr.diffusion.drawing import Draw, Request
 from tckr.diffusion.options import SamplingOptions
+from tckr.diffusion.words import embed, encode_in_parts
 from tckr.engine import map_shards
+from tckr.progress import track
+
+ON_CPU, LARGEST = 128, 512  # batches of `auto`: all of a CPU's; a GPU gains nothing beyond
 
 
 def balanced_prompts(
@@ -47,7 +53,7 @@ def balanced_prompts(
 
 
 def sample(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Any,
     prompts: Sequence[str],
     size: tuple[int, int],
     channels: int,
@@ -57,66 +63,95 @@ def sample(
     """One image a prompt; image i depends on the seed and i, not on its batch or the number of workers.
 
     Args:
+        pipeline: as `generator.load` gives it.
         size: height and width of the private images, pixels.
         channels: 1 for grey, 3 for colour.
 
     Returns:
-        uint8 (N, channels, height, width).
+        uint8 (N, channels, height, width), on the CPU.
+
+    Raises:
+        UserError: not even one image fits in the device's memory.
+    """
+    return torch.cat(list(stream(pipeline, prompts, size, channels, options, seed)))
+
+
+def stream(
+    pipeline: Any,
+    prompts: Sequence[str],
+    size: tuple[int, int],
+    channels: int,
+    options: SamplingOptions,
+    seed: int,
+    cache_folder: Path | None = None,
+) -> Iterator[Tensor]:
+    """The images of `sample` in batches, in order; on a GPU each is handed over while it draws the next.
+
+    Args:
+        cache_folder: where text embeddings go that exceed `options.cache_gib`, while this runs.
     """
     # A large set repeats its prompts: an embedding an image would take many times the images' own memory.
-    distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-    request = _Request(
-        pipeline,
-        embed(pipeline, list(distinct)),
-        torch.tensor([distinct[prompt] for prompt in prompts]),
-        embed(pipeline, [""]),
-        size,
-        channels,
-        options,
-        seed,
+    place = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+    rows = torch.tensor([place[prompt] for prompt in prompts])
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch(cache_folder))
+        parts = (part.parts() for part in encode_in_parts(pipeline, list(place)))
+        words = keep(parts, len(place), options.cache_gib * GIB, folder)
+        request = Request(
+            pipeline, words, rows, embed(pipeline, [""]), size, channels, options, seed
+        )
+        yield from (_on_cpu if pipeline.device.type == "cpu" else _on_gpu)(request)
+
+
+def _on_cpu(request: Request) -> Iterator[Tensor]:
+    """Batches drawn side by side by `workers` processes."""
+    size = ON_CPU if request.options.batch_size == "auto" else request.options.batch_size
+    count = len(request.rows)
+    shards = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    yield from map_shards(
+        _shard, shards, request.options.workers, "synthetic images", shared=request
     )
-    starts = range(0, len(prompts), options.batch_size)
-    workers = options.workers if pipeline.device.type == "cpu" else 1
-    return torch.cat(map_shards(_draw, starts, workers, "synthetic images", shared=request))
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What every batch of one call has in common; image i is described by `words[rows[i]]`."""
-
-    pipeline: StableDiffusionPipeline
-    words: Tensor
-    rows: Tensor
-    nothing: Tensor
-    size: tuple[int, int]
-    channels: int
-    options: SamplingOptions
-    seed: int
+def _shard(rows: range, request: Request) -> Tensor:
+    draw = Draw(request, compiled=False)
+    return torch.cat(list(BatchSize(len(rows)).over(rows, draw)))
 
 
-@torch.inference_mode()
-def _draw(start: int, request: _Request) -> Tensor:
-    """The batch that begins with image `start`."""
-    pipeline, options = request.pipeline, request.options
-    text = request.words[request.rows[start : start + options.batch_size].to(request.words.device)]
-    unet, frame = pipeline.unet, side(pipeline)
-    shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-    noise = torch.stack([_noise(shape, request.seed, start + i) for i in range(len(text))])
-    guided = options.guidance_scale > 1
-    drawn = pipeline(
-        prompt_embeds=text,
-        negative_prompt_embeds=request.nothing.expand_as(text) if guided else None,
-        latents=noise.to(text.device, text.dtype),
-        height=frame,
-        width=frame,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        output_type="pt",
-    ).images
-    pixels = (drawn.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
-    return from_frame(pixels, *request.size, request.channels)
+def _on_gpu(request: Request) -> Iterator[Tensor]:
+    """Batches one after the other; the GPU draws the next while the last is copied and used."""
+    count, compiled = len(request.rows), request.options.compile
+    draw = Draw(request, compiled)
+    batches = BatchSize(evenly(count, _largest(request)))
+    starts = range(0, count, batches.size)
+    bar = track(starts, "synthetic images", len(starts))
+    waiting: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def work(rows: range) -> Tensor:
+        # A compiled network is compiled anew for another size: the last batch draws a few for nothing.
+        wanted = range(rows.start, rows.start + batches.size) if compiled else rows
+        return draw(wanted)[: len(rows)]
+
+    for batch in batches.over(range(count), work):
+        next(bar, None)
+        copy = torch.empty(batch.shape, dtype=batch.dtype, pin_memory=True)
+        copy.copy_(batch, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        if waiting:
+            waiting[1].synchronize()
+            yield waiting[0]
+        waiting = (copy, done)
+    next(bar, None)
+    if waiting:
+        waiting[1].synchronize()
+        yield waiting[0]
 
 
-def _noise(shape: tuple[int, ...], seed: int, index: int) -> Tensor:
-    mixed = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-    return torch.randn(shape, generator=torch.Generator().manual_seed(int(mixed >> 1)))
+def _largest(request: Request) -> int:
+    """The batch that was asked for, or what seems to fit."""
+    asked = request.options.batch_size
+    if asked != "auto":
+        return asked
+    eager = Draw(request, compiled=False)
+    return min(LARGEST, guess(lambda rows: eager.denoise(rows, only=1), request.pipeline.device))

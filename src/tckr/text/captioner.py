@@ -1,87 +1,183 @@
-"""A captioner is a folder (or hub id) of transformers' BLIP-2; nothing of our own format.
+"""A captioner is a folder (or hub id) of a transformers image-text-to-text model; nothing of our own format.
 
 TCKR (arXiv 2504.04582, section 3): one caption a private image, no text prompt, greedy, at most 20 new tokens
-with the published model.
+with the published model, `Salesforce/blip2-opt-2.7b` in float16.
 """
 
-import json
+import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
-from transformers import Blip2ForConditionalGeneration, Blip2Processor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from tckr.errors import UserError
+from tckr.checkpoint import Checkpoints
+from tckr.images.tensors import to_tensor
+from tckr.loading import OFFLINE, SAFE, check_kind, download, readable
 from tckr.progress import track
-from tckr.text.options import CaptionOptions
+from tckr.text.captioner_writer import Writer, weights_dtype
+from tckr.text.options import CaptionOptions, Precision
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
 class Captioner:
-    """A BLIP-2 model with its processor."""
+    """A model of AutoModelForImageTextToText with its processor."""
 
-    model: Blip2ForConditionalGeneration
-    processor: Blip2Processor
+    model: Any
+    processor: Any
 
 
-def load(source: str, device: str = "cpu") -> Captioner:
-    """Load a BLIP-2 captioner, safetensors only; float32 on a CPU, bfloat16 on a GPU.
+def kinds() -> set[str]:
+    """Every `model_type` that can caption: transformers' image-text-to-text models, BLIP-2 and BLIP among them."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    return set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+
+
+def load(source: str, device: str = "cpu", dtype: Precision = "auto") -> Captioner:
+    """Load a captioner, offline, safetensors only.
+
+    Args:
+        source: a local folder, or a hub id that is already in the local cache.
+        dtype: of the weights; auto takes float32 on a CPU, bfloat16 on a GPU.
 
     Raises:
         UserError: the folder is missing, incomplete, or holds another kind of model.
     """
-    folder = Path(source)
-    if folder.exists():
-        config = folder / "config.json"
-        kind = json.loads(config.read_text()).get("model_type") if config.is_file() else None
-        if kind != "blip-2":
-            raise UserError(
-                f"Captioner folder {folder} holds {kind or 'no model'}.",
-                "give captioning.captioner a folder of a transformers Blip2ForConditionalGeneration.",
-            )
-    try:
-        model = Blip2ForConditionalGeneration.from_pretrained(
-            source,
-            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-            use_safetensors=True,
-            local_files_only=True,
+    meaning = "a transformers image-text-to-text model (BLIP-2, BLIP, ...) with safetensors weights"
+    remedy = download(source, "captioning.captioner", meaning)
+    check_kind(source, "model_type", kinds(), remedy)
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    with readable(f"Captioner '{source}'", remedy):
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=getattr(torch, dtype), **SAFE
         )
-        processor = Blip2Processor.from_pretrained(source, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Captioner '{source}' could not be loaded: {str(error).splitlines()[0]}",
-            "give captioning.captioner a folder of a BLIP-2 model with safetensors weights, or download the hub "
-            "model first.",
-        ) from error
-    return Captioner(model.to(device).eval(), processor)
+        processor = AutoProcessor.from_pretrained(source, **OFFLINE)
+    return Captioner(model.to(device).eval().requires_grad_(False), processor)
 
 
-@torch.inference_mode()
-def caption(captioner: Captioner, images: Tensor, options: CaptionOptions) -> list[str]:
-    """One greedy caption an image.
+def caption(
+    captioner: Captioner,
+    images: Tensor | Sequence[bytes],
+    options: CaptionOptions,
+    checkpoints: Checkpoints | None = None,
+) -> list[str]:
+    """One greedy caption an image; images of the same content are captioned once.
+
+    Encoded images are decoded in worker threads, a few batches ahead of the device, so that memory does not grow
+    with their number.
 
     Args:
-        images: uint8 (N, C, H, W), C 1 or 3.
+        images: uint8 (N, C, H, W), C 1 or 3; or N encoded images (PNG), those of a batch of one size.
+        checkpoints: keeps the captions of every `options.shard` distinct images; the same call goes on from there.
+            Whoever has saved all captions removes them.
 
     Returns:
         N captions, lower case, single spaces.
+
+    Raises:
+        UserError: the model needs a prompt, nothing fits on the device, or checkpoints are of other work.
     """
-    device, dtype = captioner.model.device, captioner.model.dtype
-    captions: list[str] = []
-    parts = images.expand(-1, 3, -1, -1).split(options.batch_size)
-    for part in track(parts, "captions"):
-        pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in part]
-        inputs = captioner.processor(images=pictures, return_tensors="pt").to(device, dtype)
-        tokens = captioner.model.generate(
-            **inputs, max_new_tokens=options.max_new_tokens, do_sample=False
+    keys = [_digest(image) for image in images]
+    first: dict[bytes, int] = {}
+    for row, key in enumerate(keys):
+        first.setdefault(key, row)
+    rows = list(first.values())
+    shards = _shards(rows, keys, captioner, options)
+    found = [shard.load(checkpoints) for shard in shards]
+    writer = Writer(captioner.model, captioner.processor, options)
+    todo = [
+        (number, part)
+        for number, shard in enumerate(shards)
+        if found[number] is None
+        for part in _cut(shard.rows, options.batch_size)
+    ]
+    texts: list[list[str]] = [saved or [] for saved in found]
+    batches = ahead(lambda job: writer.prepare(_pick(images, job[1])), todo)
+    for (number, _), batch in zip(todo, track(batches, "captions", len(todo)), strict=True):
+        texts[number] += writer.write(batch)
+        if len(texts[number]) == len(shards[number].rows):
+            shards[number].save(checkpoints, texts[number])
+    written = [text for shard in texts for text in shard]
+    by_key = {keys[row]: tidy(text) for row, text in zip(rows, written, strict=True)}
+    return [by_key[key] for key in keys]
+
+
+class _Shard(NamedTuple):
+    """Distinct images whose captions are saved together, and what tells their work from other work."""
+
+    name: str
+    rows: list[int]
+    fingerprint: dict[str, Any]
+
+    def load(self, checkpoints: Checkpoints | None) -> list[str] | None:
+        saved = checkpoints and checkpoints.of(self.name).load(self.fingerprint)
+        return list(saved["captions"]) if saved else None
+
+    def save(self, checkpoints: Checkpoints | None, captions: list[str]) -> None:
+        if checkpoints:
+            checkpoints.of(self.name).save(self.fingerprint, {"captions": captions})
+
+
+def _shards(
+    rows: list[int], keys: list[bytes], captioner: Captioner, options: CaptionOptions
+) -> list[_Shard]:
+    size = -(-options.shard // options.batch_size) * options.batch_size  # whole batches
+    common = {
+        **options.model_dump(exclude={"checkpoints"}),
+        "device": captioner.model.device.type,
+        "weights": str(weights_dtype(captioner.model)),
+    }
+    shards = []
+    for number, part in enumerate(_cut(rows, size)):
+        content = hashlib.blake2b(b"".join(keys[row] for row in part)).hexdigest()
+        shards.append(_Shard(f"{number:05d}", part, {**common, "images": content}))
+    return shards
+
+
+def _digest(image: Tensor | bytes) -> bytes:
+    content = image if isinstance(image, bytes) else image.contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _cut(rows: list[int], size: int) -> Iterator[list[int]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _pick(images: Tensor | Sequence[bytes], rows: list[int]) -> Tensor:
+    if isinstance(images, Tensor):
+        return images[rows]
+    return to_tensor([images[row] for row in rows], channels=3)
+
+
+def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """`function` of every item, in order, computed by worker threads a few items before they are asked for."""
+    workers = min(4, os.cpu_count() or 1)
+    coming = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Out]] = deque(
+            pool.submit(function, item) for item in islice(coming, workers + 1)
         )
-        captions += captioner.processor.batch_decode(tokens, skip_special_tokens=True)
-    return [tidy(text) for text in captions]
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(coming, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def tidy(text: str) -> str:

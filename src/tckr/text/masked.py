@@ -4,7 +4,6 @@ The variation of SPTI (Private Evolution on captions, arXiv 2506.07555), there b
 by a folder of transformers' BertForMaskedLM, which stays offline.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from torch import Tensor
 from transformers import BertForMaskedLM, BertTokenizer
 
 from tckr.errors import UserError
+from tckr.loading import OFFLINE, SAFE, check_kind, readable
 from tckr.progress import track
 
 ROUNDS = (
@@ -37,24 +37,11 @@ def load(folder: str | Path, device: str = "cpu") -> Masked:
     Raises:
         UserError: the folder is missing, incomplete, or holds another kind of model.
     """
-    config = Path(folder) / "config.json"
-    try:
-        described = json.loads(config.read_text()) if config.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{config} is not readable.", REMEDY) from error
-    kinds = described.get("architectures") or ["no model"]
-    if "BertForMaskedLM" not in kinds:  # another BERT would load too, with a head of random weights
-        raise UserError(f"Folder {folder} holds {', '.join(kinds)}.", REMEDY)
-    try:
-        model = BertForMaskedLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
-        tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Masked language model {folder} could not be loaded: {str(error).splitlines()[0]}",
-            REMEDY,
-        ) from error
+    # Another BERT would load too, with a head of random weights.
+    check_kind(folder, "architectures", ["BertForMaskedLM"], REMEDY)
+    with readable(f"Masked language model {folder}", REMEDY):
+        model = BertForMaskedLM.from_pretrained(folder, dtype=torch.float32, **SAFE)
+        tokenizer = BertTokenizer.from_pretrained(folder, **OFFLINE)
     if len(tokenizer) != model.config.vocab_size:  # a folder without a tokenizer gives an empty one
         raise UserError(f"Folder {folder} lacks the model's tokenizer.", REMEDY)
     return Masked(model.to(device).eval(), tokenizer)

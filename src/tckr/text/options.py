@@ -1,13 +1,40 @@
 """Typed parameters of captioning."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from tckr.options import Options
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class CaptionOptions(Options):
     """Parameters of the captioning stage."""
 
-    captioner: str = Field(description="folder or hub id of a BLIP-2 model")
+    captioner: str = Field(
+        description="folder or hub id of a BLIP-2, BLIP or other image-text-to-text model"
+    )
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        description="text that the caption answers or goes on from; null: none, for models that need none"
+        " (BLIP-2, BLIP, GIT)",
+    )
     max_new_tokens: int = Field(20, ge=1, le=512, description="longest caption, tokens")
-    batch_size: int = Field(128, ge=1, description="images captioned at once")
+    batch_size: int = Field(
+        128, ge=1, description="images captioned at once; halved where they do not fit"
+    )
+    dtype: Precision = Field(
+        "auto", description="of the weights; auto: float32 on a CPU, bfloat16 on a GPU"
+    )
+    compile: bool = Field(
+        False,
+        description="on a GPU, compile the vision model, and the language model with a cache of fixed length:"
+        " minutes once, faster batches",
+    )
+    shard: int = Field(4096, ge=1, description="images whose captions are saved together")
+    checkpoints: str | None = Field(
+        None,
+        description="folder of finished shards; captioning that was cut short goes on from there; null: none",
+    )

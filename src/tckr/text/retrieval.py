@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
 
 from tckr.errors import UserError
@@ -139,7 +139,6 @@ def load_clip(folder: str | Path, device: str = "cpu") -> Clip:
     return Clip(model.to(device).eval(), tokenizer, pictures)
 
 
-@torch.inference_mode()
 def clip_similarity(
     clip: Clip, images: Tensor, captions: Sequence[str], batch_size: int = 250
 ) -> NDArray[np.float32]:
@@ -149,24 +148,40 @@ def clip_similarity(
         images: uint8 (N, C, H, W), C 1 or 3.
         captions: M sentences, cut to the model's length.
     """
-    device = clip.model.device
-    seen = []
+    seen = image_embeddings(clip, images, batch_size)
+    return (seen @ text_embeddings(clip, captions, batch_size).T).numpy()
+
+
+@torch.inference_mode()
+def image_embeddings(clip: Clip, images: Tensor, batch_size: int = 250) -> Tensor:
+    """Where CLIP sees each image: float32 (N, D) on the CPU, rows of length 1.
+
+    Args:
+        images: uint8 (N, C, H, W), C 1 or 3, resized as the folder's image processor says.
+    """
+    rows = []
     for part in images.expand(-1, 3, -1, -1).split(batch_size):
-        pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in part]
-        pixels = clip.pictures(images=pictures, return_tensors="pt").pixel_values.to(device)
-        body = clip.model.vision_model(pixel_values=pixels).pooler_output
-        seen.append(clip.model.visual_projection(body))
-    read = []
-    for start in range(0, len(captions), batch_size):
+        prepared = clip.pictures(
+            images=part.cpu(), input_data_format="channels_first", return_tensors="pt"
+        )
+        body = clip.model.vision_model(pixel_values=prepared.pixel_values.to(clip.model.device))
+        rows.append(clip.model.visual_projection(body.pooler_output))
+    return functional.normalize(torch.cat(rows).float()).cpu()
+
+
+@torch.inference_mode()
+def text_embeddings(clip: Clip, texts: Sequence[str], batch_size: int = 250) -> Tensor:
+    """Where CLIP reads each text, cut to the model's length: float32 (N, D) on the CPU, rows of length 1."""
+    rows = []
+    for start in range(0, len(texts), batch_size):
         tokens = clip.tokenizer(
-            list(captions[start : start + batch_size]), padding="max_length", truncation=True,
+            list(texts[start : start + batch_size]), padding="max_length", truncation=True,
             max_length=clip.tokenizer.model_max_length, return_tensors="pt",
-        ).input_ids.to(device)  # fmt: skip
-        read.append(
+        ).input_ids.to(clip.model.device)  # fmt: skip
+        rows.append(
             clip.model.text_projection(clip.model.text_model(input_ids=tokens).pooler_output)
         )
-    left, right = (torch.nn.functional.normalize(torch.cat(rows)) for rows in (seen, read))
-    return (left @ right.T).float().cpu().numpy()
+    return functional.normalize(torch.cat(rows).float()).cpu()
 
 
 def word_similarity(descriptions: Sequence[str], captions: Sequence[str]) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """The private set in words."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from tckr.pipelines.device import best
@@ -13,9 +15,13 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
     Returns:
         One row a member: image_id, class_name, caption, prompt.
     """
-    from tckr.images.tensors import to_tensor
+    from tckr.checkpoint import Checkpoints
     from tckr.text.captioner import caption, captions_table, load
 
     members = of_split(images, "members")
-    captions = caption(load(options.captioner, best()), to_tensor(members["image"]), options)
+    captioner = load(options.captioner, best(), options.dtype)
+    unfinished = Checkpoints(Path(options.checkpoints)) if options.checkpoints else None
+    captions = caption(captioner, members["image"].tolist(), options, unfinished)
+    if unfinished:
+        unfinished.remove()  # private text; all that is left to do is to save the table
     return captions_table(members["image_id"].tolist(), members["class_name"].tolist(), captions)

@@ -18,15 +18,20 @@ def adapt_generator(
     """Fine-tune the generator on the members and their captions (LoRA); see `tckr.diffusion.adapt`.
 
     Returns:
-        The adapter, and the loss by step.
+        The adapter, and the loss by step. An adapter made elsewhere (`adapter`) is only checked: no step was taken.
     """
-    from tckr.diffusion.adapt import adapt
+    from tckr.diffusion.adapt import Adapter, adapt
     from tckr.diffusion.generator import load
     from tckr.images.tensors import to_tensor
 
+    generator = load(options.generator, best(), options.resolution)
+    if options.adapter:
+        adapter = Adapter.load(options.adapter)
+        adapter.check(generator.unet)
+        return adapter, pd.DataFrame({"step": [], "loss": []})
     table = captions.merge(images[["image_id", "image"]], on="image_id", validate="one_to_one")
     return adapt(
-        load(options.generator, best()),
+        generator,
         to_tensor(table["image"]),
         table["prompt"].tolist(),
         table["class_name"].tolist(),
@@ -71,7 +76,7 @@ def draw_adaptation_sheet(
         recycling.sampling,
         derive(seed, "adaptation_sheet"),
     )
-    generator = load(options.generator, best())
+    generator = load(options.generator, best(), options.resolution)
     base = sample(generator, *request)
     adapted = sample(adapter.apply(generator), *request)
     rows = [("private members", members), ("base generator", base), ("adapted generator", adapted)]

@@ -1,6 +1,8 @@
 """Teacher, synthetic images, soft labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -54,8 +56,11 @@ def generate_images(
     members = of_split(images, "members")
     count = images_at(options.cardinality, len(members))
     plan = plan_prompts(members, captions, options, count, seed)
-    drawn = draw_images(members, plan["prompt"].tolist(), adapter, adaptation, options, seed)
-    return plan.assign(split="train", generator=options.generator, **content(drawn))
+    batches = stream_images(members, plan["prompt"].tolist(), adapter, adaptation, options, seed)
+    with ThreadPoolExecutor() as pool:  # a batch becomes PNG files while the next one is drawn
+        parts = list(pool.map(content, batches))
+    columns = {name: list(chain(*(part[name] for part in parts))) for name in parts[0]}
+    return plan.assign(split="train", generator=options.generator, **columns)
 
 
 def draw_images(
@@ -67,16 +72,30 @@ def draw_images(
     seed: int,
 ) -> "Tensor":
     """Draw one image a prompt, uint8 (N, C, H, W), of the members' size; see `tckr.diffusion.sample`."""
+    import torch
+
+    return torch.cat(list(stream_images(members, prompts, adapter, adaptation, options, seed)))
+
+
+def stream_images(
+    members: pd.DataFrame,
+    prompts: Sequence[str],
+    adapter: Adapter,
+    adaptation: AdaptationOptions,
+    options: RecyclingOptions,
+    seed: int,
+) -> "Iterator[Tensor]":
+    """Yield the images of `draw_images` in batches, in order."""
     from tckr.diffusion.generator import load
-    from tckr.diffusion.sample import sample
+    from tckr.diffusion.sample import stream
     from tckr.images.tensors import to_tensor
 
-    generator = load(adaptation.generator, best())
+    generator = load(adaptation.generator, best(), adaptation.resolution)
     if options.generator == "adapted":
         generator = adapter.apply(generator)
     channels, height, width = to_tensor(members["image"].head(1)).shape[1:]
     size = (height, width)
-    return sample(generator, prompts, size, channels, options.sampling, derive(seed, "sampling"))
+    return stream(generator, prompts, size, channels, options.sampling, derive(seed, "sampling"))
 
 
 def plan_prompts(
