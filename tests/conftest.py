@@ -26,6 +26,7 @@ GLOBALS = """
 images: {images}
 captioner: models/captioner
 generator: models/generator
+encoder: {root}/data/06_models/foundation/clip
 """
 
 
@@ -44,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, private_images: Path) -> P
     (folder / "pyproject.toml").write_text(PYPROJECT)
     (folder / ".telemetry").write_text("consent: false\n")
     with (folder / "conf/test/globals.yml").open("a") as file:
-        file.write(GLOBALS.format(images=private_images))
+        file.write(GLOBALS.format(images=private_images, root=ROOT))
     make_models(folder / "models")
     return folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tckr.engine import ShardError, map_shards
+from tckr.engine import ShardError, map_shards, visible_cards
 
 
 def scaled(shard: int, shared: np.ndarray) -> tuple[int, float, int]:
@@ -59,6 +59,27 @@ def test_one_worker_is_this_process():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_bars_inside_the_bar(workers: int):
     assert map_shards(bar_setting, [1, 2], workers) == ["0", "0"]
+
+
+def card_of(shard: int) -> tuple[str, int]:
+    time.sleep(0.5)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.getpid()
+
+
+def test_each_card_has_a_process_of_its_own():
+    found = map_shards(card_of, list(range(6)), cards=["0", "GPU-b7"])
+    by_process = {process: card for card, process in found}
+    assert sorted(by_process.values()) == ["0", "GPU-b7"]
+    assert all(by_process[process] == card for card, process in found)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES", "") not in ("0", "GPU-b7")
+
+
+def test_cards_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_cards() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-b7")
+    assert visible_cards() == ["3", "GPU-b7"]
 
 
 def test_no_shards():

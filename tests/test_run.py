@@ -66,6 +66,34 @@ def test_the_recycled_set_opens_without_tckr(project: Path, finished: Done, tmp_
     assert (folder / "README.md").is_file()
 
 
+def test_everything_released_is_attacked_on_its_own(project: Path, finished: Done) -> None:
+    audit = json.loads(latest(project, "08_reporting/audit.json").read_text())
+    plan = json.loads(latest(project, "07_model_output/audit_plan.json").read_text())
+
+    assert audit["plan"] == plan
+    assert audit["student"]["scope"] == "pipeline"
+    assert audit["generator"]["n_shadows"] == audit["student"]["n_shadows"] == plan["n_shadows"]
+    for name in ("student", "teacher", "generator", "images", "prompts"):
+        for attack, figures in audit[name]["attacks"].items():
+            assert 0 <= figures["auc"]["low"] <= figures["auc"]["high"] <= 1, attack
+            assert len(figures["tprs"]) == 3
+    shares = {row["channel"]: row["share"] for row in audit["attribution"]["channels"]}
+    total = shares.pop("all")
+    assert sum(shares.values()) == pytest.approx(total)
+    assert not (project / DATA / "02_intermediate/audit").exists()  # nothing is left to go on from
+
+
+def test_who_is_exposed_stays_with_the_owner(project: Path, finished: Done) -> None:
+    table = pd.read_parquet(latest(project, "08_reporting/vulnerability.parquet"))
+    released = latest(project, "07_model_output/recycled_set")
+    handed_out = pd.read_parquet(released / "data")
+
+    assert table["rank"].tolist() == list(range(1, 121))
+    assert set(table["split"]) == {"members", "holdout"}
+    assert not {"split_member", "is_member", "separation", "rank"} & set(handed_out)
+    assert not list(released.rglob("*vulnerab*"))
+
+
 def test_no_private_image_is_in_the_recycled_set(project: Path, finished: Done) -> None:
     private = pd.read_parquet(latest(project, "03_primary/images") / "data")
     recycled = pd.read_parquet(latest(project, "07_model_output/recycled_set") / "data")
@@ -112,9 +140,15 @@ def test_the_run_is_tracked(inside: Path, finished: Done) -> None:
         "teacher.accuracy",
         "teacher.AUC_MIA",
         "teacher.AOP",
+        "AOP_low",
+        "teacher.AUC_MIA_high",
+        "generator.AUC_MIA",
+        "images.AUC_MIA_low",
+        "prompts.AUC_MIA_high",
     } <= set(found.data.metrics)
     assert found.data.metrics["seconds.privacy_audit"] > 0
     assert {"report.html", "audit.json", "recycled_sheet.png", "roc.png", "student"} <= files
+    assert {"attribution.png", "closest_pairs.png", "score_histograms.png"} <= files
     history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "adaptation_losses.loss")
     assert [point.step for point in history] == [1, 2, 3]
 

@@ -41,6 +41,7 @@ def map_shards(
     description: str = "shards",
     *,
     shared: Any = None,
+    cards: Sequence[str] = (),
 ) -> list[Result]:
     """Apply `function` to every shard and return the results in the order of the shards.
 
@@ -52,6 +53,8 @@ def map_shards(
         description: name of the progress bar.
         shared: what all shards read (images, models); handed to every worker once, not once a
             shard.
+        cards: GPUs by the names of CUDA_VISIBLE_DEVICES; with two or more, one process each works
+            there, instead of `workers`.
 
     Raises:
         ShardError: a shard failed; those not yet begun are dropped.
@@ -60,11 +63,12 @@ def map_shards(
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     arguments = () if shared is None else (shared,)
+    workers = len(cards) or workers
     if min(workers, len(shards)) <= 1:
         return [
             _named(function, shard, arguments) for shard in track(shards, description, len(shards))
         ]
-    return _in_processes(function, shards, workers, description, arguments)
+    return _in_processes(function, shards, workers, description, arguments, cards)
 
 
 def _named(function: Callable[..., Result], shard: Shard, arguments: tuple[Any, ...]) -> Result:
@@ -86,7 +90,12 @@ def _in_processes(
     workers: int,
     description: str,
     arguments: tuple[Any, ...],
+    cards: Sequence[str],
 ) -> list[Result]:
+    context = multiprocessing.get_context("spawn")
+    free = context.SimpleQueue()
+    for card in cards:
+        free.put(card)
     with tempfile.TemporaryDirectory(prefix="tckr-shards-") as folder:
         # By file, not through torch's shared memory: /dev/shm is small in many containers.
         path = Path(folder) / "work.pickle"
@@ -95,9 +104,9 @@ def _in_processes(
         pool = ProcessPoolExecutor(
             min(workers, len(shards)),
             # Spawned, not forked: a fork after torch has started its threads can hang in the child.
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=context,
             initializer=_start_worker,
-            initargs=(os.getpid(), str(path)),
+            initargs=(os.getpid(), str(path), free if cards else None),
         )
         try:
             with _environment(WORKER_ENVIRONMENT):
@@ -112,6 +121,15 @@ def _in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def visible_cards() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; empty without any."""
+    import torch
+
+    count = torch.cuda.device_count()
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return names[:count] if names else [str(i) for i in range(count)]
+
+
 def _collect(futures: dict[Future[bytes], Any], description: str) -> list[Any]:
     for future in track(as_completed(futures), description, len(futures)):
         error = future.exception()
@@ -122,9 +140,11 @@ def _collect(futures: dict[Future[bytes], Any], description: str) -> list[Any]:
     return [pickle.loads(future.result()) for future in futures]  # noqa: S301  our own workers
 
 
-def _start_worker(parent: int, path: str) -> None:
-    """Read the shared work once; die with the parent; leave interrupts to it."""
+def _start_worker(parent: int, path: str, cards: Any) -> None:
+    """Take a card if there are any, read the shared work once; die with the parent; leave interrupts to it."""
     global _work  # noqa: PLW0603  the one thing a worker keeps between shards
+    if cards is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()  # before anything imports torch
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     with Path(path).open("rb") as file:

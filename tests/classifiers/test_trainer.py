@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tckr.classifiers.lesson import Resident
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.train import train
-from tckr.classifiers.trainer import Resident, Trainer
+from tckr.classifiers.trainer import Job, Trainer, train_together
 
 OPTIONS = ClassifierOptions(widths=(8, 16), depth=2, epochs=2, batch_size=16)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -66,23 +67,63 @@ def test_targets_can_change(device: str):
     soft = torch.rand(N, CLASSES, generator=torch.Generator().manual_seed(0)).softmax(1)
     trainer = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS, device=device)
     hard = trainer.train(1, steps=3)
+    assert same(hard, trainer.train(1, steps=3, targets=LABELS))
     softer = trainer.train(1, steps=3, targets=soft)
     assert same(softer, train(IMAGES, soft, OPTIONS, 1, CLASSES, steps=3, device=device))
-    assert same(hard, trainer.train(1, steps=3, targets=LABELS))
+    assert same(hard, trainer.train(1, steps=3))
     assert not same(hard, softer)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_network_is_the_same_in_company_as_alone(device: str):
+    """Of several pools, recipes of labels and lengths; on a GPU they are replayed side by side."""
+    one = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS, device=device)
+    two = Trainer(pool(3)[0], OPTIONS, CLASSES, device=device)
+    soft = torch.rand(N, CLASSES, generator=torch.Generator().manual_seed(0)).softmax(1)
+    jobs = [
+        (one, Job(1, 5)),
+        (two, Job(2, 7, teacher=TEACHER)),
+        (one, Job(3, 4, torch.arange(0, N, 2))),
+        (two, Job(2, 7, teacher=OTHER)),
+        (one, Job(1, 5, targets=soft)),
+    ]
+    for _ in range(2):  # the second time recorded steps are used again
+        together = train_together(jobs)
+        for (trainer, job), found in zip(jobs, together, strict=True):
+            assert same(found, train_together([(trainer, job)])[0])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_another_pool_takes_the_place(device: str):
+    others, classes = pool(4)
+    trainer = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS, device=device)
+    before = trainer.train(1, steps=3)
+    trainer.replace(others, classes)
+    assert same(
+        trainer.train(1, steps=3),
+        train(others, classes, OPTIONS, 1, CLASSES, steps=3, device=device),
+    )
+    trainer.replace(IMAGES, LABELS)
+    assert same(trainer.train(1, steps=3), before)
+    with pytest.raises(ValueError, match="the pool is"):
+        trainer.replace(others[:5])
 
 
 @pytest.mark.parametrize("taught", [False, True])
 def test_the_step_of_a_gpu_is_that_of_a_cpu(taught: bool):
     """Its way of looking everything up on the device, run here kernel by kernel."""
     trainer = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS)
-    resident = Resident(trainer, ResNet(1, CLASSES, (8, 16), 2, 2), TEACHER if taught else None, 7)
+    network = ResNet(1, CLASSES, (8, 16), 2, 2)
+    targets = None if taught else torch.nn.functional.one_hot(LABELS, CLASSES).float()
+    resident = Resident(trainer, network, TEACHER if taught else None, targets, 7)
     for seed, steps, teacher in ((5, 7, TEACHER), (1, 4, OTHER)):
         given = teacher if taught else None
         expected = trainer.train(seed, steps=steps, teacher=given)
         model = trainer.network(seed)
         assert resident.fits(steps, given)
-        resident.begin(model, trainer.order(seed, steps), trainer.rates(steps), given, seed)
+        resident.begin(
+            model, trainer.order(seed, steps), trainer.rates(steps), given, targets, seed
+        )
         for _ in range(steps):
             resident.advance()
         for name, value in expected.state_dict().items():

@@ -1,13 +1,14 @@
 """The estimate grows with the work, shrinks with the machine, and says nothing where it knows nothing."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tckr.classifiers.options import ClassifierOptions
+from tckr.diffusion.options import AdaptationOptions
 from tckr.hooks.estimate import REFERENCE, estimate, speed
-from tckr.membership.audit import AuditOptions
+from tckr.membership.options import AuditOptions, ReleaseThreat
+from tckr.options import Schedule
 from tckr.pipeline_registry import STAGES
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
@@ -16,9 +17,11 @@ from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 def parameters(cardinality: float = 1.0) -> dict[str, Any]:
     return {
         "classifier": ClassifierOptions(),
-        "generator_adaptation": SimpleNamespace(schedule=SimpleNamespace(steps=300, batch_size=32)),
+        "generator_adaptation": AdaptationOptions(
+            generator="x", schedule=Schedule(steps=300, batch_size=32, learning_rate=1e-3)
+        ),
         "knowledge_recycling": RecyclingOptions(cardinality=cardinality),
-        "privacy_audit": AuditOptions(),
+        "privacy_audit": AuditOptions(release=ReleaseThreat(encoder="clip")),
     }
 
 

@@ -1,6 +1,7 @@
 """Real shadows on tiny data: a leaking target is found out, an innocent one is not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,23 @@ import torch
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.classifiers.recipe import train_student, train_teacher
 from tckr.errors import UserError
-from tckr.membership.audit import AuditOptions, audit
+from tckr.membership.audit import audit
 from tckr.membership.design import fingerprint, membership_matrix
-from tckr.membership.shadows import Experiment, ShadowScores, model_scores, run_shadows
+from tckr.membership.experiment import Experiment, StudentPlan
+from tckr.membership.options import AuditOptions, ReleaseThreat
+from tckr.membership.recycling import Pool
+from tckr.membership.shadows import Scores, run_shadows
+from tckr.membership.signals import model_scores
 
 N, MEMBERS, CLASSES = 200, 100, 3
 # Rare enough an error that an unlucky draw does not fail the test.
-OPTIONS = AuditOptions(n_shadows=8, workers=1, fpr=0.1, confidence=0.999)
+OPTIONS = AuditOptions(
+    n_shadows=8,
+    workers=1,
+    fprs=(0.1, 0.01),
+    confidence=0.999,
+    release=ReleaseThreat(encoder="none"),
+)
 
 
 def images(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,12 +49,13 @@ def experiment() -> Experiment:
     )
     return Experiment(
         *images(N, 0),
-        *images(N, 1),
         n_classes=CLASSES,
         steps=options.steps(MEMBERS),
         classifier=options,
         distillation=DistillationOptions(),
         seed=0,
+        students={"student": StudentPlan("released", "on_the_fly")},
+        pools={"released": Pool(*images(N, 1))},
     )
 
 
@@ -53,7 +65,7 @@ def membership() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def scores(experiment: Experiment, membership: np.ndarray) -> ShadowScores:
+def scores(experiment: Experiment, membership: np.ndarray) -> Scores:
     return run_shadows(experiment, membership)
 
 
@@ -71,7 +83,7 @@ def test_overfitted_target_leaks_and_another_does_not(experiment, membership, sc
     found, nothing = (
         audit(
             model_scores(model, e.images, e.labels),
-            scores.teacher,
+            scores["teacher"],
             membership,
             IS_MEMBER,
             accuracy_percent=60.0,
@@ -90,8 +102,7 @@ def test_report_says_what_was_done(experiment, membership, scores):
     e = experiment
     teacher = teacher_of(e, e.images[:MEMBERS], e.labels[:MEMBERS])
     student = train_student(
-        e.synthetic,
-        e.synthetic_labels,
+        *e.pools["released"],
         e.classifier,
         78,
         CLASSES,
@@ -101,7 +112,7 @@ def test_report_says_what_was_done(experiment, membership, scores):
     )
     report = audit(
         model_scores(student, e.images, e.labels),
-        scores.students[0],
+        scores["student"],
         membership,
         IS_MEMBER,
         accuracy_percent=55.0,
@@ -109,25 +120,72 @@ def test_report_says_what_was_done(experiment, membership, scores):
         scope="distillation",
     )
     json.dumps(report, allow_nan=False)
-    assert report["attack_of_record"] == "lira_online"
-    assert list(report["attacks"]) == ["lira_online", "threshold"]
-    assert report["auc"] == report["attacks"]["lira_online"]["auc"]
+    assert report["attack_of_record"] == "bavaria_t"
+    assert next(iter(report["attacks"])) == "bavaria_t"
+    assert {"lira_online", "lira_offline", "rmia", "threshold"} <= set(report["attacks"])
+    assert "qmia" not in report["attacks"]  # there were no features
+    assert report["auc"] == report["attacks"]["bavaria_t"]["auc"]
+    assert [rate["fpr"] for rate in report["tprs"]] == [0.1, 0.01]
+    assert report["tprs"][1]["note"] == "not measurable with 100 non-members"
+    assert [ppv["prior"] for ppv in report["tpr"]["ppv"]] == [0.01, 0.1, 0.5]
+    assert report["canaries"] is None
     assert report["membership_hash"] == fingerprint(membership)
     assert "held fixed" in report["scope_note"]
     assert (report["n_members"], report["n_non_members"]) == (MEMBERS, N - MEMBERS)
 
 
+def test_canaries_stand_apart(experiment, membership, scores):
+    """Mislabelled members can only be known by heart: the audit finds them among mislabelled non-members."""
+    e = experiment
+    canary = np.arange(N) % 5 == 0
+    wrong = torch.where(torch.from_numpy(canary), (e.labels + 1) % CLASSES, e.labels)
+    mislabelled = replace(e, labels=wrong)
+    found = audit(
+        model_scores(teacher_of(e, e.images[:MEMBERS], wrong[:MEMBERS]), e.images, wrong),
+        run_shadows(mislabelled, membership)["teacher"],
+        membership,
+        IS_MEMBER,
+        accuracy_percent=60.0,
+        options=OPTIONS,
+        scope="classifier",
+        features=np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32),
+        canary=canary,
+    )
+    canaries = found["canaries"]
+    json.dumps(found, allow_nan=False)
+    assert (canaries["count"], canaries["members"]) == (40, 20)
+    assert canaries["over_shadows"]["auc"]["low"] > 0.6
+    assert canaries["over_shadows"]["auc"]["n_members"] == 8 * 40 // 2
+    assert canaries["one_run"]["value"] >= 0
+    assert "qmia" in found["attacks"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_shadows": 7}, "even"),
+        ({"n_shadows": 6, "variance": "per_example"}, "needs 8 shadows"),
+        ({"attribution": True}, "needs scope: pipeline"),
+        ({"fprs": (0.0,)}, "between 0 and 1"),
+        ({"attack": "guess"}, "bavaria_t"),
+    ],
+)
+def test_options_refuse_what_cannot_be_measured(change, message):
+    with pytest.raises(ValueError, match=message):
+        AuditOptions.model_validate(OPTIONS.model_dump() | change)
+
+
 def test_shadows_know_their_own_members_best(membership, scores):
-    gap = scores.teacher[membership].mean() - scores.teacher[~membership].mean()
-    taught = scores.students[0][membership].mean() - scores.students[0][~membership].mean()
+    gap = scores["teacher"][membership].mean() - scores["teacher"][~membership].mean()
+    taught = scores["student"][membership].mean() - scores["student"][~membership].mean()
     assert gap > 1
     assert taught < gap
 
 
 def test_shadows_are_seeded_and_the_same_in_other_processes(experiment, membership, scores):
     again = run_shadows(experiment, membership[:2], workers=2)
-    np.testing.assert_allclose(again.teacher, scores.teacher[:2], rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(again.students[0], scores.students[0][:2], rtol=1e-3, atol=1e-3)
+    for name, values in again.items():
+        np.testing.assert_allclose(values, scores[name][:2], rtol=1e-3, atol=1e-3)
 
 
 def test_refuses_a_matrix_of_other_data(experiment, membership):
@@ -139,11 +197,3 @@ def test_refuses_a_shadow_without_a_class(experiment, membership):
     without = membership & (experiment.labels.numpy() != 1)
     with pytest.raises(UserError, match="Shadow 0 would train without class 1"):
         run_shadows(experiment, without)
-
-
-@pytest.mark.parametrize(
-    "change", [{"n_shadows": 7}, {"n_shadows": 2}, {"attack": "best"}, {"draws": 3}]
-)
-def test_refuses_options(change: dict):
-    with pytest.raises(ValueError, match=next(iter(change))):
-        AuditOptions(**change)

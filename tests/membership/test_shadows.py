@@ -10,7 +10,11 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.recipe import train_student, train_teacher
 from tckr.errors import UserError
-from tckr.membership.shadows import SHADOW_STREAM, Experiment, model_scores, run_shadows
+from tckr.membership import shadows
+from tckr.membership.experiment import Experiment, StudentPlan
+from tckr.membership.recycling import Pool
+from tckr.membership.shadows import SHADOW_STREAM, run_shadows
+from tckr.membership.signals import model_scores
 
 N, M, CLASSES, STEPS = 40, 50, 3, 6
 OPTIONS = ClassifierOptions(widths=(8, 12), depth=2, stride=1, batch_size=16)
@@ -22,74 +26,127 @@ def images(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return pictures.to(torch.uint8), torch.arange(n) % CLASSES
 
 
-MEMBERSHIP = np.arange(2 * N).reshape(2, N) % 4 < 2
+MEMBERSHIP = np.arange(4 * N).reshape(4, N) % 4 < 2
 
 
-def experiment(**changes) -> Experiment:
+def experiment(labels: str = "on_the_fly", **changes) -> Experiment:
     e = Experiment(
         *images(N, 0),
-        *images(M, 1),
         n_classes=CLASSES,
         steps=STEPS,
         classifier=OPTIONS,
-        distillation=DistillationOptions(),
+        distillation=DistillationOptions(labels=labels, patience=1.5),
         seed=4,
+        students={
+            "small": StudentPlan("released", labels, 10),
+            "student": StudentPlan("released", labels),
+            "control": StudentPlan("other", "hard"),
+        },
+        pools={"released": Pool(*images(M, 1)), "other": Pool(*images(M, 2))},
     )
     return replace(e, **changes)
 
 
 @pytest.mark.parametrize("source", ["on_the_fly", "stored", "hard"])
 def test_target_and_shadow_are_trained_alike(source):
-    distillation = DistillationOptions(labels=source, patience=1.5)
-    e = experiment(distillation=distillation, sizes=(10, M))
-    scores = run_shadows(e, MEMBERSHIP)
-    for number, inside in enumerate(MEMBERSHIP):
+    e = experiment(source)
+    scores = run_shadows(e, MEMBERSHIP[:2])
+    for number, inside in enumerate(MEMBERSHIP[:2]):
         seeds = np.random.SeedSequence([e.seed, SHADOW_STREAM, number]).generate_state(2)
         teacher = train_teacher(
             e.images[inside], e.labels[inside], OPTIONS, int(seeds[0]), CLASSES, steps=STEPS
         )
-        np.testing.assert_array_equal(
-            scores.teacher[number], model_scores(teacher, e.images, e.labels)
-        )
-        for place, size in enumerate(e.sizes):
+        found = model_scores(teacher, e.images, e.labels)
+        np.testing.assert_array_equal(scores["teacher"][number], found)
+        for name, plan in e.students.items():
+            synthetic, classes = e.pools[plan.pool]
             student = train_student(
-                e.synthetic[:size],
-                e.synthetic_labels[:size],
+                synthetic[: plan.size],
+                classes[: plan.size],
                 OPTIONS,
                 int(seeds[1]),
                 CLASSES,
-                distillation=distillation,
+                distillation=DistillationOptions(labels=plan.labels, patience=1.5),
                 steps=STEPS,
                 teacher=teacher,
-                soft=soft_labels(teacher, e.synthetic)[:size],
+                soft=soft_labels(teacher, synthetic)[: plan.size],
             )
-            np.testing.assert_array_equal(
-                scores.students[place][number], model_scores(student, e.images, e.labels)
-            )
+            found = model_scores(student, e.images, e.labels)
+            np.testing.assert_array_equal(scores[name][number], found)
 
 
-def test_without_sizes_one_student_reads_everything():
-    whole = run_shadows(experiment(), MEMBERSHIP)
-    sized = run_shadows(experiment(sizes=(M, 7)), MEMBERSHIP)
-    assert len(whole.students) == 1
-    np.testing.assert_array_equal(whole.students[0], sized.students[0])
-    np.testing.assert_array_equal(whole.teacher, sized.teacher)
-    assert sized.students[1].shape == (2, N)
-    assert not np.array_equal(sized.students[0], sized.students[1])
+def test_target_and_shadow_share_one_recipe():
+    """Not equal recipes: the same typed options, read by the same function."""
+    bench = shadows.Bench(experiment())
+    trainer, _ = bench.teachers.training(0)
+    student, _ = bench.student(StudentPlan("released", "on_the_fly"), 0, trainer.network(0))
+    assert trainer.options is OPTIONS
+    assert student.options is OPTIONS
+
+
+def test_stacked_shadows_are_those_trained_alone():
+    alone, stacked = (run_shadows(experiment(stack=stack), MEMBERSHIP) for stack in (1, 3))
+    for name, scores in alone.items():
+        np.testing.assert_array_equal(scores, stacked[name])
+
+
+def test_several_queries():
+    once, twice = (run_shadows(experiment(queries=q), MEMBERSHIP[:1]) for q in (1, 3))
+    assert twice["student"].shape == (1, N, 3)
+    np.testing.assert_array_equal(once["student"][..., 0], twice["student"][..., 0])
+    assert not np.array_equal(twice["student"][..., 1], twice["student"][..., 0])
+
+
+def test_a_killed_audit_goes_on(tmp_path, monkeypatch):
+    e, trained = experiment(), []
+    original = shadows.shadow_groups
+
+    def counted(rows, bench):
+        trained.extend(row.number for row in rows)
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return original(rows, bench)
+
+    monkeypatch.setattr(shadows, "shadow_groups", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    finished = run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    assert trained == [0, 1, 2, 2, 3]
+    again = run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    whole = run_shadows(e, MEMBERSHIP)
+    for name, scores in whole.items():
+        np.testing.assert_array_equal(finished[name], scores)
+        np.testing.assert_array_equal(again[name], scores)
+
+
+def test_another_recipe_does_not_find_these_groups(tmp_path):
+    run_shadows(experiment(), MEMBERSHIP[:1], folder=tmp_path)
+    for change in ({"steps": 7}, {"seed": 5}, {"images": images(N, 9)[0]}, {"queries": 2}):
+        assert experiment(**change).fingerprint() != experiment().fingerprint(), change
+    longer = run_shadows(experiment(steps=7), MEMBERSHIP[:1], folder=tmp_path)
+    expected = run_shadows(experiment(steps=7), MEMBERSHIP[:1])
+    np.testing.assert_array_equal(longer["teacher"], expected["teacher"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_a_shadow_is_the_same_after_another_as_alone(monkeypatch):
+@pytest.mark.parametrize("stack", [1, 3])
+def test_on_a_gpu_a_shadow_is_the_same_after_another_as_alone(monkeypatch, stack):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    e = experiment(device="cuda", sizes=(10, M))
+    e = experiment(device="cuda", stack=stack)
     both, again = (run_shadows(e, MEMBERSHIP) for _ in range(2))
     first = run_shadows(e, MEMBERSHIP[:1])
-    np.testing.assert_array_equal(both.students, again.students)
-    np.testing.assert_array_equal(both.teacher[0], first.teacher[0])
-    np.testing.assert_array_equal(both.students[1][0], first.students[1][0])
+    for name, scores in both.items():
+        np.testing.assert_array_equal(scores, again[name])
+        np.testing.assert_array_equal(scores[0], first[name][0])
 
 
 @pytest.mark.parametrize("size", [0, M + 1])
 def test_refuses_a_size_that_is_not_there(size: int):
+    students = {"student": StudentPlan("released", "hard", size)}
     with pytest.raises(UserError, match=f"{size} of {M}"):
-        run_shadows(experiment(sizes=(size,)), MEMBERSHIP)
+        run_shadows(experiment(students=students), MEMBERSHIP)
+
+
+def test_refuses_a_student_of_nothing():
+    with pytest.raises(UserError, match="reads nowhere, which nobody makes"):
+        run_shadows(experiment(students={"student": StudentPlan("nowhere", "hard")}), MEMBERSHIP)

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from tckr.cli import named, run
 from tckr.hooks.summary import stages_of
-from tckr.membership.audit import AuditOptions, audit
+from tckr.membership.audit import audit
 from tckr.membership.design import membership_matrix
+from tckr.membership.options import AuditOptions, ReleaseThreat
 from tckr.pipeline_registry import register_pipelines
 from tckr.pipelines.cardinality_sweep.curves import curves
 from tckr.pipelines.cardinality_sweep.nodes import audit_models, tabulate
@@ -26,6 +27,7 @@ from tckr.pipelines.cardinality_sweep.options import SweepOptions
 
 Done = subprocess.CompletedProcess[str]
 N = 4000
+AUDIT = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="clip"))
 
 
 def models(audited: bool) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def models(audited: bool) -> dict[str, Any]:
             matrix,
             inside,
             accuracy_percent=accuracy,
-            options=AuditOptions(n_shadows=8),
+            options=AUDIT,
             scope="distillation",
         )
         return facts | figures if audited else facts
@@ -89,9 +91,9 @@ def test_the_table_holds_every_figure_in_percent() -> None:
 
 def test_without_an_audit_there_is_accuracy_alone() -> None:
     known, nothing = models(audited=False), pd.DataFrame()
-    options = AuditOptions(), SweepOptions(audit=False)
+    options = AUDIT, SweepOptions(audit=False)
 
-    assert audit_models(known, nothing, nothing, nothing, *options) == known
+    assert audit_models(nothing, known, {}, {}, nothing, *options) == known
     columns = ["model", "cardinality", "images", "accuracy", "seconds"]
     assert tabulate(known).columns.tolist() == columns
 
@@ -153,10 +155,14 @@ def test_a_sweep_from_raw_images_to_nested_runs(inside: Path, swept: Done) -> No
     details = json.loads(latest(inside, "08_reporting/sweep_audit.json").read_text())
     pool = load_file(latest(inside, "07_model_output/sweep_pool") / "tensors.safetensors")
 
-    assert list(details) == ["teacher", "0.1x", "1x", "2x"]
+    assert list(details) == ["teacher", "0.1x", "1x", "2x", "control"]
     assert details["teacher"]["scope"] == "classifier"
     assert details["2x"]["scope"] == "distillation"
-    assert table["images"].tolist() == [60, 6, 60, 120]
+    assert table["images"].tolist() == [60, 6, 60, 120, 60]
+    attacks = pd.read_csv(latest(inside, "08_reporting/sweep_attacks.csv"))
+    assert set(attacks["model"]) == set(details)
+    assert attacks.groupby("model")["of_record"].sum().tolist() == [1] * 5
+    assert {"AUC_MIA_low", "TPR_at_0.1pct_FPR"} <= set(attacks)
     assert table["AUC_MIA"].between(0, 100).all()
     assert pool["images"].shape == (120, 1, 16, 16)
     for size in (6, 60, 120):
@@ -167,6 +173,7 @@ def test_a_sweep_from_raw_images_to_nested_runs(inside: Path, swept: Done) -> No
         "teacher               classifier",
         "recycled, 0.1 x",
         "recycled, 2 x",
+        "nothing private (control)",
         "sweep.csv",
     ):
         assert words in swept.stdout, words
@@ -194,8 +201,9 @@ def tracked(version: str, table: pd.DataFrame) -> None:
     assert {"sweep.csv", "sweep_curves.png", "sweep_audit.json"} <= files
     assert parent.data.params["cardinality_sweep.cardinalities"] == "(0.1, 1.0, 2.0)"
     assert parent.data.metrics["teacher.AUC_MIA"] == pytest.approx(table["AUC_MIA"][0])
-    assert [cardinality for cardinality, _ in found] == [0.1, 1.0, 2.0]
-    assert [area for _, area in found] == pytest.approx(table["AUC_MIA"].tolist()[1:])
+    assert [cardinality for cardinality, _ in found] == [0.1, 1.0, 1.0, 2.0]
+    expected = sorted(zip(table["cardinality"][1:], table["AUC_MIA"][1:], strict=True))
+    assert found == [pytest.approx(pair) for pair in expected]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The report escapes what users wrote and says what the figures say."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -8,29 +9,91 @@ import pytest
 from PIL import Image
 
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.membership.audit import AuditOptions, audit
+from tckr.membership.attribution import EVERY_WAY, attribute
+from tckr.membership.audit import VERSION, audit
 from tckr.membership.design import membership_matrix
-from tckr.pipelines.privacy_audit.nodes import gather_metrics
+from tckr.membership.options import AuditOptions, ReleaseThreat
+from tckr.membership.threats import audit_generator, audit_release
+from tckr.pipelines.privacy_audit.figures import gather_metrics
+from tckr.pipelines.privacy_audit.findings import attacks, canaries, per_class, precision, verdicts
 from tckr.pipelines.privacy_audit.report import percent, span, write_report
 
 EVIL = "<script>alert(1)</script>"
-N = 400
+N = 2000
+OPTIONS = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="a folder"))
+INSIDE = np.arange(N) < N // 2
+PICTURES = (
+    *("private_sheet", "adaptation_sheet", "recycled_sheet", "adaptation_curve", "roc"),
+    *("score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
+)
 
 
-def audited(leak: float) -> dict[str, Any]:
+@cache
+def audited(leak: float, marked: int = 0) -> dict[str, Any]:
     """Audit a target whose members score `leak` higher, with shadows that behave alike."""
     random = np.random.default_rng(0)
-    inside = np.arange(N) < N // 2
     matrix = membership_matrix(N, 8, 0.5, 0)
     return audit(
-        random.normal(size=N) + leak * inside,
+        random.normal(size=N) + leak * INSIDE,
         random.normal(size=matrix.shape) + leak * matrix,
         matrix,
-        inside,
+        INSIDE,
         accuracy_percent=80.0,
-        options=AuditOptions(n_shadows=8),
+        options=OPTIONS,
         scope="distillation",
+        canary=np.arange(N) % 2 < marked,
     )
+
+
+@cache
+def released(leak: float) -> dict[str, Any]:
+    """Audit generator, images and prompts whose members score `leak` higher."""
+    random = np.random.default_rng(1)
+
+    def signals(*names: str) -> dict[str, Any]:
+        return {name: random.normal(size=N) + leak * INSIDE for name in names}
+
+    base = {name: random.normal(size=N) for name in ("loss", "one_query")}
+    return {
+        "generator": audit_generator(signals(*base), base, INSIDE, OPTIONS),
+        "images": audit_release("images", signals("nearest", "density_ratio"), INSIDE, OPTIONS),
+        "prompts": audit_release(
+            "prompts", signals("nearest", "density_ratio", "exact"), INSIDE, OPTIONS
+        ),
+    }
+
+
+@cache
+def channels() -> dict[str, Any]:
+    random = np.random.default_rng(2)
+    matrix = membership_matrix(200, 8, 0.5, 0)
+    scores = {ways.name: random.normal(size=matrix.shape) for ways in EVERY_WAY}
+    students, found = attribute(scores, matrix)
+    return {
+        "n_shadows": 8,
+        "students": students.to_dict("records"),
+        "channels": found.astype(object).where(found.notna(), None).to_dict("records"),
+    }
+
+
+def whole(
+    teacher: float = 2.0, student: float = 0.0, others: float = 0.0, marked: int = 0
+) -> dict[str, Any]:
+    """What `audit_release` of the stage returns."""
+    return {
+        "version": VERSION,
+        "plan": {
+            "n_shadows": 8,
+            "asked_for": 16,
+            "seconds_per_group": 12.5,
+            "minutes": 0.8,
+            "at_once": 2,
+        },
+        "teacher": audited(teacher),
+        "student": audited(student, marked),
+        **released(others),
+        "attribution": None,
+    }
 
 
 def page(
@@ -56,7 +119,7 @@ def page(
     }
     recycled = pd.DataFrame({"generator": ["adapted"], "prompt": ["b: a bag"], "class_name": ["b"]})
     inputs = {
-        "audit": {"teacher": audited(teacher), "student": audited(student)},
+        "audit": whole(teacher, student),
         "accuracy": {
             "n_test": 250,
             "classes": [EVIL, "b"],
@@ -70,11 +133,9 @@ def page(
             "classifier": ClassifierOptions(),
             "student_training": DistillationOptions(),
             "note": EVIL,
+            "seed": 7,
         },
-        **dict.fromkeys(
-            ("private_sheet", "adaptation_sheet", "recycled_sheet", "adaptation_curve", "roc"),
-            picture,
-        ),
+        **dict.fromkeys(PICTURES, picture),
     }
     return write_report(**{**inputs, **changes})
 
@@ -105,15 +166,109 @@ def test_controls_call_themselves_controls() -> None:
     assert "This is a control" not in page()
 
 
+def test_every_thing_has_its_verdict() -> None:
+    rows = {row["name"]: row for row in verdicts(whole(2.0, 0.0, 0.5))}
+
+    assert list(rows) == ["student", "teacher", "generator", "images", "prompts"]
+    assert not rows["student"]["leaks"]
+    assert "covers no leak" in rows["student"]["verdict"]
+    assert all(rows[name]["leaks"] for name in ("teacher", "generator", "images", "prompts"))
+    assert rows["teacher"]["epsilon"]["value"] > 0
+    assert rows["teacher"]["ppv"]["prior"] == 0.1
+    assert "worse than guessing" in verdicts(whole(others=-0.5))[2]["verdict"]
+
+
+def test_the_precision_is_the_one_nearest_to_a_tenth() -> None:
+    rate = audited(2.0)["tpr"]
+
+    assert precision({"ppv": rate["ppv"][::2]})["prior"] == 0.01
+    assert precision({"ppv": []}) is None
+
+
+def test_the_attack_of_record_comes_first_and_alone_is_marked() -> None:
+    for table in attacks(whole()):
+        first, *others = table["rows"]
+        assert first["record"]
+        assert others
+        assert not any(row["record"] for row in others)
+        assert table["rates"] == [0.01, 0.001, 0.0001]
+    text = page()
+    assert text.count('class="record"') == 5
+    assert "LiRA, online: Gaussians with and without the example" in text
+    assert "denoising loss, less that of the base generator" in text
+
+
+def test_what_cannot_be_measured_has_no_figure() -> None:
+    assert whole()["student"]["tprs"][1]["value"] is None
+    assert "Not measurable with 1,000 non-members" in page()
+    fewer = AuditOptions(n_shadows=8, fprs=(0.001,), release=OPTIONS.release)
+    images = audit_release("images", {"density_ratio": np.arange(float(N))}, INSIDE, fewer)
+    assert "not measurable with 1,000 non-members" in page(audit=whole() | {"images": images})
+
+
+def test_canaries_have_a_table_if_there_are_any() -> None:
+    assert canaries(whole()) == []
+    assert "known by heart" not in page()
+
+    (row,) = canaries(whole(marked=1))
+    text = page(audit=whole(marked=1))
+    assert (row["model"], row["count"], row["members"]) == ("student", N // 2, N // 4)
+    assert "1,000<span" in text
+    assert "500 members" in text
+    assert row["over_shadows"] is not None
+    assert "too few shadows" not in text
+
+
+def test_channels_have_a_table_if_they_were_measured() -> None:
+    assert "adds to the AUC" not in page()
+
+    found = channels()
+    text = page(audit=whole() | {"attribution": found})
+    share = found["channels"][0]
+    assert f"{100 * share['share']:+.1f}" in text
+    assert span(share) in text
+    assert all(ways.name in text for ways in EVERY_WAY)
+
+
+def test_the_design_is_told() -> None:
+    text = page()
+
+    assert audited(0.0)["membership_hash"] in text
+    assert "8 of 16 shadow groups asked for, estimated at 0.8 minutes" in text
+    assert "<dt>seed</dt><dd>7</dd>" in text
+    assert "holds the released images fixed" in text
+
+
+def test_every_picture_is_inside_the_page() -> None:
+    text = page()
+
+    assert text.count('src="data:image/png;base64,') == len(PICTURES)
+    assert "http" not in text.split("</style>")[1]
+
+
+def test_a_class_without_test_images_has_no_accuracy() -> None:
+    accuracy = {
+        "classes": ["a", "b"],
+        "teacher": {"per_class": [None, 50.0]},
+        "student": {"per_class": [None, 100.0]},
+    }
+    first, second = per_class(accuracy, {"a": 0, "b": 4}, 0.95)
+
+    assert first["teacher"] is None
+    assert second["student"] == {"value": 1.0, "low": pytest.approx(0.025**0.25), "high": 1.0}
+    assert second["teacher"]["low"] < 0.5 < second["teacher"]["high"]
+
+
 def test_metrics_are_the_record_in_percent() -> None:
-    figures = {"teacher": audited(2.0), "student": audited(0.0)}
+    figures = whole()
     metrics = gather_metrics(figures)
 
     assert metrics["teacher.AUC_MIA"] == pytest.approx(100 * figures["teacher"]["auc"]["value"])
     assert metrics["AUC_MIA"] == pytest.approx(100 * figures["student"]["auc"]["value"])
     assert metrics["accuracy"] == metrics["teacher.accuracy"] == 80.0
     assert metrics["AOP"] > metrics["teacher.AOP"]
-    assert "student.TPR_at_1pct_FPR" in metrics
+    assert metrics["student.TPR_at_1pct_FPR_low"] < metrics["student.TPR_at_1pct_FPR"] < 10
+    assert metrics["images.AUC_MIA"] == pytest.approx(100 * figures["images"]["auc"]["value"])
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (0.5, "50.0"), (1, "100.0")])

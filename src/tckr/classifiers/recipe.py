@@ -1,12 +1,17 @@
 """How teachers and students are trained: the same two classes make the targets and their shadows."""
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 
+from tckr.classifiers.architectures import Network
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
-from tckr.classifiers.resnet import ResNet
-from tckr.classifiers.trainer import Trainer
+from tckr.classifiers.trainer import Job, Trainer, train_together
+
+Training: TypeAlias = tuple[Trainer, Job]
+"""One network to train; `train_together` takes several, of any teachers and students."""
 
 
 class Teachers:
@@ -24,9 +29,18 @@ class Teachers:
         """Take the pool of images uint8 (N, C, H, W) with classes int64 (N,)."""
         self._trainer = Trainer(images, options, n_classes, targets=labels, device=device)
 
-    def train(self, seed: int, *, steps: int | None = None, inside: Tensor | None = None) -> ResNet:
-        """Train one on the images at `inside`, int64 (K,), or on all; see `Trainer.train`."""
-        return self._trainer.train(seed, steps=steps, inside=inside, description="teacher")
+    def training(
+        self, seed: int, *, steps: int | None = None, inside: Tensor | None = None
+    ) -> Training:
+        """One to be trained on the images at `inside`, int64 (K,), or on all; see `Job`."""
+        return self._trainer, Job(seed, steps, inside)
+
+    def train(
+        self, seed: int, *, steps: int | None = None, inside: Tensor | None = None
+    ) -> Network:
+        """Train one; arguments as for `training`."""
+        training = self.training(seed, steps=steps, inside=inside)
+        return train_together([training], "teacher")[0]
 
 
 class Students:
@@ -50,6 +64,41 @@ class Students:
         hard = labels if distillation.labels == "hard" else None
         self._trainer = Trainer(images, options, n_classes, targets=hard, device=device)
 
+    def training(
+        self,
+        seed: int,
+        *,
+        steps: int,
+        teacher: nn.Module | None = None,
+        soft: Tensor | None = None,
+        size: int | None = None,
+    ) -> Training:
+        """One to be trained with the labels that the distillation names.
+
+        Args:
+            seed: as for `Job`.
+            steps: the teacher's; the student takes `patience` times as many.
+            teacher: needed for labels on the fly, and for stored ones without `soft`.
+            soft: float32 (M, n_classes), stored labels of all images.
+            size: how many of the images, the first ones, the student reads; None: all.
+
+        Raises:
+            ValueError: no teacher or stored probabilities for the labels asked for.
+        """
+        source = self._distillation.labels
+        if source != "hard" and teacher is None and (source == "on_the_fly" or soft is None):
+            raise ValueError(f"labels {source} need a teacher")
+        if source == "stored" and soft is None and teacher is not None:
+            soft = soft_labels(teacher, self._images)
+        job = Job(
+            seed,
+            self._distillation.steps(steps),
+            None if size is None else torch.arange(size),
+            teacher=teacher if source == "on_the_fly" else None,
+            targets=soft if source == "stored" else None,
+        )
+        return self._trainer, job
+
     def train(
         self,
         seed: int,
@@ -58,36 +107,16 @@ class Students:
         teacher: nn.Module | None = None,
         soft: Tensor | None = None,
         size: int | None = None,
-    ) -> ResNet:
-        """Train one with the labels that the distillation names.
+    ) -> Network:
+        """Train one; arguments as for `training`."""
+        training = self.training(seed, steps=steps, teacher=teacher, soft=soft, size=size)
+        return train_together([training], "student")[0]
 
-        Args:
-            seed: as for `Trainer.train`.
-            steps: the teacher's; the student takes `patience` times as many.
-            teacher: needed for labels on the fly.
-            soft: float32 (M, n_classes), needed for stored labels; see `stored`.
-            size: how many of the images, the first ones, the student reads; None: all.
-
-        Raises:
-            ValueError: no teacher or stored probabilities for the labels asked for.
-        """
-        source = self._distillation.labels
-        if source == "stored" and soft is None:
-            raise ValueError("stored labels need `soft` or a teacher that computes them")
-        if source == "on_the_fly" and teacher is None:
-            raise ValueError("labels on the fly need the teacher")
-        return self._trainer.train(
-            seed,
-            steps=self._distillation.steps(steps),
-            inside=None if size is None else torch.arange(size),
-            targets=soft if source == "stored" else None,
-            teacher=teacher if source == "on_the_fly" else None,
-            description="student",
-        )
-
-    def stored(self, teacher: nn.Module) -> Tensor | None:
-        """The teacher's probabilities of all images where the labels are stored ones, else None."""
-        return soft_labels(teacher, self._images) if self._distillation.labels == "stored" else None
+    def replace(self, images: Tensor, labels: Tensor) -> None:
+        """Let other synthetic images, as many and as large, take the place of these."""
+        hard = labels if self._distillation.labels == "hard" else None
+        self._trainer.replace(images, hard)
+        self._images = images
 
 
 def train_teacher(
@@ -99,7 +128,7 @@ def train_teacher(
     *,
     steps: int | None = None,
     device: str | torch.device = "cpu",
-) -> ResNet:
+) -> Network:
     """Train on real images uint8 (N, C, H, W) with classes int64 (N,); see `Trainer.train`."""
     return Teachers(images, labels, options, n_classes, device=device).train(seed, steps=steps)
 
@@ -116,7 +145,7 @@ def train_student(
     teacher: nn.Module | None = None,
     soft: Tensor | None = None,
     device: str | torch.device = "cpu",
-) -> ResNet:
+) -> Network:
     """Train on synthetic images alone, with the labels that `distillation` names.
 
     Args:
@@ -134,6 +163,4 @@ def train_student(
     students = Students(
         images, labels, options, n_classes, distillation=distillation, device=device
     )
-    if soft is None and teacher is not None:
-        soft = students.stored(teacher)
     return students.train(seed, steps=steps, teacher=teacher, soft=soft)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from tckr.classifiers.architectures import Network
 from tckr.classifiers.options import ClassifierOptions
-from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.trainer import Trainer
 
 
@@ -19,7 +19,7 @@ def train(
     steps: int | None = None,
     device: str | torch.device = "cpu",
     description: str = "classifier",
-) -> ResNet:
+) -> Network:
     """Train a fresh network; the same arguments give the same network on the same machine.
 
     Args:

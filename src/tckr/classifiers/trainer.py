@@ -1,19 +1,37 @@
-"""The one training loop: it trains networks of one recipe on one pool of images, again and again."""
+"""Trains networks of one recipe on one pool of images, again and again, and several side by side."""
 
-import copy
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tckr.classifiers.augment import pad, views
-from tckr.classifiers.muon import Muon
+from tckr.classifiers.architectures import Network, build
+from tckr.classifiers.augment import pad
+from tckr.classifiers.lesson import Lesson, Resident
+from tckr.classifiers.optimisers import cycle
 from tckr.classifiers.options import ClassifierOptions
-from tckr.classifiers.resnet import ResNet, stem_stride
 from tckr.progress import track
 
-WARM_UP = 3  # steps before a CUDA graph is recorded, so that every library has what it needs
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train.
+
+    Attributes:
+        seed: of the weights, the order of the images and their views.
+        steps: optimiser steps; None takes the recipe's number for the images read.
+        inside: int64 (K,), the images of the pool to read; None reads all.
+        teacher: gives soft labels on the fly; stays as and where it is. None trains on targets.
+        targets: of the whole pool, int64 (N,) or float (N, n_classes); None takes the pool's own.
+    """
+
+    seed: int
+    steps: int | None = None
+    inside: Tensor | None = None
+    teacher: nn.Module | None = None
+    targets: Tensor | None = None
 
 
 class Trainer:
@@ -56,12 +74,10 @@ class Trainer:
         self.device = torch.device(device)
         self.graph = graph
         self.channels = images.shape[1]
-        self.stride = options.stride or stem_stride(min(images.shape[-2:]))
+        self.side = min(images.shape[-2:])
         self.padded = pad(images.to(self.device), options.augmentation)
-        self.targets: Tensor | None = None
-        self._resident: Resident | None = None
-        if targets is not None:
-            self._set_targets(targets)
+        self._targets = None if targets is None else self._probabilities(targets)
+        self._residents: dict[int, Resident] = {}
 
     def train(
         self,
@@ -72,7 +88,7 @@ class Trainer:
         targets: Tensor | None = None,
         teacher: nn.Module | None = None,
         description: str = "classifier",
-    ) -> ResNet:
+    ) -> Network:
         """Train a fresh network; the same arguments give the same network on the same machine.
 
         With a `teacher` the target of a view x is the teacher's softmax at x, temperature 1, and
@@ -84,7 +100,7 @@ class Trainer:
             seed: of the weights, the order of the images and their views.
             steps: optimiser steps; None takes the recipe's number for the images read.
             inside: int64 (K,), the images of the pool to read; None reads all.
-            targets: as for the pool, of which they take the place, also for later networks.
+            targets: as for the pool, in place of its own.
             teacher: gives soft labels on the fly; stays as and where it is. None trains on targets.
             description: name of the progress bar.
 
@@ -94,18 +110,27 @@ class Trainer:
         Raises:
             ValueError: neither targets nor a teacher; shapes, classes or indices that do not fit.
         """
-        if targets is not None:
-            self._set_targets(targets)
-        if teacher is None and self.targets is None:
+        return train_together([(self, Job(seed, steps, inside, teacher, targets))], description)[0]
+
+    def replace(self, images: Tensor, targets: Tensor | None = None) -> None:
+        """Let another pool of the same shape take the place of this one, with its targets if it has any."""
+        padded = pad(images.to(self.device), self.options.augmentation)
+        if padded.shape != self.padded.shape:
+            raise ValueError(f"the pool is {tuple(self.padded.shape)}, not {tuple(padded.shape)}")
+        self.padded.copy_(padded)  # in place: a recorded step reads this very tensor
+        self._targets = self._targets if targets is None else self._probabilities(targets)
+
+    def targets(self, job: Job) -> Tensor | None:
+        """What a job without a teacher trains on, float32 (N, n_classes) on the device.
+
+        Raises:
+            ValueError: neither targets nor a teacher.
+        """
+        if job.teacher is not None:
+            return None
+        if job.targets is None and self._targets is None:
             raise ValueError("there are neither targets nor a teacher")
-        order = self.order(seed, steps, inside)
-        model = self.network(seed)
-        if self.device.type == "cuda":
-            with torch.cuda.device(self.device):
-                self._train_resident(model, order, teacher, seed, description)
-        else:
-            model = self._train_once(model, order, teacher, seed, description)
-        return model.eval()
+        return self._targets if job.targets is None else self._probabilities(job.targets)
 
     def order(self, seed: int, steps: int | None = None, inside: Tensor | None = None) -> Tensor:
         """Images of each step, int64 (steps, B): shuffled passes, one after another; see `train`."""
@@ -119,71 +144,56 @@ class Trainer:
     def rates(self, steps: int) -> list[float]:
         """Learning rate of each step."""
         peak, warmup = self.options.learning_rate, self.options.warmup
-        return [peak * cycle((step + 0.5) / steps, warmup) for step in range(steps)]
+        return [
+            peak * cycle((step + 0.5) / steps, warmup, self.options.decay) for step in range(steps)
+        ]
 
-    def _train_once(
-        self,
-        model: ResNet,
-        order: Tensor,
-        teacher: nn.Module | None,
-        seed: int,
-        description: str,
-    ) -> ResNet:
-        generator = torch.Generator(self.device).manual_seed(seed)
-        lesson = Lesson(self, model, teacher, 0.0, generator)
+    def train_once(self, job: Job, description: str) -> Network:
+        """Train one network here and now, kernel by kernel."""
+        generator = torch.Generator(self.device).manual_seed(job.seed)
+        model, order = self.network(job.seed), self.order(job.seed, job.steps, job.inside)
+        lesson = Lesson(self, model, job.teacher, self.targets(job), 0.0, generator)
         rates, order = self.rates(len(order)), order.to(self.device)
         for rate, index in track(zip(rates, order, strict=True), description, len(order)):
             lesson.optimiser.set_rate(rate)
             lesson.learn(index)
         return lesson.model.cpu()
 
-    def _train_resident(
-        self,
-        model: ResNet,
-        order: Tensor,
-        teacher: nn.Module | None,
-        seed: int,
-        description: str,
-    ) -> None:
-        """Train `model`, which is on the CPU, in place."""
-        resident = self._resident
-        if resident is None or not resident.fits(len(order), teacher):
-            self._resident = None  # frees the old graph's memory before the new one takes its own
-            resident = None
-            resident = Resident(self, model, teacher, len(order))
+    def seat(self, place: int, job: Job) -> tuple[Resident, int]:
+        """Put a job on the device, at one of the places of this trainer; return it with its number of steps."""
+        model, order = self.network(job.seed), self.order(job.seed, job.steps, job.inside)
+        targets = self.targets(job)
+        resident = self._residents.get(place)
+        if resident is None or not resident.fits(len(order), job.teacher):
+            # Frees the old graph's memory before the new one takes its own.
+            del resident
+            self._residents.pop(place, None)
+            resident = Resident(self, model, job.teacher, targets, len(order))
             if self.graph:
                 resident.record()
-            self._resident = resident
-        resident.begin(model, order, self.rates(len(order)), teacher, seed)
-        for _ in track(range(len(order)), description):
-            resident.advance()
-        model.load_state_dict(resident.model.state_dict())
+            self._residents[place] = resident
+        rates = self.rates(len(order))
+        resident.begin(model, order, rates, job.teacher, targets, job.seed)
+        return resident, len(order)
 
-    def network(self, seed: int) -> ResNet:
+    def network(self, seed: int) -> Network:
         """A network with fresh weights, on the CPU, channels last."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            o = self.options
-            model = ResNet(self.channels, self.n_classes, o.widths, self.stride, o.depth)
+            model = build(self.options, self.channels, self.n_classes, self.side)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _set_targets(self, targets: Tensor) -> None:
+    def _probabilities(self, targets: Tensor) -> Tensor:
+        """Targets of the whole pool as float32 (N, n_classes) on the device."""
         if len(targets) != len(self.padded):
             raise ValueError(f"{len(self.padded)} images but {len(targets)} targets")
         if targets.ndim == 1:
             if not 0 <= int(targets.min()) <= int(targets.max()) < self.n_classes:
                 raise ValueError(f"classes must lie in 0..{self.n_classes - 1}")
-            probabilities = F.one_hot(targets.to(self.device), self.n_classes).float()
-        else:
-            if targets.shape[1] != self.n_classes:
-                raise ValueError(
-                    f"soft targets have {targets.shape[1]} columns, not {self.n_classes}"
-                )
-            probabilities = targets.to(self.device, torch.float32, copy=True)
-        if self.targets is None:
-            self.targets = probabilities
-        else:
-            self.targets.copy_(probabilities)  # in place: a recorded step reads this very tensor
+            return F.one_hot(targets.to(self.device), self.n_classes).float()
+        if targets.shape[1] != self.n_classes:
+            raise ValueError(f"soft targets have {targets.shape[1]} columns, not {self.n_classes}")
+        return targets.to(self.device, torch.float32)
 
     def _checked(self, inside: Tensor | None) -> Tensor:
         n = len(self.padded)
@@ -194,150 +204,39 @@ class Trainer:
         return inside.cpu()
 
 
-class Lesson:
-    """A network with its optimiser and its teacher; `learn` takes one optimiser step."""
+def train_together(
+    jobs: Sequence[tuple[Trainer, Job]], description: str = "classifiers"
+) -> list[Network]:
+    """Train fresh networks of one device; the same job gives the same network alone and in company.
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        model: ResNet,
-        teacher: nn.Module | None,
-        rate: float | Tensor,
-        generator: torch.Generator,
-    ) -> None:
-        """Take `model` itself to the device of the trainer, and a copy of `teacher`."""
-        self.padded, self.targets = trainer.padded, trainer.targets
-        self.options, self.device = trainer.options, trainer.device
-        self.generator = generator
-        self.model = model.to(self.device).train()
-        self.teacher: nn.Module | None = None
-        if teacher is not None:
-            self.teacher = copy.deepcopy(teacher).to(self.device).eval().requires_grad_(False)
-            if self.device.type == "cuda":
-                self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = _optimiser(self.model, self.options, rate)
-        compiled = self.options.compile and self.device.type == "cuda"
-        self._student: Any = torch.compile(self.model, dynamic=False) if compiled else self.model
-        self._teacher: Any = (
-            torch.compile(self.teacher, dynamic=False)
-            if compiled and self.teacher is not None
-            else self.teacher
-        )
+    A GPU that one small network cannot fill takes a step of each in turn, on streams of their own,
+    so that their kernels run side by side; a CPU trains one after another.
 
-    def learn(self, index: Tensor) -> None:
-        """Take one step on random views of the images at `index`, int64 (B,) on the device."""
-        self.optimiser.zero_grad(set_to_none=True)
-        batch = views(self.padded, index, self.options.augmentation, self.generator)
-        kind = self.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            if self._teacher is None:
-                assert self.targets is not None
-                target = self.targets[index]
-            else:
-                with torch.no_grad():
-                    target = self._teacher(batch).float().softmax(1)
-            predicted = self._student(batch)
-        smoothing = self.options.label_smoothing
-        loss = F.cross_entropy(predicted.float(), target, label_smoothing=smoothing)
-        loss.backward()
-        self.optimiser.step()
+    Returns:
+        The networks in evaluation mode, on the CPU.
 
-
-class Resident(Lesson):
-    """A lesson whose steps read all that changes from tensors that stay in their place.
-
-    What a step needs to know (which images, which learning rate) it looks up on the device by a
-    counter there, so that it can be recorded once and replayed for every network of the recipe.
+    Raises:
+        ValueError: neither targets nor a teacher; shapes, classes or indices that do not fit.
     """
-
-    def __init__(
-        self, trainer: Trainer, model: ResNet, teacher: nn.Module | None, capacity: int
-    ) -> None:
-        """Make room for `capacity` steps of networks and teachers like these two."""
-        device = trainer.device
-        self.rate = torch.zeros((), device=device)
-        super().__init__(trainer, copy.deepcopy(model), teacher, self.rate, torch.Generator(device))
-        size = (capacity, trainer.options.batch_size)
-        self.order = torch.zeros(size, dtype=torch.int64, device=device)
-        self.rates = torch.zeros(capacity, device=device)
-        self.counter = torch.zeros(1, dtype=torch.int64, device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def fits(self, steps: int, teacher: nn.Module | None) -> bool:
-        """Whether there is room for so many steps with a teacher of this make."""
-        if isinstance(teacher, ResNet) and isinstance(self.teacher, ResNet):
-            alike = teacher.config == self.teacher.config
-        else:
-            alike = teacher is None and self.teacher is None
-        return alike and steps <= len(self.rates)
-
-    def advance(self) -> None:
-        """Take the step that the counter is at: replay it if it was recorded."""
-        if self._graph is None:
-            self._step()
-        else:
-            self._graph.replay()
-
-    def _step(self) -> None:
-        self.rate.copy_(self.rates.index_select(0, self.counter).squeeze(0))
-        self.learn(self.order.index_select(0, self.counter).squeeze(0))
-        self.counter.add_(1)
-
-    def record(self) -> None:
-        """Record a step as a CUDA graph, which `advance` replays from now on.
-
-        The steps that warm it up change weights, momentum and counters: `begin` comes next.
-        """
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                self.counter.zero_()  # there may be room for fewer steps
-                self._step()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph):
-            self._step()
-        self._graph = graph
-
-    @torch.no_grad()
-    def begin(
-        self,
-        model: ResNet,
-        order: Tensor,
-        rates: list[float],
-        teacher: nn.Module | None,
-        seed: int,
-    ) -> None:
-        """Start anew, in place: with these weights, images (steps, B), rates (steps) and seed."""
-        self.model.load_state_dict(model.state_dict())
-        if self.teacher is not None and teacher is not None:
-            self.teacher.load_state_dict(teacher.state_dict())
-        for state in self.optimiser.state.values():
-            state["momentum"].zero_()
-        self.order[: len(order)].copy_(order)
-        self.rates[: len(order)].copy_(torch.tensor(rates))
-        self.counter.zero_()
-        self.generator.manual_seed(seed)
-
-
-def cycle(position: float, warmup: float) -> float:
-    """Share of the peak learning rate at `position` in (0, 1): linear rise, linear fall to 0."""
-    if position < warmup:
-        return position / warmup
-    return (1 - position) / (1 - warmup)
-
-
-def _optimiser(model: ResNet, options: ClassifierOptions, rate: float | Tensor) -> Muon:
-    """Muon for the blocks; stem and head by plain momentum with decay; norms and biases without."""
-    blocks = [p for p in model.stages.parameters() if p.ndim == 4]
-    groups: list[dict[str, Any]] = [
-        {"params": blocks, "orthogonal": True},
-        {
-            "params": [model.stem.weight, model.head.weight],
-            "weight_decay": options.weight_decay,
-        },
-        {"params": [p for p in model.parameters() if p.ndim < 2]},
-    ]
-    return Muon(groups, rate, options.momentum)
+    if not jobs or jobs[0][0].device.type != "cuda":
+        return [trainer.train_once(job, description).eval() for trainer, job in jobs]
+    with torch.cuda.device(jobs[0][0].device):
+        taken: dict[int, int] = {}
+        seated = []
+        for trainer, job in jobs:
+            place = taken[id(trainer)] = taken.get(id(trainer), -1) + 1
+            seated.append((trainer, job, *trainer.seat(place, job)))
+        now = torch.cuda.current_stream()
+        for *_, resident, _ in seated:
+            resident.stream.wait_stream(now)
+        for step in track(range(max(steps for *_, steps in seated)), description):
+            for *_, resident, steps in seated:
+                if step < steps:
+                    resident.advance()
+        models = []
+        for trainer, job, resident, _ in seated:
+            now.wait_stream(resident.stream)
+            model = trainer.network(job.seed)
+            model.load_state_dict(resident.model.state_dict())
+            models.append(model.eval())
+    return models

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from operator import attrgetter
 from typing import Any, get_type_hints
 
 from kedro.framework.context import KedroContext
@@ -32,9 +33,9 @@ class Checks:
         """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
         for key in KINDS:
-            stage, field = key.split(".")
+            stage, field = key.split(".", 1)
             if f"params:{stage}" in pipeline.inputs():
-                check_model(key, getattr(catalog.load(f"params:{stage}"), field))
+                check_model(key, attrgetter(field)(catalog.load(f"params:{stage}")))
 
 
 def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:

@@ -57,7 +57,7 @@ def _work(stage: str, counts: Mapping[str, int], parameters: Mapping[str, Any]) 
     if stage == "captioning":
         return members * COSTS["caption"]
     if stage == "generator_adaptation":
-        schedule = parameters[stage].schedule
+        schedule = parameters[stage].schedule_for(members)
         return schedule.steps * schedule.batch_size / 32 * COSTS["adaptation"]
     if stage in ("teacher", "knowledge_recycling"):
         options = parameters["knowledge_recycling"]
@@ -66,11 +66,23 @@ def _work(stage: str, counts: Mapping[str, int], parameters: Mapping[str, Any]) 
     if stage == "student_training":
         return _student(steps, parameters)
     if stage == "privacy_audit":
-        # Shadows are trained side by side, one a core.
-        options = parameters[stage]
-        group = steps * COSTS["classifier"] + _student(steps, parameters)
-        return ONE_THREAD * options.n_shadows * group / options.workers
+        return _audit(members, steps, parameters)
     return _sweep(members, steps, parameters) if stage == "cardinality_sweep" else 0.0
+
+
+def _audit(members: int, steps: float, parameters: Mapping[str, Any]) -> float:
+    """Seconds of the shadows, which are trained side by side, one a core, and of asking the generator."""
+    options = parameters["privacy_audit"]
+    students = 9 if options.attribution else 1  # the counterfactual ones beside the student
+    group = steps * COSTS["classifier"] + students * _student(steps, parameters)
+    if options.scope == "pipeline":
+        pools = 4 if options.attribution else 1
+        recycling = parameters["knowledge_recycling"]
+        group += _work("generator_adaptation", {"members": members}, parameters)
+        group += pools * _drawing(members * recycling.cardinality, recycling)
+    asked = 2 * min(options.asked or members, members)
+    questions = asked * 2 * options.generator.passes * COSTS["denoising"]
+    return ONE_THREAD * options.n_shadows * group / options.workers + questions
 
 
 def _sweep(members: int, steps: float, parameters: Mapping[str, Any]) -> float:

@@ -1,11 +1,12 @@
 """Look at the folder of a foundation model before a run, without loading it."""
 
 import json
-import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tckr.errors import UserError
+from tckr.loading import HUB_ID, download
 
 
 class Kind(NamedTuple):
@@ -15,20 +16,34 @@ class Kind(NamedTuple):
     key: str
     value: str
     meaning: str
+    others: Callable[[], Collection[str]] = tuple  # values that will do as well
+
+
+def _captioners() -> Collection[str]:
+    from tckr.text.captioner import kinds
+
+    return kinds()
 
 
 KINDS = {
     "captioning.captioner": Kind(
-        "config.json", "model_type", "blip-2", "a transformers BLIP-2 model"
+        "config.json",
+        "model_type",
+        "blip-2",
+        "a transformers image-text-to-text model, such as BLIP-2",
+        _captioners,
     ),
     "generator_adaptation.generator": Kind(
         "model_index.json",
         "_class_name",
         "StableDiffusionPipeline",
-        "a diffusers StableDiffusionPipeline",
+        "a diffusers StableDiffusionPipeline or StableDiffusionXLPipeline",
+        lambda: ("StableDiffusionXLPipeline",),
+    ),
+    "privacy_audit.release.encoder": Kind(
+        "config.json", "model_type", "clip", "a transformers CLIPModel"
     ),
 }
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def check_model(parameter: str, source: str) -> None:
@@ -42,7 +57,7 @@ def check_model(parameter: str, source: str) -> None:
         UserError: nothing is there, or something else.
     """
     kind = KINDS[parameter]
-    remedy = f"give {parameter} a folder of {kind.meaning}, or the hub id of one that is in the local cache."
+    remedy = download(source, parameter, kind.meaning)
     description = Path(source) / kind.file
     if not Path(source).exists():
         cached = _cached(source, kind.file)
@@ -58,7 +73,7 @@ def check_model(parameter: str, source: str) -> None:
         found: Any = json.loads(description.read_text(encoding="utf-8")).get(kind.key)
     except (ValueError, AttributeError):
         raise UserError(f"{description} is not readable.", remedy) from None
-    if found != kind.value:
+    if found != kind.value and found not in kind.others():
         raise UserError(
             f"{source} holds {found or 'an unknown model'}, not {kind.meaning}.", remedy
         )

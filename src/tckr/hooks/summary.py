@@ -172,7 +172,12 @@ def describe(stage: str, parameters: dict[str, Any], catalog: CatalogProtocol) -
         return f"describe every member, with {parameters['captioning'].captioner}"
     if stage == "generator_adaptation":
         options = parameters["generator_adaptation"]
-        return f"adapt {options.generator} to the members, {options.schedule.steps:,} steps"
+        if options.adapter:
+            return f"take the adapter {options.adapter} for {options.generator}"
+        work = (
+            f"{options.epochs:g} passes" if options.epochs else f"{options.schedule.steps:,} steps"
+        )
+        return f"adapt {options.generator} to the members, {work}"
     if stage == "knowledge_recycling":
         options = parameters["knowledge_recycling"]
         return (
@@ -236,8 +241,11 @@ def sweep_table(sweep: "pd.DataFrame") -> Table:
     for title in (*shown.values(), "images"):
         table.add_column(title, justify="right")
     for row in figures.to_dict("records"):
-        teacher = row["model"] == "teacher"
-        title = "real data (teacher)" if teacher else f"recycled, {row['cardinality']:g} x"
+        title = {
+            "teacher": "real data (teacher)",
+            "student": f"recycled, {row['cardinality'] or 0:g} x",
+            "control": "nothing private (control)",
+        }[row["model"]]
         cells = [_with_interval(row, name) for name in shown]
         table.add_row(title, *cells, f"{row['images']:,}")
     return table

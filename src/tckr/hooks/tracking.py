@@ -166,7 +166,7 @@ def log_children(models: pd.DataFrame) -> None:
             f"{model}.{name}" if name.startswith("TPR_") else name: value
             for name, value in known.items()
         }
-        name = f"cardinality {settings['cardinality']:g}"
+        name = f"cardinality {settings['cardinality']:g}" if model == "student" else model
         with mlflow.start_run(run_name=name, experiment_id=parent.experiment_id, nested=True):
             mlflow.log_params(settings)
             mlflow.log_metrics(figures)

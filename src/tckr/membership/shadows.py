@@ -1,92 +1,31 @@
 """Shadow models: the target's own recipe on other random halves of members and holdout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.classifiers.predict import logits
-from tckr.classifiers.recipe import Students, Teachers
+from tckr.checkpoint import Checkpoint, Checkpoints
+from tckr.classifiers.recipe import Students, Teachers, Training
+from tckr.classifiers.trainer import train_together
 from tckr.engine import map_shards
-from tckr.errors import UserError
-from tckr.membership.signals import logit_scaled
+from tckr.membership.design import fingerprint
+from tckr.membership.experiment import Experiment, StudentPlan
+from tckr.membership.recycling import Pool
+from tckr.membership.signals import model_scores
+from tckr.seeds import derive
 
 # Keeps the seeds of shadows apart from any seed of a target.
 SHADOW_STREAM = 0x7AD0
+TEACHER = "teacher"
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """What one shadow group needs: the audited examples, the released images and the recipe.
-
-    Attributes:
-        images: uint8 (N, C, H, W), members and holdout.
-        labels: int64 (N,).
-        synthetic: uint8 (M, C, H, W), the released images, held fixed.
-        synthetic_labels: int64 (M,), classes of their prompts.
-        n_classes: C.
-        steps: optimiser steps of the target, `classifier.steps(number of members)`.
-        classifier: recipe of teacher and student.
-        distillation: labels of the student.
-        seed: of the run; the shadows' own seeds are derived from it.
-        device: where shadows are trained.
-        sizes: how many of the synthetic images, the first ones, each student of a group reads, in
-            1..M; empty: one student, which reads all.
-    """
-
-    images: Tensor
-    labels: Tensor
-    synthetic: Tensor
-    synthetic_labels: Tensor
-    n_classes: int
-    steps: int
-    classifier: ClassifierOptions
-    distillation: DistillationOptions
-    seed: int
-    device: str = "cpu"
-    sizes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class ShadowScores:
-    """Logit-scaled confidences in the N examples of what S shadow groups trained.
-
-    Attributes:
-        teacher: float64 (S, N).
-        students: float64 (S, N) for each size of the experiment, in its order; at least one.
-    """
-
-    teacher: NDArray[np.float64]
-    students: list[NDArray[np.float64]]
-
-
-def model_scores(model: nn.Module, images: Tensor, labels: Tensor) -> NDArray[np.float64]:
-    """Logit-scaled confidence (N,) of a model in images uint8 (N, C, H, W) with classes (N,)."""
-    return logit_scaled(logits(model, images).numpy(), labels.numpy())
-
-
-def run_shadows(
-    experiment: Experiment, membership: NDArray[np.bool_], workers: int = 1
-) -> ShadowScores:
-    """Train one shadow group for each row of `membership` and score all examples with it.
-
-    Args:
-        experiment: the examples and the recipe.
-        membership: bool (S, N).
-        workers: processes; 1 stays in this one, as a GPU needs.
-
-    Raises:
-        UserError: the matrix is of other data, a class is absent in a shadow, or a size is not of
-            these synthetic images.
-    """
-    _check(experiment, membership)
-    shards = [Row(i, row) for i, row in enumerate(membership)]
-    groups = map_shards(shadow_group, shards, workers, "shadow groups", shared=Bench(experiment))
-    teacher, *students = (np.stack(scores) for scores in zip(*groups, strict=True))
-    return ShadowScores(teacher, students)
+Scores: TypeAlias = dict[str, NDArray[np.float32]]
+"""By name of the model: (N, Q) of one shadow, (S, N, Q) of all."""
 
 
 @dataclass(frozen=True)
@@ -99,68 +38,184 @@ class Row:
     def __str__(self) -> str:
         return str(self.number)
 
+    def seeds(self, seed: int) -> tuple[int, int, int]:
+        """Of its teacher, its students and its pools."""
+        drawn = np.random.SeedSequence([seed, SHADOW_STREAM, self.number]).generate_state(2)
+        return int(drawn[0]), int(drawn[1]), derive(seed, "shadow", self.number)
+
 
 class Bench:
-    """What all groups of an experiment share: their images on the device, framed and recorded once.
+    """What the groups of an experiment share: their images on the device, framed and recorded once.
 
-    Teachers and students are trained by the same classes as the targets.
+    Teachers and students are trained by the same classes as the targets. It goes to another process
+    as its experiment and is set up anew there.
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        e = experiment
-        self.experiment = e
+        e = self.experiment = experiment
+        if e.device != "cpu":
+            # A worker starts with torch's own settings, under which equal shadows come out unequal.
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.images = e.images.to(e.device)
         self.teachers = Teachers(self.images, e.labels, e.classifier, e.n_classes, device=e.device)
-        self.students = Students(
-            e.synthetic.to(e.device),
-            e.synthetic_labels,
-            e.classifier,
-            e.n_classes,
-            distillation=e.distillation,
-            device=e.device,
+        self._students: dict[tuple[str, str], Students] = {}
+        for name, pool in e.pools.items():
+            self.lay_out(name, pool)
+
+    def __reduce__(self) -> tuple[type["Bench"], tuple[Experiment]]:
+        return Bench, (self.experiment,)
+
+    def lay_out(self, name: str, pool: Pool) -> None:
+        """Put a pool of synthetic images on the device, in the place of the one of that name."""
+        e = self.experiment
+        images = pool.images.to(e.device)
+        for plan in (plan for plan in e.students.values() if plan.pool == name):
+            key = (name, plan.labels)
+            if key in self._students:
+                self._students[key].replace(images, pool.labels)
+            else:
+                self._students[key] = Students(
+                    images,
+                    pool.labels,
+                    e.classifier,
+                    e.n_classes,
+                    distillation=e.distillation_of(plan),
+                    device=e.device,
+                )
+
+    def student(
+        self, plan: StudentPlan, seed: int, teacher: nn.Module, steps: int | None = None
+    ) -> Training:
+        """One student of a teacher; `steps` of the teacher, as the target's if none are given."""
+        students = self._students[plan.pool, plan.labels]
+        given = steps or self.experiment.steps
+        return students.training(seed, steps=given, teacher=teacher, size=plan.size)
+
+    def scores(self, model: nn.Module) -> NDArray[np.float32]:
+        """What an attack sees of a model, (N, Q)."""
+        e = self.experiment
+        return model_scores(
+            model.to(e.device), self.images, e.labels, e.queries, e.classifier.augmentation
         )
 
 
-def shadow_group(row: Row, bench: Bench) -> list[NDArray[np.float64]]:
-    """Shadow teacher on the row's examples, then shadow students taught by it; their scores (N,).
+def run_shadows(
+    experiment: Experiment,
+    membership: NDArray[np.bool_],
+    *,
+    workers: int = 1,
+    cards: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Scores:
+    """Train one shadow group for each row of `membership` and score all examples with it.
 
-    The number of steps is the target's for all. The students of a group differ in their images
-    alone, not in their seed.
+    Args:
+        experiment: the examples and the recipe.
+        membership: bool (S, N).
+        workers: processes; 1 stays in this one, as a GPU needs.
+        cards: GPUs, if more than one shall work; see `map_shards`.
+        folder: keeps finished groups, so that a killed audit goes on from there; whoever has saved
+            the result removes it.
+
+    Returns:
+        (S, N, Q) of the teachers, of every student by its name and, in scope `pipeline`, white-box
+        signals (S, N, 1) of the generators, `generator.loss` and so on.
+
+    Raises:
+        UserError: see `Experiment.check`.
+    """
+    experiment.check(membership)
+    rows = [Row(i, row) for i, row in enumerate(membership)]
+    keep = None
+    if folder is not None:
+        keep = Checkpoints(Path(folder) / experiment.fingerprint())
+    missing = [row for row in rows if keep is None or _load(keep, row) is None]
+    # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
+    size = experiment.stack if experiment.recycling is None else 1
+    shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
+    done = map_shards(
+        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), cards=cards
+    )
+    found = {row.number: scores for shard in done for row, scores in shard}
+    groups = [found[row.number] if row.number in found else _load(keep, row) for row in rows]
+    return {name: np.stack([group[name] for group in groups if group]) for name in groups[0] or {}}
+
+
+class Rows(tuple[Row, ...]):
+    """Shadows that are trained side by side."""
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self))
+
+
+def _finish(rows: Rows, shared: tuple[Bench, Checkpoints | None]) -> list[tuple[Row, Scores]]:
+    bench, keep = shared
+    done = list(zip(rows, shadow_groups(rows, bench), strict=True))
+    for row, scores in done if keep else ():
+        assert keep is not None
+        tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
+        _checkpoint(keep, row).save(_of(row), tensors)
+    return done
+
+
+def shadow_groups(rows: Sequence[Row], bench: Bench) -> list[Scores]:
+    """Shadow teachers on the rows' examples, then shadow students taught by them; see `run_shadows`.
+
+    The number of steps is the target's for all.
     """
     e = bench.experiment
-    seeds = np.random.SeedSequence([e.seed, SHADOW_STREAM, row.number]).generate_state(2)
-    inside = torch.from_numpy(np.flatnonzero(row.inside))
-    teacher = bench.teachers.train(int(seeds[0]), steps=e.steps, inside=inside).to(e.device)
-    scores = [model_scores(teacher, bench.images, e.labels)]
-    soft = bench.students.stored(teacher)
-    for size in e.sizes or (len(e.synthetic),):
-        student = bench.students.train(
-            int(seeds[1]), steps=e.steps, teacher=teacher, soft=soft, size=size
+    signals: list[Scores] = [{} for _ in rows]
+    if e.recycling is not None:
+        (row,) = rows
+        pools, asked = e.recycling.run(
+            e.images, e.labels, row.inside, row.seeds(e.seed)[2], e.device
         )
-        scores.append(model_scores(student.to(e.device), bench.images, e.labels))
-    return scores
+        for name, pool in pools.items():
+            bench.lay_out(name, pool)
+        signals = [
+            {
+                f"generator.{name}": values[:, None].astype(np.float32)
+                for name, values in asked.items()
+            }
+        ]
+    teachers = train_together(
+        [
+            bench.teachers.training(
+                row.seeds(e.seed)[0],
+                steps=e.steps,
+                inside=torch.from_numpy(np.flatnonzero(row.inside)),
+            )
+            for row in rows
+        ]
+    )
+    wanted = [
+        bench.student(plan, row.seeds(e.seed)[1], teacher.to(e.device))
+        for row, teacher in zip(rows, teachers, strict=True)
+        for plan in e.students.values()
+    ]
+    students: list[Any] = []
+    for start in range(0, len(wanted), e.stack):
+        students += train_together(wanted[start : start + e.stack])
+    per_row = len(e.students)
+    return [
+        {TEACHER: bench.scores(teacher)}
+        | {
+            name: bench.scores(student)
+            for name, student in zip(e.students, students[i * per_row :], strict=False)
+        }
+        | signals[i]
+        for i, teacher in enumerate(teachers)
+    ]
 
 
-def _check(experiment: Experiment, membership: NDArray[np.bool_]) -> None:
-    n = len(experiment.images)
-    if membership.ndim != 2 or membership.shape[1] != n or len(experiment.labels) != n:
-        raise UserError(
-            f"The membership matrix {membership.shape} is not of these {n} examples.",
-            "draw it anew for this data.",
-        )
-    available = len(experiment.synthetic)
-    for size in experiment.sizes:
-        if not 1 <= size <= available:
-            raise UserError(
-                f"A student cannot read {size} of {available} synthetic images.",
-                "make more of them, or train on fewer.",
-            )
-    labels = experiment.labels.numpy()
-    present = np.unique(labels)
-    for number, row in enumerate(membership):
-        absent = np.setdiff1d(present, labels[row])
-        if len(absent):
-            raise UserError(
-                f"Shadow {number} would train without class {absent[0]}.",
-                "audit with more examples of it, or leave the class out.",
-            )
+def _of(row: Row) -> dict[str, Any]:
+    return {"shadow": row.number, "members": fingerprint(row.inside[None])}
+
+
+def _checkpoint(keep: Checkpoints, row: Row) -> Checkpoint:
+    return keep.of(f"shadow_{row.number}_{fingerprint(row.inside[None])}")
+
+
+def _load(keep: Checkpoints | None, row: Row) -> Scores | None:
+    saved = None if keep is None else _checkpoint(keep, row).load(_of(row))
+    return None if saved is None else {name: value.numpy() for name, value in saved.items()}

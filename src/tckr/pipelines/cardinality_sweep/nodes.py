@@ -1,15 +1,15 @@
 """What a larger synthetic set buys, and what it gives away (TCKR, arXiv 2504.04582: accuracy, AUC_MIA, AOP)."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from PIL import Image
 
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.diffusion.options import AdaptationOptions
-from tckr.membership.audit import AuditOptions
-from tckr.pipelines import audited
+from tckr.membership.options import AuditOptions
+from tckr.pipelines import audited as shared
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
@@ -19,7 +19,11 @@ from tckr.pipelines.tensors import of_split
 from tckr.pipelines.types import Adapter, Classifier, Tensors
 from tckr.seeds import derive
 
-TEACHER = "teacher"
+if TYPE_CHECKING:
+    from tckr.membership.experiment import Experiment, StudentPlan
+    from tckr.membership.recycling import Pool
+
+TEACHER, CONTROL = "teacher", "control"
 
 
 def draw_pool(
@@ -35,15 +39,25 @@ def draw_pool(
 
     Returns:
         `images` uint8 (M, C, H, W) and `labels` int64 (M,), the classes of their prompts, balanced in every prefix to
-        within one image a class.
+        within one image a class; with the control `control_images` and `control_labels`, as many as there are members,
+        of the unadapted generator and bare class names.
     """
     import torch
 
     members = of_split(images, "members")
-    count = images_at(options.cardinalities[-1], len(members))
-    plan = plan_prompts(members, captions, recycling, count, seed, nested=True)
-    drawn = draw_images(members, plan["prompt"].tolist(), adapter, adaptation, recycling, seed)
-    return {"images": drawn, "labels": torch.from_numpy(plan["label"].to_numpy(copy=True))}
+
+    def pool(how: RecyclingOptions, count: int) -> tuple[Any, Any]:
+        plan = plan_prompts(members, captions, how, count, seed, nested=True)
+        drawn = draw_images(members, plan["prompt"].tolist(), adapter, adaptation, how, seed)
+        return drawn, torch.from_numpy(plan["label"].to_numpy(copy=True))
+
+    largest = images_at(options.cardinalities[-1], len(members))
+    drawn = dict(zip(("images", "labels"), pool(recycling, largest), strict=True))
+    if options.control:
+        nothing = recycling.model_copy(update={"generator": "base", "prompts": "class_names"})
+        names = ("control_images", "control_labels")
+        drawn |= dict(zip(names, pool(nothing, len(members)), strict=True))
+    return drawn
 
 
 def train_students(
@@ -53,8 +67,9 @@ def train_students(
     teacher_recipe: dict[str, Any],
     distillation: DistillationOptions,
     options: SweepOptions,
+    audit: AuditOptions,
     seed: int,
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> tuple[dict[str, Any], Tensors]:
     """Train one student a cardinality, each by the teacher's recipe, for `patience` times its steps, with one seed.
 
     Returns:
@@ -64,35 +79,48 @@ def train_students(
     from tckr.classifiers.recipe import Students
 
     n_members = len(of_split(images, "members"))
-    facts: dict[str, Any] = {
-        TEACHER: {"cardinality": None, "images": n_members, "seconds": None},
-    }
-    students = Students(
-        sweep_pool["images"],
-        sweep_pool["labels"],
-        ClassifierOptions.model_validate(teacher_recipe["classifier"]),
-        len(teacher_recipe["classes"]),
-        distillation=distillation,
-        device=best(),
-    )
-    soft = students.stored(teacher.to(best()))
-    models = {TEACHER: teacher}
-    for name, (cardinality, size) in options.students(n_members).items():
+    facts: dict[str, Any] = {TEACHER: {"cardinality": None, "images": n_members, "seconds": None}}
+    pools, plans = _pools(sweep_pool), _plans(n_members, distillation, options)
+    models = {TEACHER: teacher.to(best())}
+    schools: dict[tuple[str, str], Students] = {}
+    for name, plan in plans.items():
         start = time.perf_counter()
-        models[name] = students.train(
-            derive(seed, "student"),
-            steps=teacher_recipe["steps"],
-            teacher=teacher,
-            soft=soft,
-            size=size,
+        key = (plan.pool, plan.labels)
+        if key not in schools:
+            schools[key] = Students(
+                *pools[plan.pool],
+                ClassifierOptions.model_validate(teacher_recipe["classifier"]),
+                len(teacher_recipe["classes"]),
+                distillation=distillation.model_copy(update={"labels": plan.labels}),
+                device=best(),
+            )
+        models[name] = schools[key].train(
+            derive(seed, "student"), steps=teacher_recipe["steps"], teacher=teacher, size=plan.size
         )
+        size = plan.size or len(pools[plan.pool].images)
         seconds = time.perf_counter() - start
-        facts[name] = {"cardinality": cardinality, "images": size, "seconds": seconds}
+        facts[name] = {"cardinality": size / n_members, "images": size, "seconds": seconds}
     measured = accuracies(images, models)
     return (
         {name: facts[name] | measured[name] for name in models},
-        audited.score_models(images, models),
+        shared.score_models(images, models, teacher_recipe, audit),
     )
+
+
+def plan_audit(
+    images: pd.DataFrame,
+    sweep_pool: Tensors,
+    teacher_recipe: dict[str, Any],
+    distillation: DistillationOptions,
+    audit: AuditOptions,
+    options: SweepOptions,
+    seed: int,
+) -> dict[str, Any]:
+    """Say how long the shadows will take on this machine, and decide their number before any is trained."""
+    if not options.audit:
+        return {"n_shadows": audit.n_shadows}
+    repeated = _experiment(images, sweep_pool, teacher_recipe, distillation, audit, options, seed)
+    return shared.plan_shadows(repeated, audit)
 
 
 def score_shadows(
@@ -104,64 +132,117 @@ def score_shadows(
     audit: AuditOptions,
     options: SweepOptions,
     seed: int,
-) -> pd.DataFrame:
+) -> Tensors:
     """Train, for each shadow, a teacher and a student a cardinality, and score every audited image with them.
 
     Returns:
-        One row an audited image: image_id, is_member, and without `audit: false` a logit-scaled confidence a shadow,
-        `teacher_0`... and `0.1x_0`...
+        Without `audit: false` logit-scaled confidences float32 (S, N, Q) of `teacher`, `0.1x` and so on.
     """
-    rows = of_split(images, *audited.SPLITS)
+    audited = shared.audited_images(images)
     if not options.audit:
-        return audited.by_image(rows, {})
-    students = options.students(len(of_split(images, "members")))
-    scores = audited.train_shadows(
-        rows,
-        (sweep_pool["images"], sweep_pool["labels"]),
-        [size for _, size in students.values()],
-        sweep_memberships,
+        return shared.as_tensors({}, audited)
+    repeated = _experiment(images, sweep_pool, teacher_recipe, distillation, audit, options, seed)
+    return shared.train_shadows(repeated, sweep_memberships, audited, audit)
+
+
+def _experiment(
+    images: pd.DataFrame,
+    sweep_pool: Tensors,
+    teacher_recipe: dict[str, Any],
+    distillation: DistillationOptions,
+    audit: AuditOptions,
+    options: SweepOptions,
+    seed: int,
+) -> "Experiment":
+    return shared.experiment(
+        shared.audited_images(images),
         {**teacher_recipe, "distillation": distillation.model_dump(mode="json")},
-        audit,
+        audit.model_copy(update={"scope": "distillation"}),
         seed,
+        students=_plans(len(of_split(images, "members")), distillation, options),
+        pools=_pools(sweep_pool),
     )
-    of_students = dict(zip(students, scores.students, strict=True))
-    return audited.by_image(rows, {TEACHER: scores.teacher, **of_students})
+
+
+def _plans(
+    members: int, distillation: DistillationOptions, options: SweepOptions
+) -> "dict[str, StudentPlan]":
+    from tckr.membership.experiment import StudentPlan
+
+    plans = {
+        name: StudentPlan("images", distillation.labels, size)
+        for name, (_, size) in options.students(members).items()
+    }
+    return plans | ({CONTROL: StudentPlan(CONTROL, "hard")} if options.control else {})
+
+
+def _pools(sweep_pool: Tensors) -> "dict[str, Pool]":
+    from tckr.membership.recycling import Pool
+
+    pools = {"images": Pool(sweep_pool["images"], sweep_pool["labels"])}
+    if "control_images" in sweep_pool:
+        pools[CONTROL] = Pool(sweep_pool["control_images"], sweep_pool["control_labels"])
+    return pools
 
 
 def audit_models(
+    images: pd.DataFrame,
     sweep_accuracy: dict[str, Any],
-    sweep_target_scores: pd.DataFrame,
-    sweep_shadow_scores: pd.DataFrame,
+    sweep_target_scores: Tensors,
+    sweep_shadow_scores: Tensors,
     sweep_memberships: pd.DataFrame,
     audit: AuditOptions,
     options: SweepOptions,
 ) -> dict[str, Any]:
-    """Everything known of each model by its name: what it was trained on, its accuracy and, if audited, the attack."""
+    """Everything known of each model by its name: what it was trained on, its accuracy and, if audited, the attacks."""
     if not options.audit:
         return sweep_accuracy
-    figures = audited.attack_models(
+    audited = shared.audited_images(images)
+    figures = shared.attack_models(
         {name: model["accuracy"] for name, model in sweep_accuracy.items()},
+        audited,
         sweep_target_scores,
         sweep_shadow_scores,
         sweep_memberships,
-        audit,
+        shared.image_features(audited, audit),
+        audit.model_copy(update={"scope": "distillation"}),
     )
+    shared.forget_checkpoints(audit)
     return {name: model | figures[name] for name, model in sweep_accuracy.items()}
 
 
 def tabulate(sweep_audit: dict[str, Any]) -> pd.DataFrame:
-    """One row a model, the teacher first: model (teacher, student), cardinality, images, figures in percent, seconds."""
+    """One row a model, the teacher first: model (teacher, student, control), cardinality, images, figures, seconds."""
     rows = [
         {
-            "model": TEACHER if name == TEACHER else "student",
+            "model": _kind(name),
             "cardinality": model["cardinality"],
             "images": model["images"],
-            **(audited.in_percent(model) if "auc" in model else {"accuracy": model["accuracy"]}),
+            **(shared.in_percent(model) if "auc" in model else {"accuracy": model["accuracy"]}),
             "seconds": model["seconds"],
         }
         for name, model in sweep_audit.items()
     ]
     return pd.DataFrame(rows)
+
+
+def tabulate_attacks(sweep_audit: dict[str, Any]) -> pd.DataFrame:
+    """One row a model and attack, the attack of record first: AUC and every true-positive rate with their intervals."""
+    rows = [
+        {
+            "model": name,
+            "attack": attack,
+            "of_record": attack == model["attack_of_record"],
+            **shared.in_percent(figures, figures["tprs"]),
+        }
+        for name, model in sweep_audit.items()
+        for attack, figures in model.get("attacks", {}).items()
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["model", "attack", "of_record"])
+
+
+def _kind(name: str) -> str:
+    return name if name in (TEACHER, CONTROL) else "student"
 
 
 def draw_curves(sweep: pd.DataFrame, audit: AuditOptions) -> Image.Image:

@@ -14,6 +14,10 @@ class SweepOptions(Options):
         min_length=1,
         description="synthetic images as multiples of the members, ascending, at most 100; one student each",
     )
+    control: bool = Field(
+        True,
+        description="also a student that nothing private reaches: unadapted generator, class names, hard labels",
+    )
     audit: bool = Field(True, description="attack teacher and students; false: accuracy alone")
 
     @field_validator("cardinalities")

@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from tckr.pipelines.audited import draw_memberships
 from tckr.pipelines.cardinality_sweep import nodes
-from tckr.pipelines.privacy_audit.nodes import draw_memberships
 from tckr.pipelines.stage import as_stage
 
 SWEEP, AUDIT, SEED = "params:cardinality_sweep", "params:privacy_audit", "params:seed"
@@ -41,6 +41,7 @@ def student_nodes() -> list[Node]:
                 "teacher_recipe",
                 DISTILLATION,
                 SWEEP,
+                AUDIT,
                 SEED,
             ],
             outputs=["sweep_accuracy", "sweep_target_scores"],
@@ -53,8 +54,14 @@ def attack_nodes() -> list[Node]:
     """Memberships, shadows and the audit of every model."""
     return [
         Node(
+            nodes.plan_audit,
+            inputs=["images", "sweep_pool", "teacher_recipe", DISTILLATION, AUDIT, SWEEP, SEED],
+            outputs="sweep_plan",
+            name="plan_audit",
+        ),
+        Node(
             draw_memberships,
-            inputs=["images", AUDIT, SEED],
+            inputs=["images", "sweep_plan", SEED],
             outputs="sweep_memberships",
             name="draw_memberships",
         ),
@@ -76,6 +83,7 @@ def attack_nodes() -> list[Node]:
         Node(
             nodes.audit_models,
             inputs=[
+                "images",
                 "sweep_accuracy",
                 "sweep_target_scores",
                 "sweep_shadow_scores",
@@ -93,6 +101,12 @@ def report_nodes() -> list[Node]:
     """What people and MLflow read."""
     return [
         Node(nodes.tabulate, inputs="sweep_audit", outputs="sweep", name="tabulate"),
+        Node(
+            nodes.tabulate_attacks,
+            inputs="sweep_audit",
+            outputs="sweep_attacks",
+            name="tabulate_attacks",
+        ),
         Node(
             nodes.draw_curves, inputs=["sweep", AUDIT], outputs="sweep_curves", name="draw_curves"
         ),

@@ -1,121 +1,234 @@
-"""What teacher and student give away about who was in the private set."""
+"""What the student, and everything else that would be released, give away about who was in the private set."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
-from PIL import Image
 
-from tckr.membership.audit import AuditOptions
-from tckr.pipelines.audited import (
-    SPLITS,
-    attack_models,
-    by_image,
-    in_percent,
-    matrix,
-    rate_name,
-    score_models,
-    train_shadows,
-)
-from tckr.pipelines.tensors import images_and_labels, of_split
-from tckr.pipelines.types import Classifier
+from tckr.diffusion.options import AdaptationOptions
+from tckr.membership.options import AuditOptions
+from tckr.pipelines import audited as shared
+from tckr.pipelines.device import best
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
+from tckr.pipelines.tensors import class_names, images_and_labels, of_split
+from tckr.pipelines.types import Adapter, Classifier, Tensors
 from tckr.seeds import derive
+from tckr.text.options import CaptionOptions
 
-MODELS = ("teacher", "student")
-COMPARED = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP")
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tckr.membership.experiment import Experiment
+
+REFERENCE = "validation"  # of the same distribution, neither trained on nor audited
 
 
-def draw_memberships(images: pd.DataFrame, options: AuditOptions, seed: int) -> pd.DataFrame:
-    """Decide which audited image is in which shadow's training set.
+def caption_asked(
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    captioning: CaptionOptions,
+    options: AuditOptions,
+    seed: int,
+) -> pd.DataFrame:
+    """Caption the images that the audit asks about as the members were: some or all of the audited, and a reference.
 
     Returns:
-        One row a member or holdout image: image_id, is_member, and a boolean column a shadow.
+        One row an image: image_id, split, prompt. In scope `pipeline` all audited images are there.
     """
-    from tckr.membership.design import membership_matrix
+    from tckr.images.tensors import to_tensor
+    from tckr.text.captioner import caption, captions_table, load
 
-    audited = of_split(images, *SPLITS)
-    drawn = membership_matrix(len(audited), options.n_shadows, 0.5, derive(seed, "membership"))
-    return by_image(audited, {"shadow": drawn})
+    asked = _asked(images, options, seed)
+    others = asked[~asked["image_id"].isin(captions["image_id"])]
+    written = caption(load(captioning.captioner, best()), to_tensor(others["image"]), captioning)
+    table = captions_table(others["image_id"].tolist(), others["class_name"].tolist(), written)
+    prompts = pd.concat([captions, table]).set_index("image_id")["prompt"]
+    return pd.DataFrame(
+        {
+            "image_id": asked["image_id"].to_numpy(),
+            "split": asked["split"].to_numpy(),
+            "prompt": prompts.loc[asked["image_id"]].to_numpy(),
+        }
+    )
+
+
+def _asked(images: pd.DataFrame, options: AuditOptions, seed: int) -> pd.DataFrame:
+    """As many members as holdout images, drawn by seed, and the reference."""
+    everything = options.scope == "pipeline" or options.asked is None
+    parts = []
+    for split in shared.SPLITS:
+        own = of_split(images, split)
+        count = len(own) if everything else min(options.asked or 0, len(own))
+        chosen = np.random.default_rng(derive(seed, "asked", split)).permutation(len(own))[:count]
+        parts.append(own.iloc[np.sort(chosen)])
+    return pd.concat([*parts, of_split(images, REFERENCE)])
+
+
+def plan_audit(
+    images: pd.DataFrame,
+    recycled_set: pd.DataFrame,
+    asked_prompts: pd.DataFrame,
+    student_recipe: dict[str, Any],
+    adaptation: AdaptationOptions,
+    recycling: RecyclingOptions,
+    options: AuditOptions,
+    seed: int,
+) -> dict[str, Any]:
+    """Say how long the shadows will take on this machine, and decide their number before any is trained."""
+    repeated = _experiment(
+        images, recycled_set, asked_prompts, student_recipe, adaptation, recycling, options, seed
+    )
+    return shared.plan_shadows(repeated, options)
 
 
 def score_shadows(
     images: pd.DataFrame,
     recycled_set: pd.DataFrame,
+    asked_prompts: pd.DataFrame,
     membership_matrix: pd.DataFrame,
     student_recipe: dict[str, Any],
+    adaptation: AdaptationOptions,
+    recycling: RecyclingOptions,
     options: AuditOptions,
     seed: int,
-) -> pd.DataFrame:
-    """Train shadow teachers and shadow students by the targets' own recipe and score every audited image.
+) -> Tensors:
+    """Train every shadow by the targets' own recipe and score every audited image with it.
 
     Returns:
-        One row an audited image: image_id, is_member, and a logit-scaled confidence a shadow, `teacher_0`... and
-        `student_0`...
+        Logit-scaled confidences float32 (S, N, Q): `teacher`, `student`, with attribution the counterfactual students;
+        in scope `pipeline` signals (S, n, 1) of the shadow generators in the n images asked about.
     """
-    audited = of_split(images, *SPLITS)
-    released = images_and_labels(recycled_set)
-    scores = train_shadows(audited, released, (), membership_matrix, student_recipe, options, seed)
-    return by_image(audited, {"teacher": scores.teacher, "student": scores.students[0]})
-
-
-def score_targets(images: pd.DataFrame, teacher: Classifier, student: Classifier) -> pd.DataFrame:
-    """Logit-scaled confidence of both models in every audited image."""
-    return score_models(images, {"teacher": teacher, "student": student})
-
-
-def audit_models(
-    target_scores: pd.DataFrame,
-    shadow_scores: pd.DataFrame,
-    membership_matrix: pd.DataFrame,
-    accuracy: dict[str, Any],
-    options: AuditOptions,
-) -> dict[str, Any]:
-    """Attack both models; see `tckr.membership.audit`. One entry a model."""
-    accuracies = {model: accuracy[model]["accuracy"] for model in MODELS}
-    return attack_models(accuracies, target_scores, shadow_scores, membership_matrix, options)
-
-
-def gather_metrics(audit: dict[str, Any]) -> dict[str, float | None]:
-    """The figures to compare runs by, in percent: the student's under bare names, the teacher's after `teacher.`."""
-    metrics: dict[str, float | None] = {}
-    for model, prefix in (("student", ""), ("teacher", "teacher.")):
-        figures = in_percent(audit[model])
-        metrics |= {f"{prefix}{name}": figures[name] for name in COMPARED}
-        rate = rate_name(audit[model])
-        metrics[f"{model}.{rate}"] = figures[rate]
-    return metrics
-
-
-def draw_roc(
-    target_scores: pd.DataFrame,
-    shadow_scores: pd.DataFrame,
-    membership_matrix: pd.DataFrame,
-    options: AuditOptions,
-) -> Image.Image:
-    """ROC of the attack of record on both models, on logarithmic axes: leaks show at the left edge."""
-    from tckr.membership.audit import attack_scores
-    from tckr.membership.statistics import roc
-    from tckr.pipelines.pictures import COLOURS, new_figure, rendered
-
-    inside = target_scores["is_member"].to_numpy()
-    membership = matrix(membership_matrix, "shadow", target_scores).astype(bool)
-    lowest = 0.5 / max(int((~inside).sum()), 1)
-    figure = new_figure()
-    axes = figure.axes[0]
-    for model in MODELS:
-        shadow = matrix(shadow_scores, model, target_scores)
-        scores = attack_scores(
-            options.attack, target_scores[model].to_numpy(), shadow, membership, options.variance
-        )
-        false, true = roc(scores, inside)
-        axes.plot(
-            false.clip(lowest), true.clip(lowest), color=COLOURS[model], linewidth=1.8, label=model
-        )
-    axes.plot(
-        [lowest, 1], [lowest, 1], color="#9ca3af", linewidth=1, linestyle="--", label="guessing"
+    repeated = _experiment(
+        images, recycled_set, asked_prompts, student_recipe, adaptation, recycling, options, seed
     )
-    axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1))
-    axes.set(
-        xlabel="false-positive rate (non-members taken for members)", ylabel="true-positive rate"
+    return shared.train_shadows(repeated, membership_matrix, shared.audited_images(images), options)
+
+
+def _experiment(
+    images: pd.DataFrame,
+    recycled_set: pd.DataFrame,
+    asked_prompts: pd.DataFrame,
+    recipe: dict[str, Any],
+    adaptation: AdaptationOptions,
+    options: RecyclingOptions,
+    audit: AuditOptions,
+    seed: int,
+) -> "Experiment":
+    from tckr.membership import attribution
+    from tckr.membership.experiment import StudentPlan
+    from tckr.membership.recycling import Cell, Pool, Recycling
+
+    audited = shared.audited_images(images)
+    labels = recipe["distillation"]["labels"]
+    if audit.scope == "distillation":
+        released = {"released": Pool(*images_and_labels(recycled_set))}
+        students = {"student": StudentPlan("released", labels)}
+        return shared.experiment(audited, recipe, audit, seed, students=students, pools=released)
+    own = Cell(options.generator, options.prompts)
+    students, cells = {"student": StudentPlan(" ".join(own), labels)}, {" ".join(own): own}
+    if audit.attribution:
+        students |= attribution.plans(labels)
+        cells |= attribution.cells()
+    prompts = asked_prompts.set_index("image_id")["prompt"].loc[audited["image_id"]]
+    repeat = Recycling(
+        prompts.tolist(),
+        class_names(images),
+        adaptation,
+        options.sampling,
+        len(recycled_set),
+        cells,
+        audit.generator,
+        _rows_asked(audited, asked_prompts, audit, seed).tolist(),
     )
-    axes.legend(frameon=False, loc="lower right")
-    return rendered(figure)
+    return shared.experiment(
+        audited, recipe, audit, seed, students=students, pools={}, recycling=repeat
+    )
+
+
+def _rows_asked(
+    audited: pd.DataFrame, asked_prompts: pd.DataFrame, options: AuditOptions, seed: int
+) -> "NDArray[Any]":
+    """Places, among the audited images, of those that generator and prompts are asked about: int64 (n,)."""
+    narrow = options.model_copy(update={"scope": "distillation"})
+    chosen = _asked(audited, narrow, seed)["image_id"]
+    known = audited["image_id"].isin(chosen) & audited["image_id"].isin(asked_prompts["image_id"])
+    return np.flatnonzero(known)
+
+
+def score_targets(
+    images: pd.DataFrame,
+    teacher: Classifier,
+    student: Classifier,
+    student_recipe: dict[str, Any],
+    options: AuditOptions,
+) -> Tensors:
+    """Logit-scaled confidence of both models in every audited image, float32 (N, Q)."""
+    models = {"teacher": teacher, "student": student}
+    return shared.score_models(images, models, student_recipe, options)
+
+
+def score_generator(
+    images: pd.DataFrame,
+    asked_prompts: pd.DataFrame,
+    adapter: Adapter,
+    adaptation: AdaptationOptions,
+    options: AuditOptions,
+    seed: int,
+) -> Tensors:
+    """Ask the base and the adapted generator about images: signals float64 (n,), and `rows` (n,), which images."""
+    from tckr.membership.denoising import ask
+
+    audited = shared.audited_images(images)
+    rows = _rows_asked(audited, asked_prompts, options, seed)
+    chosen = audited.iloc[rows]
+    pixels, _ = images_and_labels(chosen)
+    prompts = asked_prompts.set_index("image_id")["prompt"].loc[chosen["image_id"]].tolist()
+    asked: dict[str, Any] = {"rows": rows}
+    for name, given in (("base", None), ("adapted", adapter)):
+        found = ask(
+            adaptation,
+            given,
+            pixels,
+            prompts,
+            device=best(),
+            **options.generator.queries(),
+        )
+        asked |= {f"{name}.{signal}": values for signal, values in found.items()}
+    return shared.as_tensors(asked, audited)
+
+
+def score_release(
+    images: pd.DataFrame,
+    recycled_set: pd.DataFrame,
+    asked_prompts: pd.DataFrame,
+    options: AuditOptions,
+    seed: int,
+) -> Tensors:
+    """How near the released images and prompts come to each audited image; see `tckr.membership.disclosure`.
+
+    Returns:
+        `features` float32 (N, D) of the audited images; `images.<score>` (N,); `prompts.<score>` (n,) of those at `rows`.
+    """
+    from tckr.membership.disclosure import prompt_disclosure, proximity
+
+    audited = shared.audited_images(images)
+    features = shared.image_features(audited, options)
+    of_images = proximity(
+        features,
+        shared.image_features(recycled_set, options),
+        shared.image_features(of_split(images, REFERENCE), options),
+        options.release.neighbours,
+    )
+    rows = _rows_asked(audited, asked_prompts, options, seed)
+    prompts = asked_prompts.set_index("image_id")["prompt"]
+    of_prompts = prompt_disclosure(
+        prompts.loc[audited["image_id"].iloc[rows]].tolist(),
+        recycled_set["prompt"].tolist(),
+        asked_prompts.loc[asked_prompts["split"] == REFERENCE, "prompt"].tolist(),
+    )
+    return shared.as_tensors(
+        {"features": features, "rows": rows}
+        | {f"images.{name}": values for name, values in of_images.items()}
+        | {f"prompts.{name}": values for name, values in of_prompts.items()},
+        audited,
+    )

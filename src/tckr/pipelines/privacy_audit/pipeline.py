@@ -1,63 +1,107 @@
-"""Teacher and student are attacked with shadows of their own recipe; figures, ROC, report."""
+"""Everything that would be released is attacked on its own; figures, pictures, report."""
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.privacy_audit.nodes import (
-    audit_models,
-    draw_memberships,
-    draw_roc,
-    gather_metrics,
-    score_shadows,
-    score_targets,
-)
+from tckr.pipelines.audited import draw_memberships
+from tckr.pipelines.privacy_audit import drawing, figures, nodes
 from tckr.pipelines.privacy_audit.report import write_report
 from tckr.pipelines.stage import as_stage
 
+AUDIT, SEED = "params:privacy_audit", "params:seed"
+REPEATED = [
+    "student_recipe",
+    "params:generator_adaptation",
+    "params:knowledge_recycling",
+    AUDIT,
+    SEED,
+]
+SCORES = ["target_scores", "shadow_scores", "membership_matrix", AUDIT]
+
 
 def create_pipeline() -> Pipeline:
-    """images, teacher, student, recycled_set, accuracy -> audit, metrics, roc, report."""
-    return as_stage("privacy_audit", [*attack_nodes(), *report_nodes()])
+    """images, captions, adapter, teacher, student, recycled_set, accuracy -> audit, metrics, vulnerability, report."""
+    return as_stage("privacy_audit", [*shadow_nodes(), *score_nodes(), *report_nodes()])
 
 
-def attack_nodes() -> list[Node]:
-    """Memberships, shadows, scores and their audit."""
+def shadow_nodes() -> list[Node]:
+    """How many shadows, who is in which, and what they say of every audited image."""
     return [
         Node(
+            nodes.caption_asked,
+            inputs=["images", "captions", "params:captioning", AUDIT, SEED],
+            outputs="asked_prompts",
+            name="caption_asked",
+        ),
+        Node(
+            nodes.plan_audit,
+            inputs=["images", "recycled_set", "asked_prompts", *REPEATED],
+            outputs="audit_plan",
+            name="plan_audit",
+        ),
+        Node(
             draw_memberships,
-            inputs=["images", "params:privacy_audit", "params:seed"],
+            inputs=["images", "audit_plan", SEED],
             outputs="membership_matrix",
             name="draw_memberships",
         ),
         Node(
-            score_shadows,
-            inputs=[
-                "images",
-                "recycled_set",
-                "membership_matrix",
-                "student_recipe",
-                "params:privacy_audit",
-                "params:seed",
-            ],
+            nodes.score_shadows,
+            inputs=["images", "recycled_set", "asked_prompts", "membership_matrix", *REPEATED],
             outputs="shadow_scores",
             name="score_shadows",
         ),
+    ]
+
+
+def score_nodes() -> list[Node]:
+    """What the attacker sees of each thing that would be released, and the figures of every attack."""
+    return [
         Node(
-            score_targets,
-            inputs=["images", "teacher", "student"],
+            nodes.score_targets,
+            inputs=["images", "teacher", "student", "student_recipe", AUDIT],
             outputs="target_scores",
             name="score_targets",
         ),
         Node(
-            audit_models,
+            nodes.score_generator,
             inputs=[
+                "images",
+                "asked_prompts",
+                "adapter",
+                "params:generator_adaptation",
+                AUDIT,
+                SEED,
+            ],
+            outputs="generator_scores",
+            name="score_generator",
+        ),
+        Node(
+            nodes.score_release,
+            inputs=["images", "recycled_set", "asked_prompts", AUDIT, SEED],
+            outputs="release_scores",
+            name="score_release",
+        ),
+        Node(
+            figures.audit_release,
+            inputs=[
+                "images",
                 "target_scores",
                 "shadow_scores",
+                "generator_scores",
+                "release_scores",
                 "membership_matrix",
+                "audit_plan",
                 "accuracy",
-                "params:privacy_audit",
+                AUDIT,
             ],
             outputs="audit",
-            name="audit_models",
+            name="audit_release",
+        ),
+        Node(
+            figures.rank_exposed,
+            inputs=["images", "shadow_scores", "membership_matrix"],
+            outputs="vulnerability",
+            name="rank_exposed",
         ),
     ]
 
@@ -65,27 +109,42 @@ def attack_nodes() -> list[Node]:
 def report_nodes() -> list[Node]:
     """What people and MLflow read."""
     return [
-        Node(gather_metrics, inputs="audit", outputs="metrics", name="gather_metrics"),
+        Node(figures.gather_metrics, inputs="audit", outputs="metrics", name="gather_metrics"),
+        Node(drawing.draw_roc, inputs=["images", *SCORES], outputs="roc", name="draw_roc"),
         Node(
-            draw_roc,
-            inputs=["target_scores", "shadow_scores", "membership_matrix", "params:privacy_audit"],
-            outputs="roc",
-            name="draw_roc",
+            drawing.draw_histograms,
+            inputs=["images", *SCORES],
+            outputs="score_histograms",
+            name="draw_histograms",
+        ),
+        Node(
+            drawing.draw_exposed,
+            inputs=["images", "vulnerability"],
+            outputs="exposed_sheet",
+            name="draw_exposed",
+        ),
+        Node(
+            drawing.draw_closest_pairs,
+            inputs=["images", "recycled_set", "release_scores"],
+            outputs="closest_pairs",
+            name="draw_closest_pairs",
+        ),
+        Node(
+            drawing.draw_attribution,
+            inputs="audit",
+            outputs="attribution",
+            name="draw_attribution",
         ),
         Node(
             write_report,
             inputs={
-                "audit": "audit",
-                "accuracy": "accuracy",
-                "ingestion_report": "ingestion_report",
-                "student_recipe": "student_recipe",
-                "recycled_set": "recycled_set",
-                "private_sheet": "private_sheet",
-                "adaptation_sheet": "adaptation_sheet",
-                "recycled_sheet": "recycled_sheet",
-                "adaptation_curve": "adaptation_curve",
-                "roc": "roc",
-                "parameters": "parameters",
+                name: name
+                for name in (
+                    *("audit", "accuracy", "ingestion_report", "student_recipe", "recycled_set"),
+                    *("private_sheet", "adaptation_sheet", "recycled_sheet", "adaptation_curve"),
+                    *("roc", "score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
+                    "parameters",
+                )
             },
             outputs="report",
             name="write_report",

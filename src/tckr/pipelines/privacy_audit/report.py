@@ -5,19 +5,23 @@ import io
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from PIL import Image
 
 from tckr import __version__
 from tckr.pipelines.parameters import leaves
+from tckr.pipelines.privacy_audit import findings
 
-TEMPLATE = Path(__file__).with_name("report.html")
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+TEMPLATES = Path(__file__).parent
 PACKAGES = (
     "torch",
     "diffusers",
@@ -28,11 +32,6 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
-ATTACKS = {
-    "lira_online": "LiRA, online",
-    "lira_offline": "LiRA, offline",
-    "threshold": "confidence threshold",
-}
 
 
 def write_report(
@@ -46,43 +45,69 @@ def write_report(
     recycled_sheet: Image.Image,
     adaptation_curve: Image.Image,
     roc: Image.Image,
+    score_histograms: Image.Image,
+    exposed_sheet: Image.Image,
+    closest_pairs: Image.Image,
+    attribution: Image.Image,
     parameters: dict[str, Any],
 ) -> str:
     """Return one self-contained HTML page: pictures inside, no script, nothing fetched."""
-    from jinja2 import Environment, StrictUndefined
-
-    # Class names, file names and parameters come from the user: everything is escaped.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "percent": percent,
-        "span": span,
-        "thousands": lambda number: f"{number:,}",
-    }
     pictures = {
         "private": private_sheet,
         "adaptation": adaptation_sheet,
         "recycled": recycled_sheet,
         "curve": adaptation_curve,
         "roc": roc,
+        "histograms": score_histograms,
+        "exposed": exposed_sheet,
+        "pairs": closest_pairs,
+        "attribution": attribution,
     }
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    confidence, n_test = audit["student"]["auc"]["confidence"], accuracy["n_test"]
+    test = ingestion_report["counts"]["test"]
+    return templates().render(
         audit=audit,
+        verdicts=findings.verdicts(audit),
+        attacks=findings.attacks(audit),
+        canaries=findings.canaries(audit),
+        confidence=confidence,
+        right={
+            model: findings.right(accuracy[model]["accuracy"], n_test, confidence)
+            for model in findings.MODELS
+        },
+        per_class=list(findings.per_class(accuracy, test, confidence)),
         ingestion=ingestion_report,
-        per_class=per_class(accuracy),
-        n_test=accuracy["n_test"],
+        n_test=n_test,
         n_recycled=len(recycled_set),
-        attacks=list(attacks(audit)),
         pictures={name: embedded(picture) for name, picture in pictures.items()},
         labels=student_recipe["distillation"]["labels"],
         base=bool((recycled_set["generator"] == "base").all()),
         bare=bool((recycled_set["prompt"] == recycled_set["class_name"]).all()),
+        seed=parameters["seed"],
         parameters=sorted((key, str(value)) for key, value in leaves(parameters)),
         versions=used(),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def templates() -> "Template":
+    """The page; class names, file names and parameters come from the user: everything is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "span": span,
+        "thousands": lambda number: f"{number:,}",
+    }
+    return environment.get_template("report.html")
 
 
 def used() -> dict[str, str]:
@@ -112,24 +137,3 @@ def embedded(picture: Image.Image) -> dict[str, Any]:
     picture.save(buffer, format="PNG", optimize=True)
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"source": source, "width": picture.width, "height": picture.height}
-
-
-def per_class(accuracy: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row a class: name and the accuracy of both models in percent."""
-    both = zip(
-        accuracy["classes"],
-        accuracy["teacher"]["per_class"],
-        accuracy["student"]["per_class"],
-        strict=True,
-    )
-    return [
-        {"name": name, "teacher": teacher, "student": student} for name, teacher, student in both
-    ]
-
-
-def attacks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield one row a model and attack, the attack of record first."""
-    for model in ("teacher", "student"):
-        for name, figures in audit[model]["attacks"].items():
-            record = name == audit[model]["attack_of_record"]
-            yield {"model": model, "attack": ATTACKS.get(name, name), "record": record, **figures}

@@ -1,0 +1,363 @@
+"""Captioning with a BLIP-2 of true size beside the published loop, in one run, on this machine.
+
+    python benchmarks/captioning.py [--images 8192] [--batch 512 1024 2048] [--compile] [--json result.json]
+    python benchmarks/captioning.py --small      # seconds on a CPU, tiny models
+
+The model has the geometry of `Salesforce/blip2-opt-2.7b` and random weights: speed does not depend on them. No word
+ends a caption early, so all take 20 tokens. The published loop (TCKR, arXiv 2504.04582, its captioning notebook) takes
+one image at a time: decode, processor, float16, generate.
+"""
+
+import argparse
+import copy
+import io
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipImageProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from tckr.images.tensors import to_png
+from tckr.text.captioner import Captioner, caption, tidy
+from tckr.text.captioner_writer import Writer
+from tckr.text.options import CaptionOptions
+
+TOKENS = 20
+GIB = 2**30
+NOISE = 4  # times the rounding error of a score: two scores closer than that are a tie
+
+
+@dataclass(frozen=True)
+class Size:
+    """Geometry of a BLIP-2 and of its images; the defaults are those of blip2-opt-2.7b."""
+
+    side: int = 224
+    patch: int = 14
+    vision: tuple[int, int, int, int] = (1408, 6144, 39, 16)  # width, inner width, layers, heads
+    queries: int = 32
+    qformer: tuple[int, int, int, int] = (768, 3072, 12, 12)
+    text: tuple[int, int, int, int] = (2560, 10240, 32, 32)
+    vocabulary: int = 50304
+    matrix: int = 8192
+    spread: float = 0.02  # standard deviation of the weights
+
+
+SMALL = Size(28, 14, (32, 64, 2, 2), 4, (32, 64, 2, 2), (32, 64, 2, 2), 512, 256, 0.3)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all versions and print and save the table."""
+    given = _parse(arguments)
+    device = "cuda" if torch.cuda.is_available() and not given.small else "cpu"
+    size = SMALL if given.small else Size()
+    torch.manual_seed(0)
+    rate = _matrix_rate(size.matrix, device)
+    ours = Captioner(_build(size, device), _processor(size))
+    published = Captioner(_as_published(ours.model), ours.processor)
+    pictures = _pictures(given.images, size.side)
+    flops = _flops(ours, size)
+    few = pictures[: given.published]
+    first = Image.open(io.BytesIO(few[0])).convert("RGB")
+    if not _scores(published, first, []).isfinite().all():
+        raise SystemExit("float16 overflows with these weights: nothing to compare with")
+    table = Comparison(flops, rate, few)
+    table.add("published: one by one, float16", published, lambda: _one_by_one(published, few))
+    for batch in given.batch:
+        for name, captioner in {"float16": published, "bfloat16": ours}.items():
+            work = _batched(captioner, pictures, batch, size)
+            table.add(f"batches of {batch}, {name}", captioner, work)
+    memory = [
+        _measure(f"{n} images", ours, _batched(ours, pictures[:n], given.batch[0], size))[0]
+        for n in (given.images // 4, given.images // 2, given.images)
+    ]
+    for batch in given.batch if given.compile else []:
+        work = _batched(ours, pictures, batch, size, compiled=True)
+        table.add(f"batches of {batch}, bfloat16, compiled", ours, work)
+    result = {
+        "machine": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "model": "tiny" if given.small else "geometry of Salesforce/blip2-opt-2.7b, random weights",
+        "new_tokens": TOKENS,
+        "matrix_tflop_per_s": rate / 1e12,
+        "tflop_per_image": flops / 1e12,
+        "rows": table.rows,
+        "memory_against_images": memory,
+    }
+    _print(result)
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+class Comparison:
+    """Rows of the table; the first is what the others are compared with."""
+
+    def __init__(self, flops: float, rate: float, pictures: Sequence[bytes]) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._flops, self._rate, self._pictures = flops, rate, pictures
+        self._expected: list[str] = []
+
+    def add(self, name: str, captioner: Captioner, work: Callable[[], list[str]]) -> None:
+        """Measure one version and compare its captions."""
+        row, texts = _measure(name, captioner, work)
+        self._expected = self._expected or texts
+        self.rows.append(row)
+        row["ratio"] = row["images_per_s"] / self.rows[0]["images_per_s"]
+        row["matrix_rate_share"] = row["images_per_s"] * self._flops / self._rate
+        row |= _agreement(captioner, self._expected, texts, self._pictures)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, help="images that ours captions [8192]")
+    parser.add_argument("--published", type=int, help="of them, by the published loop [48]")
+    parser.add_argument("--batch", type=int, nargs="+", help="batch sizes to try [512 1024 2048]")
+    parser.add_argument("--compile", action="store_true", help="measure compiled models as well")
+    parser.add_argument("--small", action="store_true", help="tiny models on the CPU, seconds")
+    parser.add_argument("--json", type=Path, help="where to save the result")
+    given = parser.parse_args(arguments)
+    given.images = given.images or (24 if given.small else 8192)
+    given.published = min(given.published or (6 if given.small else 48), given.images)
+    given.batch = given.batch or ([8] if given.small else [512, 1024, 2048])
+    return given
+
+
+def _build(size: Size, device: str) -> Blip2ForConditionalGeneration:
+    """Random weights in bfloat16, made on the device; images and queries reach the words."""
+
+    def part(shape: tuple[int, int, int, int], **more: Any) -> dict[str, Any]:
+        names = (
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+        )
+        return {**dict(zip(names, shape, strict=True)), "initializer_range": size.spread, **more}
+
+    text = {
+        "model_type": "opt", "vocab_size": size.vocabulary, "max_position_embeddings": 2048, "init_std": size.spread,
+        "hidden_size": size.text[0], "word_embed_proj_dim": size.text[0], "ffn_dim": size.text[1],
+        "num_hidden_layers": size.text[2], "num_attention_heads": size.text[3],
+    }  # fmt: skip
+    config = Blip2Config(
+        vision_config=part(size.vision, image_size=size.side, patch_size=size.patch),
+        qformer_config=part(
+            size.qformer, encoder_hidden_size=size.vision[0], vocab_size=size.vocabulary
+        ),
+        text_config=text,
+        num_query_tokens=size.queries,
+        image_token_index=size.vocabulary - 1,
+    )
+    with torch.device(device):
+        model = Blip2ForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+        torch.nn.init.normal_(model.query_tokens)
+    for settings in (model.generation_config, model.language_model.generation_config):
+        settings.eos_token_id = None  # no word ends a caption
+        settings.pad_token_id = 1
+    return model.eval().requires_grad_(False)
+
+
+def _as_published(model: Blip2ForConditionalGeneration) -> Blip2ForConditionalGeneration:
+    """The same weights as `from_pretrained(dtype=torch.float16)` holds them: the Q-Former stays float32."""
+    published = copy.deepcopy(model).half()
+    published.qformer.float()
+    published.query_tokens.data = published.query_tokens.data.float()
+    return published
+
+
+def _processor(size: Size) -> Blip2Processor:
+    """One word a token, so that captions can be compared token by token."""
+    words = {f"w{number}": number for number in range(size.vocabulary - 1)}
+    special = {"unk_token": "w0", "bos_token": "w2"}
+    coder = Tokenizer(models.WordLevel(words, special["unk_token"]))
+    coder.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=coder, **special)
+    pictures = BlipImageProcessor(size={"height": size.side, "width": size.side})
+    return Blip2Processor(pictures, tokenizer, num_query_tokens=size.queries)
+
+
+def _pictures(count: int, side: int) -> list[bytes]:
+    encoded: list[bytes] = []
+    while len(encoded) < count:
+        coarse = torch.rand(min(256, count - len(encoded)), 3, 8, 8)
+        smooth = F.interpolate(coarse, (side, side), mode="bilinear") * 255
+        encoded += to_png((smooth + 8 * torch.randn_like(smooth)).clamp(0, 255).byte())
+    return encoded
+
+
+@torch.inference_mode()
+def _one_by_one(captioner: Captioner, pictures: Sequence[bytes]) -> list[str]:
+    texts = []
+    for content in pictures:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        inputs = captioner.processor(images=image, return_tensors="pt")
+        inputs = inputs.to(captioner.model.device, torch.float16)
+        tokens = captioner.model.generate(**inputs, max_new_tokens=TOKENS)
+        texts += captioner.processor.batch_decode(tokens, skip_special_tokens=True)
+    return [tidy(text) for text in texts]
+
+
+def _options(batch: int, compiled: bool = False) -> CaptionOptions:
+    return CaptionOptions(
+        captioner="random", max_new_tokens=TOKENS, batch_size=batch, compile=compiled
+    )
+
+
+def _batched(
+    captioner: Captioner, pictures: Sequence[bytes], batch: int, size: Size, compiled: bool = False
+) -> Callable[[], list[str]]:
+    ready = False
+
+    def work() -> list[str]:
+        nonlocal ready
+        if not ready:  # the first call warms up, with images of its own
+            ready = True
+            return caption(captioner, _pictures(batch, size.side), _options(batch, compiled))
+        return caption(captioner, pictures, _options(batch, compiled))
+
+    return work
+
+
+def _measure(
+    name: str, captioner: Captioner, work: Callable[[], list[str]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Time the second of two runs; its peak memory, and the captions."""
+    cuda = captioner.model.device.type == "cuda"
+    work()
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    start = time.perf_counter()
+    texts = work()
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    weights = sum(p.numel() * p.element_size() for p in captioner.model.parameters())
+    row: dict[str, Any] = {
+        "version": name,
+        "images": len(texts),
+        "images_per_s": len(texts) / seconds,
+    }
+    row["weights_gib"] = weights / GIB
+    row["device_peak_gib"] = (
+        (weights + torch.cuda.max_memory_allocated() - before) / GIB if cuda else None
+    )
+    row["host_peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    return row, texts
+
+
+def _agreement(
+    captioner: Captioner, expected: list[str], texts: list[str], pictures: Sequence[bytes]
+) -> dict[str, int]:
+    """Captions that are the published loop's, and those that first differ where two words are a tie.
+
+    A tie: in float32 the scores of the two words are closer than `NOISE` times what rounding to half precision changes
+    a score there (root mean square over the vocabulary).
+    """
+    pairs = list(zip(pictures, expected, texts, strict=False))
+    different = [pair for pair in pairs if pair[1] != pair[2]]
+    ties = 0
+    if different:
+        exact = Captioner(copy.deepcopy(captioner.model).float(), captioner.processor)
+        ties = sum(_is_tie(captioner, exact, *pair) for pair in different)
+    return {
+        "compared": len(pairs),
+        "distinct": len({pair[1] for pair in pairs}),
+        "same": len(pairs) - len(different),
+        "ties": ties,
+    }
+
+
+@torch.inference_mode()
+def _is_tie(half: Captioner, exact: Captioner, content: bytes, left: str, right: str) -> bool:
+    words = [[int(word[1:]) for word in text.split()] for text in (left, right)]
+    place = next(i for i, (a, b) in enumerate(zip(*words, strict=False)) if a != b)
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    scores = [_scores(captioner, image, words[0][:place]) for captioner in (half, exact)]
+    gap = scores[1][words[0][place]] - scores[1][words[1][place]]
+    return bool(gap.abs() <= NOISE * (scores[0] - scores[1]).square().mean().sqrt())
+
+
+@torch.inference_mode()
+def _scores(captioner: Captioner, image: Image.Image, prefix: list[int]) -> Tensor:
+    """Scores of the word that follows `prefix`, float32 (vocabulary)."""
+    model = captioner.model
+    pixels = captioner.processor(images=image, return_tensors="pt").pixel_values.to(model.device)
+    start = [model.config.image_token_index] * model.config.num_query_tokens
+    ids = torch.tensor([[*start, model.config.text_config.bos_token_id, *prefix]])
+    return model(pixel_values=pixels, input_ids=ids.to(model.device)).logits[0, -1].float()
+
+
+def _flops(captioner: Captioner, size: Size) -> float:
+    """Floating-point operations an image, counted while a few are captioned."""
+    writer = Writer(captioner.model, captioner.processor, _options(4))
+    images = torch.randint(0, 256, (4, 3, size.side, size.side), dtype=torch.uint8)
+    with FlopCounterMode(display=False) as counter:
+        writer.write(writer.prepare(images))
+    return counter.get_total_flops() / len(images)
+
+
+def _matrix_rate(side: int, device: str) -> float:
+    """Operations a second of a bfloat16 product of square matrices, the best of five."""
+    left = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    best = 0.0
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(10):
+            left @ left
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 10 * 2 * side**3 / (time.perf_counter() - start))
+    return best
+
+
+def _print(result: dict[str, Any]) -> None:
+    console = Console(width=130)
+    console.print(
+        f"{result['model']}; {result['machine']}, torch {result['torch']}: "
+        f"{result['matrix_tflop_per_s']:.1f} TFLOP/s bfloat16 matrices, "
+        f"{result['tflop_per_image']:.4f} TFLOP an image"
+    )
+    for title, rows in (
+        ("Captioning", result["rows"]),
+        ("Memory", result["memory_against_images"]),
+    ):
+        table = Table(title=title)
+        names = ["version", "images", "images/s", "ratio", "of matrix rate"]
+        names += ["device GiB", "host GiB", "distinct", "same", "ties", "compared"]
+        for name in names:
+            table.add_column(name, justify="left" if name == "version" else "right")
+        for row in rows:
+            table.add_row(
+                row["version"], f"{row['images']:,}", f"{row['images_per_s']:.1f}",
+                *(f"{row[key]:.3g}" if row.get(key) is not None else "" for key in
+                  ("ratio", "matrix_rate_share", "device_peak_gib", "host_peak_gib")),
+                *(str(row.get(key, "")) for key in ("distinct", "same", "ties", "compared")),
+            )  # fmt: skip
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

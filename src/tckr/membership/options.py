@@ -1,0 +1,139 @@
+"""Typed parameters of the audit: everything in it is fixed before the run, nothing is chosen by its outcome."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tckr.options import Options
+
+Variance = Literal["per_example", "global"]
+AttackName = Literal[
+    "bavaria_t",
+    "lira_online",
+    "rmia",
+    "lira_offline",
+    "bavaria_t_offline",
+    "qmia",
+    "threshold",
+    "paper_compat",
+]
+Scope = Literal["classifier", "distillation", "pipeline"]
+FEWEST_FOR_A_VARIANCE = 8
+FEWEST_TO_LEAVE_ONE_OUT = 6
+
+
+class GeneratorThreat(Options):
+    """White-box attack on the adapted generator."""
+
+    timesteps: tuple[float, ...] = Field(
+        default=(0.1, 0.3, 0.5),
+        min_length=1,
+        description="noise levels of the loss, as shares of the schedule",
+    )
+    noises: int = Field(default=1, ge=1, description="fixed noises for each noise level")
+    seed: int = Field(default=0, description="of the fixed noises; the same for every model")
+
+    @property
+    def passes(self) -> int:
+        """Passes of the denoiser for each image: the loss at each query, and the one query."""
+        return len(self.timesteps) * self.noises + 1
+
+    def queries(self) -> dict[str, Any]:
+        """Arguments of `denoising_signals`."""
+        return {"timesteps": self.timesteps, "noises": self.noises, "seed": self.seed}
+
+
+class ReleaseThreat(Options):
+    """Attack on what is handed out beside the student: the images alone, the prompts alone."""
+
+    encoder: str = Field(description="folder of a transformers CLIPModel: features of images")
+    neighbours: int = Field(default=1, ge=1, le=100, description="k of the density ratio")
+
+
+class AuditOptions(Options):
+    """The audit of teacher, student, generator, images and prompts."""
+
+    scope: Literal["distillation", "pipeline"] = Field(
+        default="distillation",
+        description="what a shadow repeats: teacher and student on the released images, or all of"
+        " it: adapter, images, teacher, student",
+    )
+    n_shadows: int = Field(default=16, ge=4, le=4096, description="shadow groups; an even number")
+    time_budget_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="with it, as many shadows as fit into this time, `n_shadows` at most",
+    )
+    attack: AttackName = Field(
+        default="bavaria_t",
+        description="attack of record: the one behind AUC_MIA; the others stand beside",
+    )
+    variance: Variance = Field(
+        default="global",
+        description="of LiRA: one for all examples (advised below 64 shadows), or one for each",
+    )
+    queries: int = Field(
+        default=1, ge=1, le=10, description="views of each image that a model is asked for"
+    )
+    fprs: tuple[float, ...] = Field(
+        default=(0.01, 0.001, 0.0001),
+        min_length=1,
+        description="false-positive rates of the TPR; the first is the headline",
+    )
+    priors: tuple[float, ...] = Field(
+        default=(0.01, 0.1, 0.5), description="shares of members for which precision is stated"
+    )
+    delta: float = Field(default=1e-5, ge=0, lt=1, description="of the epsilon lower bound")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of every interval")
+    attribution: bool = Field(
+        default=False,
+        description="also train students without one or more of soft labels, adapter and captions:"
+        " where the leak comes from (scope pipeline)",
+    )
+    asked: int | None = Field(
+        default=None,
+        ge=20,
+        description="members, and as many holdout images, about which the generator and the prompts"
+        " are asked; none: all",
+    )
+    generator: GeneratorThreat = GeneratorThreat()
+    release: ReleaseThreat
+    workers: int = Field(
+        default=2, ge=1, description="shadow groups at once on a CPU, one process each"
+    )
+    stack: int = Field(
+        default=1, ge=1, le=64, description="networks that one GPU trains side by side"
+    )
+    checkpoints: str | None = Field(
+        default=None,
+        description="folder of finished shadow groups, from which a killed audit goes on",
+    )
+
+    @field_validator("n_shadows")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("must be even: every example is in half of the shadows")
+        return value
+
+    @field_validator("fprs", "priors")
+    @classmethod
+    def _rates(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < value < 1 for value in values):
+            raise ValueError("must lie between 0 and 1")
+        return values
+
+    @model_validator(mode="after")
+    def _together(self) -> "AuditOptions":
+        if self.attribution and self.scope != "pipeline":
+            raise ValueError("attribution needs scope: pipeline, whose shadows adapt a generator")
+        if self.attribution and self.n_shadows < FEWEST_TO_LEAVE_ONE_OUT:
+            raise ValueError(
+                f"attribution needs {FEWEST_TO_LEAVE_ONE_OUT} shadows, each attacked with the others"
+            )
+        if self.variance == "per_example" and self.n_shadows < FEWEST_FOR_A_VARIANCE:
+            raise ValueError(
+                f"variance: per_example needs {FEWEST_FOR_A_VARIANCE} shadows, of which an example"
+                " is in half; take more shadows or variance: global"
+            )
+        return self

@@ -1,0 +1,132 @@
+"""Nodes that turn scores into figures: every threat model's own, the exposed examples, what MLflow compares."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tckr.membership.options import AuditOptions
+from tckr.pipelines import audited as shared
+from tckr.pipelines.types import Tensors
+
+MODELS = ("teacher", "student")
+COMPARED = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP", "AOP_low", "AOP_high")
+
+
+def audit_release(
+    images: pd.DataFrame,
+    target_scores: Tensors,
+    shadow_scores: Tensors,
+    generator_scores: Tensors,
+    release_scores: Tensors,
+    membership_matrix: pd.DataFrame,
+    audit_plan: dict[str, Any],
+    accuracy: dict[str, Any],
+    options: AuditOptions,
+) -> dict[str, Any]:
+    """Attack teacher, student, generator, images and prompts, each on its own; see `tckr.membership`."""
+    from tckr.membership.audit import VERSION
+    from tckr.membership.threats import audit_generator
+    from tckr.membership.threats import audit_release as attack
+
+    audited = shared.audited_images(images)
+    release = shared.as_arrays(release_scores, audited)
+    accuracies = {model: accuracy[model]["accuracy"] for model in MODELS}
+    models = shared.attack_models(
+        accuracies,
+        audited,
+        target_scores,
+        shadow_scores,
+        membership_matrix,
+        release["features"],
+        options,
+    )
+    inside, asked = shared.is_member(audited), shared.as_arrays(generator_scores, audited)
+    shadows = {
+        name.removeprefix("generator."): scores[..., 0].astype(np.float64)
+        for name, scores in shared.as_arrays(shadow_scores, audited).items()
+        if name.startswith("generator.")
+    }
+    of_shadows = (
+        shared.memberships(membership_matrix, audited)[:, asked["rows"]] if shadows else None
+    )
+    generator = audit_generator(
+        part(asked, "adapted"),
+        part(asked, "base"),
+        inside[asked["rows"]],
+        options,
+        shadows or None,
+        of_shadows,
+    )
+    shared.forget_checkpoints(options)
+    return {
+        "version": VERSION,
+        "plan": audit_plan,
+        **models,
+        "generator": generator,
+        "images": attack("images", part(release, "images"), inside, options),
+        "prompts": attack("prompts", part(release, "prompts"), inside[release["rows"]], options),
+        "attribution": _attribution(audited, shadow_scores, membership_matrix, options),
+    }
+
+
+def part(arrays: dict[str, Any], name: str) -> dict[str, Any]:
+    prefix = f"{name}."
+    return {
+        key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
+    }
+
+
+def _attribution(
+    audited: pd.DataFrame,
+    shadow_scores: Tensors,
+    membership_matrix: pd.DataFrame,
+    options: AuditOptions,
+) -> dict[str, Any] | None:
+    from tckr.membership.attribution import EVERY_WAY, attribute
+    from tckr.membership.audit import over_shadows
+
+    if not options.attribution:
+        return None
+    inside = shared.memberships(membership_matrix, audited)
+    shadows = shared.as_arrays(shadow_scores, audited)
+    scores = {
+        ways.name: over_shadows(shadows[ways.name].astype(np.float64), inside, options)
+        for ways in EVERY_WAY
+    }
+    students, channels = attribute(scores, inside, options.confidence)
+    return {
+        "n_shadows": len(inside),
+        "students": students.to_dict("records"),
+        "channels": channels.astype(object).where(channels.notna(), None).to_dict("records"),
+    }
+
+
+def rank_exposed(
+    images: pd.DataFrame, shadow_scores: Tensors, membership_matrix: pd.DataFrame
+) -> pd.DataFrame:
+    """Rank the audited images by how much a student that learnt from them moves; for the data owner alone."""
+    from tckr.membership.vulnerability import vulnerability
+
+    audited = shared.audited_images(images)
+    shadows = shared.as_arrays(shadow_scores, audited)
+    exposed = vulnerability(shadows["student"], shared.memberships(membership_matrix, audited))
+    facts = audited[["image_id", "split", "class_name"]].reset_index(drop=True)
+    return pd.concat([facts, exposed], axis=1).sort_values("rank", ignore_index=True)
+
+
+def gather_metrics(audit: dict[str, Any]) -> dict[str, float | None]:
+    """The figures to compare runs by, in percent: the student's under bare names, others after `teacher.` and so on."""
+    metrics: dict[str, float | None] = {}
+    for model, prefix in (("student", ""), ("teacher", "teacher.")):
+        figures = shared.in_percent(audit[model])
+        metrics |= {f"{prefix}{name}": figures[name] for name in COMPARED}
+        rate = shared.rate_name(audit[model]["tpr"])
+        ends = {f"{model}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")}
+        metrics |= ends
+    for threat in ("generator", "images", "prompts"):
+        figures = shared.in_percent(audit[threat])
+        metrics |= {
+            f"{threat}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
+        }
+    return metrics
