@@ -1,4 +1,4 @@
-"""A model of another kind is refused before anything runs."""
+"""A model that is missing, incomplete or of another kind is refused before anything runs."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,44 @@ from tckr.errors import UserError
 from tckr.hooks.models import KINDS, check_model
 
 
+def describe(parameter: str, folder: Path, value: str | None = None) -> None:
+    """Write what a model of the right kind says of itself."""
+    kind = KINDS[parameter]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / kind.file).write_text(json.dumps({kind.key: value or kind.value}))
+
+
+def add_weights(parameter: str, folder: Path) -> None:
+    for part in KINDS[parameter].weights:
+        (folder / part).mkdir(exist_ok=True)
+        (folder / part / "model-00001-of-00002.safetensors").touch()
+
+
 @pytest.mark.parametrize("parameter", KINDS)
 def test_the_right_kind_passes(parameter: str, tmp_path: Path) -> None:
-    kind = KINDS[parameter]
-    (tmp_path / kind.file).write_text(json.dumps({kind.key: kind.value}))
+    describe(parameter, tmp_path)
+    add_weights(parameter, tmp_path)
 
     check_model(parameter, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("captioning.captioner", "blip"),
+        ("generator_adaptation.generator", "StableDiffusionXLPipeline"),
+        ("classifier.architecture", "vit"),
+    ],
+)
+def test_so_do_its_relatives(parameter: str, value: str, tmp_path: Path) -> None:
+    describe(parameter, tmp_path, value)
+    add_weights(parameter, tmp_path)
+
+    check_model(parameter, str(tmp_path))
+
+
+def test_our_own_classifier_is_no_folder() -> None:
+    check_model("classifier.architecture", "resnet")
 
 
 @pytest.mark.parametrize("parameter", KINDS)
@@ -29,9 +61,44 @@ def test_anything_else_is_refused(parameter: str, content: str | None, tmp_path:
         check_model(parameter, str(tmp_path))
 
 
+@pytest.mark.parametrize("parameter", KINDS)
+def test_a_description_without_weights_is_refused(parameter: str, tmp_path: Path) -> None:
+    describe(parameter, tmp_path)
+
+    with pytest.raises(UserError, match=r"has no weights \(\*\.safetensors\)"):
+        check_model(parameter, str(tmp_path))
+    check_model(parameter, str(tmp_path), weights=False)
+
+
+def test_a_generator_whose_weights_came_in_part_names_the_rest(tmp_path: Path) -> None:
+    describe("generator_adaptation.generator", tmp_path)
+    add_weights("generator_adaptation.generator", tmp_path)
+    next((tmp_path / "vae").iterdir()).unlink()
+
+    with pytest.raises(UserError, match="in vae"):
+        check_model("generator_adaptation.generator", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "source", ["/nowhere", "nobody/nothing-of-that-name", "data/06_models/none", ""]
 )
 def test_what_is_not_there_is_refused(source: str) -> None:
     with pytest.raises(UserError):
         check_model("captioning.captioner", source)
+
+
+def test_a_hub_model_is_found_in_the_cache_and_its_download_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    parameter, source = "classifier.architecture", "microsoft/resnet-50"
+    with pytest.raises(UserError, match="hf download microsoft/resnet-50"):
+        check_model(parameter, source)
+    cache = tmp_path / "models--microsoft--resnet-50"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs/main").write_text("abc")
+    describe(parameter, cache / "snapshots/abc")
+    with pytest.raises(UserError, match=r"no weights.*hf download microsoft/resnet-50"):
+        check_model(parameter, source)
+    add_weights(parameter, cache / "snapshots/abc")
+    check_model(parameter, source)

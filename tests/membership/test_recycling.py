@@ -69,7 +69,7 @@ def test_a_shadow_walks_the_way_of_the_target(recycling: Recycling) -> None:
     members = table[inside]
     captions = members[["image_id", "class_name"]].assign(prompt=list(recycling.prompts[:12]))
     options = RecyclingOptions(sampling=recycling.sampling)
-    adapter, _ = adapt_generator(table, captions, recycling.adaptation, SEED)
+    adapter, *_ = adapt_generator(table, captions, recycling.adaptation, options, SEED)
     prompts = plan_prompts(members, captions, options, recycling.count, SEED)
     drawn = draw_images(
         members, prompts["prompt"].tolist(), adapter, recycling.adaptation, options, SEED

@@ -1,17 +1,25 @@
 """The stage uses an adapter made elsewhere, if it fits."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 import miniatures
+from tckr.checkpoint import Checkpoint, Checkpoints
 from tckr.diffusion.adapt import Adapter
-from tckr.diffusion.options import AdaptationOptions
+from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.errors import UserError
+from tckr.images.tensors import to_png
 from tckr.options import Schedule
-from tckr.pipelines.generator_adaptation.nodes import adapt_generator, draw_adaptation_curve
+from tckr.pipelines.generator_adaptation.nodes import (
+    adapt_generator,
+    draw_adaptation_curve,
+    draw_adaptation_sheet,
+)
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
@@ -33,9 +41,54 @@ def test_an_adapter_made_elsewhere_takes_the_place_of_training(tmp_path: Path, w
     nothing = pd.DataFrame()  # neither images nor captions are read
     if width != 32:
         with pytest.raises(UserError, match="do not fit"):
-            adapt_generator(nothing, nothing, options, 0)
+            adapt_generator(nothing, nothing, options, RecyclingOptions(), 0)
         return
-    adapter, losses = adapt_generator(nothing, nothing, options, 0)
+    adapter, losses, _ = adapt_generator(nothing, nothing, options, RecyclingOptions(), 0)
     assert adapter.weights.keys() == foreign.weights.keys()
     assert losses.empty
     assert draw_adaptation_curve(losses).width > 0
+
+
+def test_a_killed_adaptation_goes_on_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same adapter as without the kill, and a picture of its progress; another seed starts anew."""
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (6, 1, 16, 16), dtype=torch.uint8)
+    ids, names = [str(i) for i in range(6)], ["bag", "boot"] * 3
+    images = pd.DataFrame({"image_id": ids, "class_name": names, "image": to_png(pixels)})
+    captions = pd.DataFrame({"image_id": ids, "class_name": names, "prompt": names})
+    options = AdaptationOptions(
+        generator=str(miniatures.save_generator(tmp_path / "generator")),
+        rank=1,
+        sheet_every=12,
+        checkpoints=str(tmp_path / "unfinished"),
+        schedule=Schedule(steps=24, batch_size=2, learning_rate=1e-2),
+    )
+    recycling = RecyclingOptions(sampling=SamplingOptions(steps=1, guidance_scale=1))
+    plain = options.model_copy(update={"checkpoints": None})
+    expected, curve, _ = adapt_generator(images, captions, plain, recycling, 0)
+
+    at_every_step = lambda self, part: Checkpoint(self.folder / part, every=0.0)  # noqa: E731
+    monkeypatch.setattr(Checkpoints, "of", at_every_step)
+    saves = []
+    original = Checkpoint.save
+
+    def killed(self: Checkpoint, *arguments: Any) -> None:
+        original(self, *arguments)
+        saves.append(self.path)
+        if len(saves) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        adapt_generator(images, captions, options, recycling, 0)
+    adapter, losses, progress = adapt_generator(images, captions, options, recycling, 0)
+    for name, weights in expected.weights.items():
+        assert torch.equal(adapter.weights[name], weights), name
+    pd.testing.assert_frame_equal(losses, curve)
+    assert progress.height > 100
+    adapt_generator(images, captions, options, recycling, 1)
+    assert len(set(saves)) == 2
+    draw_adaptation_sheet(images, captions, adapter, options, recycling, 0)
+    assert not (tmp_path / "unfinished").exists()

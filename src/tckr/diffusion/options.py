@@ -73,6 +73,13 @@ class AdaptationOptions(Options):
         False, description="on a GPU, compile the denoiser: a minute once, faster steps"
     )
 
+    sheet_every: int = Field(
+        0, ge=0, description="steps between two rows of the picture of the progress; 0: none"
+    )
+    checkpoints: str | None = Field(
+        None, description="folder of an unfinished adaptation, from which a killed run goes on"
+    )
+
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "AdaptationOptions":
         if self.micro_batch and self.schedule.batch_size % self.micro_batch:

@@ -35,7 +35,9 @@ class Checks:
         for key in KINDS:
             stage, field = key.split(".", 1)
             if f"params:{stage}" in pipeline.inputs():
-                check_model(key, attrgetter(field)(catalog.load(f"params:{stage}")))
+                options = catalog.load(f"params:{stage}")
+                # A classifier that starts anew takes the description alone.
+                check_model(key, attrgetter(field)(options), getattr(options, "pretrained", True))
 
 
 def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:

@@ -1,28 +1,38 @@
 """Look at the folder of a foundation model before a run, without loading it."""
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tckr.classifiers.options import OURS
 from tckr.errors import UserError
-from tckr.loading import HUB_ID, download
+from tckr.loading import HUB_ID, description, download
 
 
 class Kind(NamedTuple):
-    """What a model's folder must say of itself."""
+    """What a model's folder must say of itself, and where in it weights must lie."""
 
     file: str
     key: str
     value: str
     meaning: str
     others: Callable[[], Collection[str]] = tuple  # values that will do as well
+    weights: tuple[str, ...] = (".",)
+    own: str | None = None  # a value of the parameter that names no folder
 
 
 def _captioners() -> Collection[str]:
     from tckr.text.captioner import kinds
 
     return kinds()
+
+
+def _classifiers() -> Collection[str]:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN,
+    )
+
+    return set(KNOWN)
 
 
 KINDS = {
@@ -39,6 +49,15 @@ KINDS = {
         "StableDiffusionPipeline",
         "a diffusers StableDiffusionPipeline or StableDiffusionXLPipeline",
         lambda: ("StableDiffusionXLPipeline",),
+        ("unet", "vae", "text_encoder"),
+    ),
+    "classifier.architecture": Kind(
+        "config.json",
+        "model_type",
+        "resnet",
+        "a transformers image classifier",
+        _classifiers,
+        own=OURS,
     ),
     "privacy_audit.release.encoder": Kind(
         "config.json", "model_type", "clip", "a transformers CLIPModel"
@@ -46,44 +65,50 @@ KINDS = {
 }
 
 
-def check_model(parameter: str, source: str) -> None:
+def check_model(parameter: str, source: str, weights: bool = True) -> None:
     """Check that `source`, the value of `parameter`, is a model of the right kind.
 
     Args:
         parameter: a key of `KINDS`.
         source: a folder, or a hub id that is already in the local cache.
+        weights: whether safetensors weights must be there too.
 
     Raises:
-        UserError: nothing is there, or something else.
+        UserError: nothing is there, or something else, or its weights are missing.
     """
     kind = KINDS[parameter]
+    if source == kind.own:
+        return
     remedy = download(source, parameter, kind.meaning)
-    description = Path(source) / kind.file
-    if not Path(source).exists():
-        cached = _cached(source, kind.file)
-        if cached is None:
-            raise UserError(
-                f"{parameter} = {source} is neither a folder nor a model in the local cache.",
-                remedy,
-            )
-        description = cached
-    if not description.is_file():
-        raise UserError(f"{source} has no {kind.file}.", remedy)
+    folder = _folder(source, kind.file)
+    if folder is None:
+        raise UserError(
+            f"{parameter} = {source} is neither a folder nor a model in the local cache.", remedy
+        )
     try:
-        found: Any = json.loads(description.read_text(encoding="utf-8")).get(kind.key)
-    except (ValueError, AttributeError):
-        raise UserError(f"{description} is not readable.", remedy) from None
+        described = description(folder, kind.file)
+    except ValueError:
+        raise UserError(f"{folder / kind.file} is not readable.", remedy) from None
+    if described is None:
+        raise UserError(f"{source} has no {kind.file}.", remedy)
+    found = described.get(kind.key)
     if found != kind.value and found not in kind.others():
         raise UserError(
             f"{source} holds {found or 'an unknown model'}, not {kind.meaning}.", remedy
         )
+    missing = [part for part in kind.weights if not any((folder / part).glob("*.safetensors"))]
+    if weights and missing:
+        where = "" if missing == ["."] else f" in {', '.join(missing)}"
+        raise UserError(f"{source} has no weights (*.safetensors){where}.", remedy)
 
 
-def _cached(source: str, file: str) -> Path | None:
-    """Find a hub model's file in the local cache; nothing is fetched."""
+def _folder(source: str, file: str) -> Path | None:
+    """Where the files of `source` lie: its folder, or the place of a hub model in the local cache; nothing is fetched."""
+    if Path(source).exists():
+        return Path(source)
     if not HUB_ID.fullmatch(source):
         return None
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(source, file)
-    return Path(path) if isinstance(path, str) else None
+    return Path(path).parent if isinstance(path, str) else None

@@ -49,6 +49,17 @@ def rendered(figure: "Figure") -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
+def notice(text: str) -> Image.Image:
+    """Return a picture of one line, where there is nothing else to show."""
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.load_default(14)
+    width = round(font.getlength(text)) + 48
+    canvas = Image.new("RGB", (width, 72), "#fcfcfa")
+    ImageDraw.Draw(canvas).text((24, 36), text, fill="#5b6470", font=font, anchor="lm")
+    return canvas
+
+
 def new_figure(width: float = 5.2, height: float = 4.2, panels: int = 1) -> "Figure":
     """Return an empty figure in the house style, its panels side by side; no pyplot, hence no window, no global state."""
     from matplotlib import rc_context

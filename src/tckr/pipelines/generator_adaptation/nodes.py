@@ -1,5 +1,9 @@
 """The base generator learns what the private set looks like."""
 
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pandas as pd
 from PIL import Image
 
@@ -9,35 +13,87 @@ from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.pipelines.types import Adapter
 from tckr.seeds import derive
 
+if TYPE_CHECKING:
+    from tckr.checkpoint import Checkpoint
+
 SHOWN = 12
 
 
 def adapt_generator(
-    images: pd.DataFrame, captions: pd.DataFrame, options: AdaptationOptions, seed: int
-) -> tuple[Adapter, pd.DataFrame]:
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    options: AdaptationOptions,
+    recycling: RecyclingOptions,
+    seed: int,
+) -> tuple[Adapter, pd.DataFrame, Image.Image]:
     """Fine-tune the generator on the members and their captions (LoRA); see `tckr.diffusion.adapt`.
 
     Returns:
-        The adapter, and the loss by step. An adapter made elsewhere (`adapter`) is only checked: no step was taken.
+        The adapter, the loss by step, and what the generator drew from the same captions on the way. An adapter made
+        elsewhere (`adapter`) is only checked: no step was taken.
     """
     from tckr.diffusion.adapt import Adapter, adapt
     from tckr.diffusion.generator import load
+    from tckr.diffusion.sample import sample
+    from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
+    from tckr.pipelines.pictures import notice
 
     generator = load(options.generator, best(), options.resolution)
     if options.adapter:
         adapter = Adapter.load(options.adapter)
         adapter.check(generator.unet)
-        return adapter, pd.DataFrame({"step": [], "loss": []})
+        nothing = pd.DataFrame({"step": [], "loss": []})
+        return adapter, nothing, notice("The adapter was made elsewhere.")
+    shown = _shown(images, captions)
+    request = _request(shown, recycling, seed)
+    rows = [("private members", to_tensor(shown["image"]))]
+
+    def look(step: int, adapted: Any) -> None:
+        rows.append((f"after {step:,} steps", sample(adapted, *request)))
+
     table = captions.merge(images[["image_id", "image"]], on="image_id", validate="one_to_one")
-    return adapt(
+    adapter, losses = adapt(
         generator,
         to_tensor(table["image"]),
         table["prompt"].tolist(),
         table["class_name"].tolist(),
         options,
         derive(seed, "generator_adaptation"),
+        checkpoint=_checkpoint(table, options, seed),
+        snapshot_every=options.sheet_every,
+        snapshot=look,
     )
+    if len(rows) == 1:
+        return adapter, losses, notice("Set generator_adaptation.sheet_every to see its progress.")
+    return adapter, losses, sheet(rows, title="The same captions on the way")
+
+
+def _checkpoint(table: pd.DataFrame, options: AdaptationOptions, seed: int) -> "Checkpoint | None":
+    """Where this very adaptation is kept while it runs; another one does not find it."""
+    from tckr.checkpoint import Checkpoints
+
+    if options.checkpoints is None:
+        return None
+    told = (options.model_dump_json(), seed, table["image_id"].tolist(), table["prompt"].tolist())
+    part = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    return Checkpoints(Path(options.checkpoints)).of(f"adapter_{part}")
+
+
+def _shown(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
+    """Captions and images of one member a class."""
+    chosen = captions.groupby("class_name", sort=False).head(1).head(SHOWN)
+    return chosen.merge(images[["image_id", "image"]], on="image_id", validate="one_to_one")
+
+
+def _request(shown: pd.DataFrame, recycling: RecyclingOptions, seed: int) -> tuple[Any, ...]:
+    """What is drawn from these captions, by every generator with the same noise: arguments of `sample`."""
+    from tckr.images.tensors import to_tensor
+
+    channels, height, width = to_tensor(shown["image"].head(1)).shape[1:]
+    sampling = recycling.sampling.model_copy(update={"workers": 1})  # a dozen images
+    noise = derive(seed, "adaptation_sheet")
+    return shown["prompt"].tolist(), (height, width), channels, sampling, noise
 
 
 def draw_adaptation_curve(losses: pd.DataFrame) -> Image.Image:
@@ -59,25 +115,26 @@ def draw_adaptation_sheet(
     recycling: RecyclingOptions,
     seed: int,
 ) -> Image.Image:
-    """Show members, and what the base and the adapted generator draw from their captions with the same noise."""
+    """Show members, and what the base and the adapted generator draw from their captions with the same noise.
+
+    The adapter comes out of the catalog here, so that the checkpoint it was trained from is no longer needed.
+    """
+    from tckr.checkpoint import Checkpoints
     from tckr.diffusion.generator import load
     from tckr.diffusion.sample import sample
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
 
-    chosen = captions.groupby("class_name", sort=False).head(1).head(SHOWN)
-    table = chosen.merge(images[["image_id", "image"]], on="image_id", validate="one_to_one")
-    members = to_tensor(table["image"])
-    size, channels = (members.shape[2], members.shape[3]), members.shape[1]
-    request = (
-        table["prompt"].tolist(),
-        size,
-        channels,
-        recycling.sampling,
-        derive(seed, "adaptation_sheet"),
-    )
+    if options.checkpoints:
+        Checkpoints(Path(options.checkpoints)).remove()
+    shown = _shown(images, captions)
+    request = _request(shown, recycling, seed)
     generator = load(options.generator, best(), options.resolution)
     base = sample(generator, *request)
     adapted = sample(adapter.apply(generator), *request)
-    rows = [("private members", members), ("base generator", base), ("adapted generator", adapted)]
+    rows = [
+        ("private members", to_tensor(shown["image"])),
+        ("base generator", base),
+        ("adapted generator", adapted),
+    ]
     return sheet(rows, title="The same captions, before and after adaptation")

@@ -11,14 +11,20 @@ from tckr.pipelines.stage import as_stage
 
 
 def create_pipeline() -> Pipeline:
-    """images, captions -> adapter, adaptation_losses -> adaptation_curve, adaptation_sheet."""
+    """images, captions -> adapter, adaptation_losses, adaptation_progress -> adaptation_curve, adaptation_sheet."""
     return as_stage(
         "generator_adaptation",
         [
             Node(
                 adapt_generator,
-                inputs=["images", "captions", "params:generator_adaptation", "params:seed"],
-                outputs=["adapter", "adaptation_losses"],
+                inputs=[
+                    "images",
+                    "captions",
+                    "params:generator_adaptation",
+                    "params:knowledge_recycling",
+                    "params:seed",
+                ],
+                outputs=["adapter", "adaptation_losses", "adaptation_progress"],
                 name="adapt_generator",
             ),
             Node(

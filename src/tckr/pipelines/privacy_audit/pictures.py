@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tckr.pipelines.pictures import COLOURS, new_figure, rendered
+from tckr.pipelines.pictures import COLOURS, new_figure, notice, rendered
 
 TILE = 84
 GAP = 10
@@ -141,7 +141,7 @@ def draw_attribution(found: Mapping[str, Any] | None) -> Image.Image:
             `tckr.membership.attribution.attribute`; None draws how to have them measured.
     """
     if found is None:
-        return _notice("Channels of the leak: not measured. Set privacy_audit.attribution: true")
+        return notice("Channels of the leak: not measured. Set privacy_audit.attribution: true")
     channels = [
         (row["channel"], row["share"], row["low"], row["high"]) for row in found["channels"]
     ]
@@ -179,13 +179,6 @@ def draw_attribution(found: Mapping[str, Any] | None) -> Image.Image:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("leak: AUC of the attack above guessing, in points")
     return rendered(figure)
-
-
-def _notice(text: str) -> Image.Image:
-    font = ImageFont.load_default(FONT_SIZE + 2)
-    canvas = Image.new("RGB", (round(font.getlength(text)) + 2 * MARGIN, 3 * MARGIN), BACKGROUND)
-    ImageDraw.Draw(canvas).text((MARGIN, 1.5 * MARGIN), text, fill=FAINT, font=font, anchor="lm")
-    return canvas
 
 
 def _times(log_ratio: float) -> str:

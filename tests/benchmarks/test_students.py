@@ -1,0 +1,60 @@
+"""The benchmark of sampling steps runs through at its small size; its table compares like with like."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.students import main, summarise
+
+
+def runs(accuracies: dict[tuple[int, float], list[float]]) -> list[dict[str, Any]]:
+    return [
+        {"seed": seed, "steps": steps, "guidance": guidance, "accuracy": value, "images_per_s": 100 / steps}
+        for (steps, guidance), values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_differences_are_paired_by_seed() -> None:
+    base = [80.0, 84.0, 88.0]
+    cells = {
+        (20, 2.0): base,
+        (4, 2.0): [value - 1 + bit for value, bit in zip(base, (0.1, 0, -0.1), strict=True)],
+        (6, 1.0): [value + bit for value, bit in zip(base, (0.3, -0.4, 0.2), strict=True)],
+    }
+    published, worse, equal = (
+        next(row for row in summarise(runs(cells), (20, 2.0)) if (row["steps"], row["guidance"]) == cell)
+        for cell in cells
+    )  # fmt: skip
+
+    assert published["as_good"]
+    assert published["difference"] == 0
+    assert worse["as_good"] is False  # a point apart in every seed, though seeds lie four apart
+    assert worse["speed_ratio"] == pytest.approx(5)
+    # mean -1, sd 0.1, t(0.975, 2) = 4.303
+    assert worse["difference_low"] == pytest.approx(-1 - 4.3027 * 0.1 / 3**0.5, abs=1e-4)
+    assert equal["as_good"] is True
+
+
+def test_a_seed_that_lacks_a_cell_is_refused() -> None:
+    some = runs({(20, 2.0): [80.0, 81.0], (4, 2.0): [79.0]})
+    with pytest.raises(ValueError, match="every cell"):
+        summarise(some, (20, 2.0))
+
+
+@pytest.mark.slow
+def test_small_and_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in ("0", "1"):
+        main(["--small", "--seeds", seed, "--out", str(tmp_path / f"{seed}.json")])
+    main(["--merge", "0.json", "1.json", "--out", "both.json"])
+    result = json.loads((tmp_path / "both.json").read_text())
+
+    assert [run["seed"] for run in result["runs"]] == [0] * 4 + [1] * 4
+    assert [(row["steps"], row["guidance"]) for row in result["cells"]] == [(2, 1), (2, 2), (4, 1), (4, 2)]  # fmt: skip
+    assert all(row["seeds"] == 2 and row["accuracy"] > 15 for row in result["cells"])
+    fast, *_, published = result["cells"]
+    assert fast["speed_ratio"] > 1.5
+    assert published["speed_ratio"] == 1
+    assert result["members"] == 120
