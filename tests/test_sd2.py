@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +189,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    hub: Path, project: Path, private_images: Path
-) -> Iterator[subprocess.CompletedProcess[str]]:
+def finished(hub: Path, project: Path, private_images: Path) -> subprocess.CompletedProcess[str]:
     """One whole run in `conf/sd2` as it is, but for sizes; the hub is off."""
     sizes = {**SMALL, "images": str(private_images)}
     given = ",".join(f"{key}={value}" for key, value in sizes.items())
@@ -206,7 +203,7 @@ def finished(
         "HF_HUB_CACHE": str(hub),
         "HF_HUB_OFFLINE": "1",
     }
-    yield subprocess.run(
+    return subprocess.run(
         [*command, f"--params={given}"],
         cwd=project,
         env=environment,

@@ -44,17 +44,21 @@ def test_a_seed_that_lacks_a_cell_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_small_and_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for seed in ("0", "1"):
-        main(["--small", "--seeds", seed, "--out", str(tmp_path / f"{seed}.json")])
-    main(["--merge", "0.json", "1.json", "--out", "both.json"])
-    result = json.loads((tmp_path / "both.json").read_text())
+def test_small_and_merged(tmp_path: Path) -> None:
+    files = tmp_path / "0.json", tmp_path / "1.json", tmp_path / "both.json"
+    main(["--small", "--out", str(files[0])])
+    alone = json.loads(files[0].read_text())
+    again = [{**run, "seed": 1, "accuracy": run["accuracy"] + 2} for run in alone["runs"]]
+    files[1].write_text(json.dumps({**alone, "runs": again}))
+    main(["--merge", str(files[0]), str(files[1]), "--out", str(files[2])])
+    both = json.loads(files[2].read_text())
 
-    assert [run["seed"] for run in result["runs"]] == [0] * 4 + [1] * 4
-    assert [(row["steps"], row["guidance"]) for row in result["cells"]] == [(2, 1), (2, 2), (4, 1), (4, 2)]  # fmt: skip
-    assert all(row["seeds"] == 2 and row["accuracy"] > 15 for row in result["cells"])
-    fast, *_, published = result["cells"]
-    assert fast["speed_ratio"] > 1.5
-    assert published["speed_ratio"] == 1
-    assert result["members"] == 120
+    cells = [(2, 1), (2, 2), (4, 1), (4, 2)]
+    assert [(row["steps"], row["guidance"]) for row in both["cells"]] == cells
+    assert alone["members"] == both["members"] == 120
+    for run, row, joint in zip(alone["runs"], alone["cells"], both["cells"], strict=True):
+        assert run["accuracy"] == row["accuracy"] > 15  # ten classes
+        assert run["images_per_s"] == pytest.approx(120 / run["seconds"])
+        assert row["as_good"] is (True if (row["steps"], row["guidance"]) == (4, 2) else None)
+        assert (joint["seeds"], joint["accuracy"]) == (2, pytest.approx(row["accuracy"] + 1))
+        assert joint["difference"] == pytest.approx(row["difference"])

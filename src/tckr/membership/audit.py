@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tckr.membership import statistics
 from tckr.membership.attacks.named import NAMES, scores
+from tckr.membership.attacks.qmia import FEWEST
 from tckr.membership.design import fingerprint
 from tckr.membership.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
 from tckr.membership.vulnerability import leave_one_out
@@ -52,7 +53,8 @@ def audit(
         accuracy_percent: of the model on the test split.
         options: names the attack of record.
         scope: what each shadow repeated.
-        features: float32 (N, D) of the images; without them QMIA is left out.
+        features: float32 (N, D) of the images; without them, or with fewer than 50 non-members to
+            learn from, QMIA is left out.
         canary: bool (N,), mislabelled examples, whose figures stand apart too.
 
     Returns:
@@ -74,7 +76,9 @@ def audit(
         )
 
     names = [options.attack, *(name for name in NAMES if name != options.attack)]
-    of_attack = {name: attack(name) for name in names if name != "qmia" or features is not None}
+    if features is None or (~is_member).sum() < FEWEST and options.attack != "qmia":
+        names.remove("qmia")
+    of_attack = {name: attack(name) for name in names}
     found = {
         name: figures(values, is_member, options, accuracy_percent) | {"label": NAMES[name]}
         for name, values in of_attack.items()

@@ -19,7 +19,7 @@ from tckr.membership.shadows import Bench
 from tckr.options import Options
 
 FEWEST = 4  # shadows: two with and two without every example
-SCORED = 512  # images of the probe
+SCORED = 1024  # images of the probe
 
 
 class Plan(Options):
@@ -91,6 +91,7 @@ def seconds_per_group(experiment: Experiment, at_once: int) -> float:
             )
         lessons = sum(per_step[plan.labels] for plan in e.students.values())
         seconds += e.steps * (per_step["hard"] + e.distillation.patience * lessons)
+        logits(teacher, bench.images[:SCORED])  # the first call sets up libraries
         start = time.perf_counter()
         logits(teacher, bench.images[:SCORED])
         asked = len(e.images) * e.queries * (1 + len(e.students))

@@ -40,7 +40,9 @@ def caption_asked(
 
     asked = _asked(images, options, seed)
     others = asked[~asked["image_id"].isin(captions["image_id"])]
-    written = caption(load(captioning.captioner, best()), to_tensor(others["image"]), captioning)
+    written = caption(
+        load(captioning.captioner, best(), captioning.dtype), to_tensor(others["image"]), captioning
+    )
     table = captions_table(others["image_id"].tolist(), others["class_name"].tolist(), written)
     prompts = pd.concat([captions, table]).set_index("image_id")["prompt"]
     return pd.DataFrame(
