@@ -183,7 +183,8 @@ def test_every_name_runs_from_raw_files(name: str, inside: Path) -> None:
 @pytest.mark.parametrize(
     "control",
     [
-        "knowledge_recycling.generator=base,knowledge_recycling.prompts=class_names",
+        "knowledge_recycling.generator=base,knowledge_recycling.prompts=class_names"
+        ",knowledge_recycling.release_prompts=true",
         "knowledge_recycling.cardinality=0.5",
     ],
 )
@@ -197,6 +198,7 @@ def test_controls_are_one_parameter_away(control: str, inside: Path, finished: D
         assert set(recycled["prompt"]) == {"disc", "frame", "stripes"}
     else:
         assert len(recycled) == 30
+        assert "prompt" not in recycled  # captions of members are withheld
 
 
 @pytest.mark.parametrize("labels", ["hard", "stored"])

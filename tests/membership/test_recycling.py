@@ -20,6 +20,7 @@ from tckr.membership.planner import plan
 from tckr.membership.recycling import Cell, Recycling
 from tckr.membership.shadows import run_shadows
 from tckr.options import Schedule
+from tckr.pipelines.device import best
 from tckr.pipelines.generator_adaptation.nodes import adapt_generator
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
@@ -75,11 +76,11 @@ def test_a_shadow_walks_the_way_of_the_target(recycling: Recycling) -> None:
         members, prompts["prompt"].tolist(), adapter, recycling.adaptation, options, SEED
     )
 
-    pools, signals = recycling.run(images, labels, inside, SEED, "cpu")
+    pools, signals = recycling.run(images, labels, inside, SEED, best())
     assert torch.equal(pools["own"].images, drawn)
     assert pools["own"].labels.tolist() == prompts["label"].tolist()
     assert signals == {}
-    other, _ = recycling.run(images, labels, ~inside, SEED, "cpu")
+    other, _ = recycling.run(images, labels, ~inside, SEED, best())
     assert not torch.equal(other["own"].images, drawn)
 
 

@@ -1,7 +1,7 @@
 """The report escapes what users wrote and says what the figures say."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from tckr.membership.audit import VERSION, audit
 from tckr.membership.design import membership_matrix
 from tckr.membership.options import AuditOptions, ReleaseThreat
 from tckr.membership.threats import audit_generator, audit_release
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.pipelines.privacy_audit.figures import gather_metrics
 from tckr.pipelines.privacy_audit.findings import attacks, canaries, per_class, precision, verdicts
 from tckr.pipelines.privacy_audit.report import percent, span, write_report
@@ -97,7 +98,11 @@ def whole(
 
 
 def page(
-    teacher: float = 2.0, student: float = 0.0, labels: str = "on_the_fly", **changes: Any
+    teacher: float = 2.0,
+    student: float = 0.0,
+    labels: str = "on_the_fly",
+    prompts: Literal["captions", "class_names"] = "captions",
+    **changes: Any,
 ) -> str:
     picture = Image.new("RGB", (8, 8))
     splits = ("members", "holdout", "validation", "test")
@@ -117,7 +122,7 @@ def page(
         "splits": dict.fromkeys(splits, 250),
         "counts": {split: {EVIL: 125, "b": 125} for split in splits},
     }
-    recycled = pd.DataFrame({"generator": ["adapted"], "prompt": ["b: a bag"], "class_name": ["b"]})
+    recycled = pd.DataFrame({"generator": ["adapted"], "class_name": ["b"]})
     inputs = {
         "audit": whole(teacher, student),
         "accuracy": {
@@ -132,6 +137,7 @@ def page(
         "parameters": {
             "classifier": ClassifierOptions(),
             "student_training": DistillationOptions(),
+            "knowledge_recycling": RecyclingOptions(prompts=prompts),
             "note": EVIL,
             "seed": 7,
         },
@@ -158,8 +164,8 @@ def test_soft_labels_are_named_wherever_they_were_used() -> None:
 
 
 def test_controls_call_themselves_controls() -> None:
-    control = pd.DataFrame({"generator": ["base"], "prompt": ["b"], "class_name": ["b"]})
-    text = page(recycled_set=control)
+    control = pd.DataFrame({"generator": ["base"], "class_name": ["b"]})
+    text = page(recycled_set=control, prompts="class_names")
 
     assert "the images come from the base generator" in text
     assert "the prompts are bare class names" in text

@@ -76,7 +76,7 @@ def audit(
         )
 
     names = [options.attack, *(name for name in NAMES if name != options.attack)]
-    if features is None or (~is_member).sum() < FEWEST and options.attack != "qmia":
+    if features is None or ((~is_member).sum() < FEWEST and options.attack != "qmia"):
         names.remove("qmia")
     of_attack = {name: attack(name) for name in names}
     found = {

@@ -1,7 +1,7 @@
 """The way from some members to synthetic images, walked again for every shadow (scope `pipeline`)."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,9 @@ from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.membership.options import GeneratorThreat
 from tckr.seeds import derive
 
-TRIAL = 64  # images that are drawn to see how long one takes
+# Few and many, on a GPU and on a CPU: the difference says how long one takes.
+TRIAL_STEPS = ((10, 110), (2, 6))
+TRIAL_IMAGES = ((64, 1024), (8, 40))
 
 
 class Pool(NamedTuple):
@@ -103,29 +105,28 @@ class Recycling:
         return pools, signals
 
     def seconds(self, images: Tensor, labels: Tensor, device: str) -> float:
-        """Seconds that one `run` will take here: some steps, some images and some questions, scaled."""
-        few = replace(self, count=min(self.count, TRIAL), cells={}, threat=None)
+        """Seconds that one `run` will take here: a few steps and images, and some more, carried on in a line."""
         everything = np.ones(len(images), dtype=bool)
 
-        def took(steps: int) -> float:
+        def took(steps: int, cells: Mapping[str, Cell], count: int) -> float:
             schedule = self.adaptation.schedule.model_copy(update={"steps": steps})
             adaptation = self.adaptation.model_copy(update={"schedule": schedule, "epochs": None})
+            trial = replace(self, adaptation=adaptation, cells=cells, count=count, threat=None)
             start = time.perf_counter()
-            replace(few, adaptation=adaptation).run(images, labels, everything, 0, device)
+            trial.run(images, labels, everything, 0, device)
             return time.perf_counter() - start
 
-        first, second = took(2), took(6)
-        start = time.perf_counter()
-        drawn = replace(few, cells={"trial": Cell("base", "class_names")})
-        drawn.run(images, labels, everything, 0, device)
-        an_image = (time.perf_counter() - start) / few.count
-        per_step = max(second - first, 0.0) / 4
+        few, many = TRIAL_STEPS[device == "cpu"]
+        step, once = _line(lambda steps: took(steps, {}, 1), few, many)
+        few, many = TRIAL_IMAGES[device == "cpu"]
+        trial = {"trial": Cell("base", "class_names")}
+        image, _ = _line(lambda count: took(1, trial, count), few, many)
         passes = self.sampling.steps * (2 if self.sampling.guidance_scale > 1 else 1)
         asked = 0 if self.threat is None else self.threat.passes * len(self.asked) / passes
         return (
-            first
-            + per_step * self.adaptation.schedule_for(len(images) // 2).steps
-            + an_image * (self.count * len(self.cells) + asked)
+            once
+            + step * self.adaptation.schedule_for(len(images) // 2).steps
+            + image * (self.count * len(self.cells) + asked)
         )
 
     def _draw(
@@ -149,3 +150,11 @@ class Recycling:
         words, drawn_by = plan["prompt"].tolist(), derive(seed, "sampling")
         drawn = sample(pipeline, words, (height, width), channels, options, drawn_by)
         return Pool(drawn, torch.from_numpy(plan["label"].to_numpy(copy=True)))
+
+
+def _line(seconds: Callable[[int], float], few: int, many: int) -> tuple[float, float]:
+    """Seconds for each, and those that come once, whatever the number."""
+    seconds(few)  # the first call sets up libraries
+    short, long = seconds(few), seconds(many)
+    each = max(long - short, 0.0) / (many - few)
+    return each, max(short - few * each, 0.0)

@@ -14,7 +14,10 @@ from tckr.membership.options import AuditOptions
 ASSUMES = {
     "generator": "The adapter is handed out: the attacker asks the denoiser about each image.",
     "images": "Only the synthetic images are handed out: their nearest neighbours tell.",
-    "prompts": "Only the prompts are handed out: captions of the members.",
+    "prompts": (
+        "The prompts are handed out (knowledge_recycling.release_prompts; by default they are not):"
+        " captions of the members."
+    ),
 }
 LABELS = {
     "loss": "denoising loss, as it is",

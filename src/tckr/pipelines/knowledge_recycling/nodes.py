@@ -133,13 +133,19 @@ def content(images: Any) -> dict[str, list[Any]]:
     return {"image_id": ids, "image": to_png(images)}
 
 
-def label_images(synthetic_images: pd.DataFrame, teacher: Classifier) -> pd.DataFrame:
-    """Add the teacher's class probabilities, so that the set can be used without the teacher."""
+def label_images(
+    synthetic_images: pd.DataFrame, teacher: Classifier, options: RecyclingOptions
+) -> pd.DataFrame:
+    """Add the teacher's class probabilities, so that the set can be used without the teacher; leave out the prompts.
+
+    With `release_prompts` they stay in.
+    """
     from tckr.classifiers.predict import soft_labels
     from tckr.images.tensors import to_tensor
 
     labels = soft_labels(teacher.to(best()), to_tensor(synthetic_images["image"])).numpy()
-    return synthetic_images.assign(soft_label=list(labels))
+    withheld = [] if options.release_prompts else ["prompt"]
+    return synthetic_images.drop(columns=withheld).assign(soft_label=list(labels))
 
 
 def draw_recycled_sheet(images: pd.DataFrame, recycled_set: pd.DataFrame) -> Image.Image:

@@ -21,6 +21,10 @@ class RecyclingOptions(Options):
         "captions",
         description="captions of the members, or the bare class name (a control: no caption leaks)",
     )
+    release_prompts: bool = Field(
+        False,
+        description="hand the prompts out with the images: captions of members tell who was one (docs/audit.md)",
+    )
     sampling: SamplingOptions = SamplingOptions()
 
 

@@ -37,7 +37,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 label_images,
-                inputs=["synthetic_images", "teacher"],
+                inputs=["synthetic_images", "teacher", "params:knowledge_recycling"],
                 outputs="recycled_set",
                 name="label_images",
             ),

@@ -201,12 +201,12 @@ def score_generator(
 
 def score_release(
     images: pd.DataFrame,
-    recycled_set: pd.DataFrame,
+    synthetic_images: pd.DataFrame,
     asked_prompts: pd.DataFrame,
     options: AuditOptions,
     seed: int,
 ) -> Tensors:
-    """How near the released images and prompts come to each audited image; see `tckr.membership.disclosure`.
+    """How near the synthetic images and their prompts come to each audited image; see `tckr.membership.disclosure`.
 
     Returns:
         `features` float32 (N, D) of the audited images; `images.<score>` (N,); `prompts.<score>` (n,) of those at `rows`.
@@ -217,7 +217,7 @@ def score_release(
     features = shared.image_features(audited, options)
     of_images = proximity(
         features,
-        shared.image_features(recycled_set, options),
+        shared.image_features(synthetic_images, options),
         shared.image_features(of_split(images, REFERENCE), options),
         options.release.neighbours,
     )
@@ -225,7 +225,7 @@ def score_release(
     prompts = asked_prompts.set_index("image_id")["prompt"]
     of_prompts = prompt_disclosure(
         prompts.loc[audited["image_id"].iloc[rows]].tolist(),
-        recycled_set["prompt"].tolist(),
+        synthetic_images["prompt"].tolist(),
         asked_prompts.loc[asked_prompts["split"] == REFERENCE, "prompt"].tolist(),
     )
     return shared.as_tensors(

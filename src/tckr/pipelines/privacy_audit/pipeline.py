@@ -77,7 +77,7 @@ def score_nodes() -> list[Node]:
         ),
         Node(
             nodes.score_release,
-            inputs=["images", "recycled_set", "asked_prompts", AUDIT, SEED],
+            inputs=["images", "synthetic_images", "asked_prompts", AUDIT, SEED],
             outputs="release_scores",
             name="score_release",
         ),

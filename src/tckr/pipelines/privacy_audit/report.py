@@ -82,7 +82,7 @@ def write_report(
         pictures={name: embedded(picture) for name, picture in pictures.items()},
         labels=student_recipe["distillation"]["labels"],
         base=bool((recycled_set["generator"] == "base").all()),
-        bare=bool((recycled_set["prompt"] == recycled_set["class_name"]).all()),
+        bare=dict(leaves(parameters)).get("knowledge_recycling.prompts") == "class_names",
         seed=parameters["seed"],
         parameters=sorted((key, str(value)) for key, value in leaves(parameters)),
         versions=used(),
