@@ -1,7 +1,7 @@
 """Captioning with a BLIP-2 of true size beside the published loop, in one run, on this machine.
 
-    python benchmarks/captioning.py [--images 8192] [--batch 512 1024 2048] [--compile] [--json result.json]
-    python benchmarks/captioning.py --small      # seconds on a CPU, tiny models
+    python -m benchmarks.captioning [--images 8192] [--batch 512 1024 2048] [--compile] [--json result.json]
+    python -m benchmarks.captioning --small      # seconds on a CPU, tiny models
 
 The model has the geometry of `Salesforce/blip2-opt-2.7b` and random weights: speed does not depend on them. No word
 ends a caption early, so all take 20 tokens. The published loop (TCKR, arXiv 2504.04582, its captioning notebook) takes
@@ -11,20 +11,14 @@ one image at a time: decode, processor, float16, generate.
 import argparse
 import copy
 import io
-import json
-import platform
-import resource
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
+from benchmarks.measure import Report, machine, matrix_rate, measure, weights_gib
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional as F
@@ -43,8 +37,12 @@ from tckr.text.captioner_writer import Writer
 from tckr.text.options import CaptionOptions
 
 TOKENS = 20
-GIB = 2**30
 NOISE = 4  # times the rounding error of a score: two scores closer than that are a tie
+MEASURED = {
+    "version": "version", "images": "images", "images_per_s": "images/s", "ratio": "ratio",
+    "matrix_rate_share": "of matrix rate", "device_peak_gib": "device GiB", "host_peak_gib": "host GiB",
+    "distinct": "distinct", "same": "same", "ties": "ties", "compared": "compared",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() and not given.small else "cpu"
     size = SMALL if given.small else Size()
     torch.manual_seed(0)
-    rate = _matrix_rate(size.matrix, device)
-    ours = Captioner(_build(size, device), _processor(size))
+    rate = matrix_rate(size.matrix, device)
+    ours = Captioner(blip2(size, device), _processor(size))
     published = Captioner(_as_published(ours.model), ours.processor)
     pictures = _pictures(given.images, size.side)
     flops = _flops(ours, size)
@@ -80,51 +78,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     first = Image.open(io.BytesIO(few[0])).convert("RGB")
     if not _scores(published, first, []).isfinite().all():
         raise SystemExit("float16 overflows with these weights: nothing to compare with")
-    table = Comparison(flops, rate, few)
+    report = Report(given.json)
+    report.set(
+        **machine(device),
+        model="tiny" if given.small else "geometry of Salesforce/blip2-opt-2.7b, random weights",
+        new_tokens=TOKENS,
+        matrix_tflop_per_s=rate / 1e12,
+        tflop_per_image=flops / 1e12,
+    )
+    table = Comparison(report, flops, rate, few)
     table.add("published: one by one, float16", published, lambda: _one_by_one(published, few))
     for batch in given.batch:
         for name, captioner in {"float16": published, "bfloat16": ours}.items():
             work = _batched(captioner, pictures, batch, size)
             table.add(f"batches of {batch}, {name}", captioner, work)
-    memory = [
-        _measure(f"{n} images", ours, _batched(ours, pictures[:n], given.batch[0], size))[0]
-        for n in (given.images // 4, given.images // 2, given.images)
-    ]
+    for n in (given.images // 4, given.images // 2, given.images):
+        work = _batched(ours, pictures[:n], given.batch[0], size)
+        report.add("memory_against_images", _timed(f"{n} images", ours, work)[0])
     for batch in given.batch if given.compile else []:
         work = _batched(ours, pictures, batch, size, compiled=True)
         table.add(f"batches of {batch}, bfloat16, compiled", ours, work)
-    result = {
-        "machine": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "model": "tiny" if given.small else "geometry of Salesforce/blip2-opt-2.7b, random weights",
-        "new_tokens": TOKENS,
-        "matrix_tflop_per_s": rate / 1e12,
-        "tflop_per_image": flops / 1e12,
-        "rows": table.rows,
-        "memory_against_images": memory,
-    }
-    _print(result)
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    report.show("Captioning", "rows", MEASURED)
+    report.show("Memory", "memory_against_images", MEASURED)
 
 
 class Comparison:
     """Rows of the table; the first is what the others are compared with."""
 
-    def __init__(self, flops: float, rate: float, pictures: Sequence[bytes]) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self._flops, self._rate, self._pictures = flops, rate, pictures
+    def __init__(
+        self, report: Report, flops: float, rate: float, pictures: Sequence[bytes]
+    ) -> None:
+        self._report, self._most, self._pictures = report, rate / flops, pictures
         self._expected: list[str] = []
 
     def add(self, name: str, captioner: Captioner, work: Callable[[], list[str]]) -> None:
         """Measure one version and compare its captions."""
-        row, texts = _measure(name, captioner, work)
+        row, texts = _timed(name, captioner, work)
         self._expected = self._expected or texts
-        self.rows.append(row)
-        row["ratio"] = row["images_per_s"] / self.rows[0]["images_per_s"]
-        row["matrix_rate_share"] = row["images_per_s"] * self._flops / self._rate
+        rows = self._report.result.get("rows") or [row]
+        row["ratio"] = row["images_per_s"] / rows[0]["images_per_s"]
+        row["matrix_rate_share"] = row["images_per_s"] / self._most
         row |= _agreement(captioner, self._expected, texts, self._pictures)
+        self._report.add("rows", row)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -142,7 +137,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def _build(size: Size, device: str) -> Blip2ForConditionalGeneration:
+def blip2(size: Size, device: str) -> Blip2ForConditionalGeneration:
     """Random weights in bfloat16, made on the device; images and queries reach the words."""
 
     def part(shape: tuple[int, int, int, int], **more: Any) -> dict[str, Any]:
@@ -238,34 +233,15 @@ def _batched(
     return work
 
 
-def _measure(
+def _timed(
     name: str, captioner: Captioner, work: Callable[[], list[str]]
 ) -> tuple[dict[str, Any], list[str]]:
     """Time the second of two runs; its peak memory, and the captions."""
-    cuda = captioner.model.device.type == "cuda"
     work()
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    start = time.perf_counter()
-    texts = work()
-    if cuda:
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    weights = sum(p.numel() * p.element_size() for p in captioner.model.parameters())
-    row: dict[str, Any] = {
-        "version": name,
-        "images": len(texts),
-        "images_per_s": len(texts) / seconds,
-    }
-    row["weights_gib"] = weights / GIB
-    row["device_peak_gib"] = (
-        (weights + torch.cuda.max_memory_allocated() - before) / GIB if cuda else None
-    )
-    row["host_peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
-    return row, texts
+    weights = weights_gib([captioner.model])
+    texts, cost = measure(work, weights)
+    speed = {"version": name, "images": len(texts), "images_per_s": len(texts) / cost.seconds}
+    return {**speed, "weights_gib": weights, **vars(cost)}, texts
 
 
 def _agreement(
@@ -317,46 +293,6 @@ def _flops(captioner: Captioner, size: Size) -> float:
     with FlopCounterMode(display=False) as counter:
         writer.write(writer.prepare(images))
     return counter.get_total_flops() / len(images)
-
-
-def _matrix_rate(side: int, device: str) -> float:
-    """Operations a second of a bfloat16 product of square matrices, the best of five."""
-    left = torch.randn(side, side, device=device, dtype=torch.bfloat16)
-    best = 0.0
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(10):
-            left @ left
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = max(best, 10 * 2 * side**3 / (time.perf_counter() - start))
-    return best
-
-
-def _print(result: dict[str, Any]) -> None:
-    console = Console(width=130)
-    console.print(
-        f"{result['model']}; {result['machine']}, torch {result['torch']}: "
-        f"{result['matrix_tflop_per_s']:.1f} TFLOP/s bfloat16 matrices, "
-        f"{result['tflop_per_image']:.4f} TFLOP an image"
-    )
-    for title, rows in (
-        ("Captioning", result["rows"]),
-        ("Memory", result["memory_against_images"]),
-    ):
-        table = Table(title=title)
-        names = ["version", "images", "images/s", "ratio", "of matrix rate"]
-        names += ["device GiB", "host GiB", "distinct", "same", "ties", "compared"]
-        for name in names:
-            table.add_column(name, justify="left" if name == "version" else "right")
-        for row in rows:
-            table.add_row(
-                row["version"], f"{row['images']:,}", f"{row['images_per_s']:.1f}",
-                *(f"{row[key]:.3g}" if row.get(key) is not None else "" for key in
-                  ("ratio", "matrix_rate_share", "device_peak_gib", "host_peak_gib")),
-                *(str(row.get(key, "")) for key in ("distinct", "same", "ties", "compared")),
-            )  # fmt: skip
-        console.print(table)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def test_classifier(tmp_path: Path) -> None:
 
 def test_adapter(tmp_path: Path) -> None:
     weights = {
-        "down.to_q.lora.down.weight": torch.rand(2, 8),
-        "down.to_q.lora.up.weight": torch.rand(8, 2),
+        "down.to_q.lora_A.weight": torch.rand(2, 8),
+        "down.to_q.lora_B.weight": torch.rand(8, 2),
     }
     dataset = AdapterDataset(filepath=str(tmp_path / "adapter"))
     dataset.save(Adapter(weights))
