@@ -19,4 +19,5 @@ def test_small(tmp_path: Path) -> None:
     assert 4 / 21 < few["tflop_per_image"] / four["tflop_per_image"] < 0.25
     assert half_guided["tflop_per_image"] < few["tflop_per_image"]
     assert result["same_image_in_other_batches"]["largest"] <= 1
+    assert result["same_image_in_other_batches"]["mean_between_images"] > 10
     assert [row["images"] for row in result["memory_against_images"]] == [8, 16]
