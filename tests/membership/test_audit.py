@@ -21,6 +21,7 @@ from tckr.membership.signals import model_scores
 N, MEMBERS, CLASSES = 200, 100, 3
 # Rare enough an error that an unlucky draw does not fail the test.
 OPTIONS = AuditOptions(
+    attack="bavaria_t",
     n_shadows=8,
     workers=1,
     fprs=(0.1, 0.01),

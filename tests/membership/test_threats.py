@@ -10,7 +10,7 @@ from tckr.membership.options import AuditOptions, ReleaseThreat
 from tckr.membership.threats import audit_generator, audit_release
 
 N = 300
-OPTIONS = AuditOptions(release=ReleaseThreat(encoder="none"), confidence=0.999)
+OPTIONS = AuditOptions(attack="bavaria_t", release=ReleaseThreat(encoder="none"), confidence=0.999)
 IS_MEMBER = np.arange(N) < N // 2
 
 

@@ -65,7 +65,7 @@ class AuditOptions(Options):
         description="with it, as many shadows as fit into this time, `n_shadows` at most",
     )
     attack: AttackName = Field(
-        default="bavaria_t",
+        default="rmia",
         description="attack of record: the one behind AUC_MIA; the others stand beside",
     )
     variance: Variance = Field(

@@ -73,7 +73,7 @@ def audit_generator(
 def shadow_attack(options: AuditOptions) -> str:
     """The attack of record if it reads shadows, else the one for few of them."""
     without = ("threshold", "qmia", "paper_compat")
-    return "bavaria_t" if options.attack in without else options.attack
+    return "rmia" if options.attack in without else options.attack
 
 
 def audit_release(
