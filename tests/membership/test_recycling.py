@@ -20,6 +20,7 @@ from tckr.membership.planner import plan
 from tckr.membership.recycling import Cell, Recycling
 from tckr.membership.shadows import run_shadows
 from tckr.options import Schedule
+from tckr.pipelines.audited import forget_checkpoints, plan_shadows
 from tckr.pipelines.device import best
 from tckr.pipelines.generator_adaptation.nodes import adapt_generator
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
@@ -162,3 +163,18 @@ def test_a_budget_decides_the_number_of_shadows(
     assert plan(e, options(time_budget_minutes=1.5), 2).n_shadows == 6
     with pytest.raises(UserError, match=r"4 shadows take about 2\.0 minutes"):
         plan(e, options(time_budget_minutes=1.9), 1)
+
+
+def test_a_killed_audit_keeps_its_number_of_shadows(
+    monkeypatch: pytest.MonkeyPatch, recycling: Recycling, tmp_path: Path
+) -> None:
+    seconds = iter([30.0, 10.0, 10.0])
+    monkeypatch.setattr("tckr.membership.planner.seconds_per_group", lambda *_: next(seconds))
+    e = replace(experiment(recycling), students={}, recycling=None)
+    budget = options(time_budget_minutes=2.1, checkpoints=str(tmp_path / "audit"), workers=1)
+    first, again = (plan_shadows(e, budget) for _ in range(2))
+    assert first["n_shadows"] == 4
+    assert again == first
+    assert plan_shadows(replace(e, seed=9), budget)["n_shadows"] == 8
+    forget_checkpoints(budget)
+    assert plan_shadows(e, budget)["n_shadows"] == 8

@@ -1,6 +1,7 @@
 """What every audit of classifiers shares: the audited images, the experiment of the shadows, their scores and figures."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,13 +79,23 @@ def experiment(
 
 
 def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any]:
-    """Probe the machine, say how long the shadows will take, and decide their number; see `tckr.membership.planner`."""
+    """Probe the machine, say how long the shadows will take, and decide their number; see `tckr.membership.planner`.
+
+    A killed audit goes on with the number that it had decided: another would need other shadows.
+    """
     import logging
 
-    from tckr.membership.planner import plan
+    from tckr.membership.planner import Plan, plan
 
     processes, _ = at_once()
-    decided = plan(repeated, options, processes or options.workers)
+    kept = _plan_file(repeated, options)
+    if kept is not None and kept.exists():
+        decided = Plan.model_validate_json(kept.read_text())
+    else:
+        decided = plan(repeated, options, processes or options.workers)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(decided.model_dump_json())
     why = "" if decided.n_shadows == decided.asked_for else f" ({decided.asked_for} do not fit)"
     logging.getLogger(__name__).info(
         "%s shadow groups%s, about %.1f minutes (%.1f s each, %s at once).",
@@ -95,6 +106,13 @@ def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any
         decided.at_once,
     )
     return decided.model_dump()
+
+
+def _plan_file(repeated: "Experiment", options: AuditOptions) -> "Path | None":
+    if options.checkpoints is None:
+        return None
+    asked = f"{options.n_shadows}_{options.time_budget_minutes}"
+    return Path(options.checkpoints) / f"plan_{repeated.fingerprint()}_{asked}.json"
 
 
 def draw_memberships(images: pd.DataFrame, audit_plan: dict[str, Any], seed: int) -> pd.DataFrame:
@@ -135,8 +153,6 @@ def train_shadows(
     options: AuditOptions,
 ) -> Tensors:
     """Train every shadow and score every audited image with it: float32 (S, N, Q) by model."""
-    from pathlib import Path
-
     from tckr.membership.shadows import run_shadows
 
     _, cards = at_once()
@@ -152,8 +168,6 @@ def train_shadows(
 
 def forget_checkpoints(options: AuditOptions) -> None:
     """Remove finished shadow groups, once their scores are in the catalog."""
-    from pathlib import Path
-
     from tckr.checkpoint import Checkpoints
 
     if options.checkpoints:
