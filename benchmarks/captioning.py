@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from benchmarks.measure import Report, machine, matrix_rate, measure, weights_gib
+from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
@@ -31,7 +33,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tckr.images.tensors import to_png
+from tckr.images.tensors import in_threads
 from tckr.text.captioner import Captioner, caption, tidy
 from tckr.text.captioner_writer import Writer
 from tckr.text.options import CaptionOptions
@@ -192,12 +194,20 @@ def _processor(size: Size) -> Blip2Processor:
 
 
 def _pictures(count: int, side: int) -> list[bytes]:
+    """Different photographs of a sort, as JPEG files: a noisy PNG of this size would take longer to write than to caption."""
     encoded: list[bytes] = []
     while len(encoded) < count:
         coarse = torch.rand(min(256, count - len(encoded)), 3, 8, 8)
         smooth = F.interpolate(coarse, (side, side), mode="bilinear") * 255
-        encoded += to_png((smooth + 8 * torch.randn_like(smooth)).clamp(0, 255).byte())
+        pixels = (smooth + 8 * torch.randn_like(smooth)).clamp(0, 255).byte()
+        encoded += in_threads(_jpeg, list(pixels.permute(0, 2, 3, 1).numpy()))
     return encoded
+
+
+def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
 
 
 @torch.inference_mode()
