@@ -111,7 +111,7 @@ def test_the_student_is_plain_safetensors(project: Path, finished: Done) -> None
 def test_the_report_stands_alone(project: Path, finished: Done) -> None:
     page = latest(project, "08_reporting/report.html").read_text()
 
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 9
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "labels are the channel to watch" in page
     assert "not measurable with 60 non-members" in page

@@ -111,7 +111,7 @@ def test_public_files_become_four_models_that_load(clean: Path, sources: dict[st
     options = captioner.CaptionOptions(captioner=str(folder / "captioner"), max_new_tokens=3)
     matcher = retrieval.load_clip(folder / "clip")
     assert generator.side(painter) == 16
-    assert generator.embed(painter, ["a bag"]).shape == (1, 32, 32)
+    assert generator.embed(painter, ["a bag"]).hidden.shape == (1, 32, 32)
     assert len(captioner.caption(speaker, pictures, options)) == 2
     assert retrieval.clip_similarity(matcher, pictures, ["a bag"]).shape == (2, 1)
     assert len(masked.vary(*masked.load(folder / "masked"), ["a bag"], 0.5, 1.0, 0)) == 1
