@@ -35,7 +35,8 @@ THINGS: dict[str, Thing] = {
     ),
     "prompts": Thing(
         "Prompts alone",
-        "Holds the released prompts and the captioner, and captions the candidate image himself.",
+        "Holds the prompts, which stay inside unless knowledge_recycling.release_prompts hands them out, and the"
+        " captioner, and captions the candidate image himself.",
     ),
 }
 
