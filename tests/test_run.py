@@ -224,6 +224,10 @@ def test_a_stage_reruns_alone(labels: str, inside: Path, finished: Done) -> None
             ["--params=knowledge_recycling.cardinality=-1"],
             "Parameter knowledge_recycling.cardinality = -1 is refused",
         ),
+        (
+            ["--params=privacy_audit.scope=distillation"],
+            "The parameters of privacy_audit do not go together: attribution needs scope: pipeline",
+        ),
         (["--params=images=/nowhere"], "There are no images at /nowhere."),
         (["--params=captioning.captioner=/nowhere"], "/nowhere"),
         (["--params=generator_adaptation.generator=/nowhere"], "/nowhere"),

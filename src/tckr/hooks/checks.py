@@ -112,6 +112,11 @@ def _readable(name: str, annotation: Any, error: ValidationError) -> UserError:
     if first["type"] == "extra_forbidden":
         known = {".".join([name, *place[:-1], field]) for field in _fields(annotation, place[:-1])}
         return UserError(f"Parameter {key} does not exist.", _nearest(key, known) + also)
+    if not place:
+        said = first["msg"].removeprefix("Value error, ")
+        return UserError(
+            f"The parameters of {name} do not go together: {said}.", f"change one.{also}"
+        )
     meaning = _meaning(annotation, place)
     problem = f"Parameter {key} = {first['input']!r} is refused: {first['msg'].lower()}."
     return UserError(
