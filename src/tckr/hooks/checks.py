@@ -112,7 +112,7 @@ def _readable(name: str, annotation: Any, error: ValidationError) -> UserError:
     if first["type"] == "extra_forbidden":
         known = {".".join([name, *place[:-1], field]) for field in _fields(annotation, place[:-1])}
         return UserError(f"Parameter {key} does not exist.", _nearest(key, known) + also)
-    if not place:
+    if not place and first["type"] == "value_error":
         said = first["msg"].removeprefix("Value error, ")
         return UserError(
             f"The parameters of {name} do not go together: {said}.", f"change one.{also}"
