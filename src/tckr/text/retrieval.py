@@ -4,7 +4,6 @@ The measure is recall at k (Radford et al. 2021, section 3.1.2, for instance), w
 as the only distractors: knowing the class then does not help, only what the caption adds.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from torch.nn import functional
 from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
 
 from tckr.errors import UserError
+from tckr.loading import OFFLINE, SAFE, check_kind, readable
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -120,22 +120,11 @@ def load_clip(folder: str | Path, device: str = "cpu") -> Clip:
         UserError: the folder is missing, incomplete, or holds another kind of model.
     """
     remedy = "give a folder of a transformers CLIPModel with its tokenizer and image processor."
-    config = Path(folder) / "config.json"
-    try:
-        kind = json.loads(config.read_text()).get("model_type") if config.is_file() else None
-        if kind != "clip":
-            raise UserError(f"Folder {folder} holds {kind or 'no model'}, not a CLIP.", remedy)
-        model = CLIPModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        pictures = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"CLIP {folder} could not be loaded: {str(error).splitlines()[0]}", remedy
-        ) from error
+    check_kind(folder, "model_type", ["clip"], remedy)
+    with readable(f"CLIP {folder}", remedy):
+        model = CLIPModel.from_pretrained(folder, dtype=torch.float32, **SAFE)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, **OFFLINE)
+        pictures = AutoImageProcessor.from_pretrained(folder, **OFFLINE)
     return Clip(model.to(device).eval(), tokenizer, pictures)
 
 
