@@ -150,3 +150,15 @@ def test_refuses_a_size_that_is_not_there(size: int):
 def test_refuses_a_student_of_nothing():
     with pytest.raises(UserError, match="reads nowhere, which nobody makes"):
         run_shadows(experiment(students={"student": StudentPlan("nowhere", "hard")}), MEMBERSHIP)
+
+
+def test_a_student_of_two_names_is_trained_once(monkeypatch):
+    trained = []
+    original = shadows.train_together
+    monkeypatch.setattr(
+        shadows, "train_together", lambda jobs: trained.extend(jobs) or original(jobs)
+    )
+    plan = StudentPlan("released", "on_the_fly")
+    scores = run_shadows(experiment(students={"student": plan, "twin": plan}), MEMBERSHIP[:1])
+    assert len(trained) == 2  # the teacher and one student
+    np.testing.assert_array_equal(scores["student"], scores["twin"])

@@ -89,12 +89,13 @@ def seconds_per_group(experiment: Experiment, at_once: int) -> float:
             per_step["on_the_fly"] = _per_step(
                 lambda n: bench.student(replace(taught[0], size=None), 0, teacher, n), e
             )
-        lessons = sum(per_step[plan.labels] for plan in e.students.values())
+        students = set(e.students.values())  # each is trained once, whatever its names
+        lessons = sum(per_step[plan.labels] for plan in students)
         seconds += e.steps * (per_step["hard"] + e.distillation.patience * lessons)
         logits(teacher, bench.images[:SCORED])  # the first call sets up libraries
         start = time.perf_counter()
         logits(teacher, bench.images[:SCORED])
-        asked = len(e.images) * e.queries * (1 + len(e.students))
+        asked = len(e.images) * e.queries * (1 + len(students))
         return seconds + (time.perf_counter() - start) * asked / min(SCORED, len(e.images))
 
 

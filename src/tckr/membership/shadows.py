@@ -129,16 +129,16 @@ def run_shadows(
     keep = None
     if folder is not None:
         keep = Checkpoints(Path(folder) / experiment.fingerprint())
-    missing = [row for row in rows if keep is None or _load(keep, row) is None]
+    found = {row.number: saved for row in rows if keep and (saved := _load(keep, row))}
+    missing = [row for row in rows if row.number not in found]
     # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
     size = experiment.stack if experiment.recycling is None else 1
     shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
     done = map_shards(
         _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), cards=cards
     )
-    found = {row.number: scores for shard in done for row, scores in shard}
-    groups = [found[row.number] if row.number in found else _load(keep, row) for row in rows]
-    return {name: np.stack([group[name] for group in groups if group]) for name in groups[0] or {}}
+    found |= {row.number: scores for shard in done for row, scores in shard}
+    return {name: np.stack([found[row.number][name] for row in rows]) for name in found[0]}
 
 
 class Rows(tuple[Row, ...]):
@@ -151,10 +151,10 @@ class Rows(tuple[Row, ...]):
 def _finish(rows: Rows, shared: tuple[Bench, Checkpoints | None]) -> list[tuple[Row, Scores]]:
     bench, keep = shared
     done = list(zip(rows, shadow_groups(rows, bench), strict=True))
-    for row, scores in done if keep else ():
-        assert keep is not None
-        tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
-        _checkpoint(keep, row).save(_of(row), tensors)
+    if keep is not None:
+        for row, scores in done:
+            tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
+            _checkpoint(keep, row).save(_of(row), tensors)
     return done
 
 
@@ -188,24 +188,23 @@ def shadow_groups(rows: Sequence[Row], bench: Bench) -> list[Scores]:
             for row in rows
         ]
     )
+    # Two names may stand for the same student: it is trained once.
+    plans = list(dict.fromkeys(e.students.values()))
     wanted = [
         bench.student(plan, row.seeds(e.seed)[1], teacher.to(e.device))
         for row, teacher in zip(rows, teachers, strict=True)
-        for plan in e.students.values()
+        for plan in plans
     ]
     students: list[Any] = []
     for start in range(0, len(wanted), e.stack):
         students += train_together(wanted[start : start + e.stack])
-    per_row = len(e.students)
-    return [
-        {TEACHER: bench.scores(teacher)}
-        | {
-            name: bench.scores(student)
-            for name, student in zip(e.students, students[i * per_row :], strict=False)
-        }
-        | signals[i]
-        for i, teacher in enumerate(teachers)
-    ]
+    groups = []
+    for i, teacher in enumerate(teachers):
+        own = students[i * len(plans) : (i + 1) * len(plans)]
+        by_plan = {plan: bench.scores(student) for plan, student in zip(plans, own, strict=True)}
+        taught = {name: by_plan[plan] for name, plan in e.students.items()}
+        groups.append({TEACHER: bench.scores(teacher), **taught, **signals[i]})
+    return groups
 
 
 def _of(row: Row) -> dict[str, Any]:
@@ -216,6 +215,6 @@ def _checkpoint(keep: Checkpoints, row: Row) -> Checkpoint:
     return keep.of(f"shadow_{row.number}_{fingerprint(row.inside[None])}")
 
 
-def _load(keep: Checkpoints | None, row: Row) -> Scores | None:
-    saved = None if keep is None else _checkpoint(keep, row).load(_of(row))
+def _load(keep: Checkpoints, row: Row) -> Scores | None:
+    saved = _checkpoint(keep, row).load(_of(row))
     return None if saved is None else {name: value.numpy() for name, value in saved.items()}
