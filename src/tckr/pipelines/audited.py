@@ -230,13 +230,13 @@ def score_models(
     return as_tensors(scores, audited)
 
 
-def image_features(table: pd.DataFrame, options: AuditOptions) -> "NDArray[np.float32]":
-    """Features (N, D) of images, by the encoder that the audit names."""
+def image_features(options: AuditOptions, *tables: pd.DataFrame) -> "list[NDArray[np.float32]]":
+    """Features (N, D) of the images of each table, by the encoder that the audit names."""
     from tckr.images.tensors import to_tensor
     from tckr.text.retrieval import image_embeddings, load_clip
 
     clip = load_clip(options.release.encoder, best())
-    return image_embeddings(clip, to_tensor(table["image"])).numpy()
+    return [image_embeddings(clip, to_tensor(table["image"])).numpy() for table in tables]
 
 
 def attack_models(

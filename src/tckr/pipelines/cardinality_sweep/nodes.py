@@ -204,7 +204,7 @@ def audit_models(
         sweep_target_scores,
         sweep_shadow_scores,
         sweep_memberships,
-        shared.image_features(audited, audit),
+        shared.image_features(audit, audited)[0],
         audit.model_copy(update={"scope": "distillation"}),
     )
     shared.forget_checkpoints(audit)

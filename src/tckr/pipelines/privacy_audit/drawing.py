@@ -54,54 +54,29 @@ def draw_attribution(audit: dict[str, Any]) -> Image.Image:
     return pictures.draw_attribution(audit["attribution"])
 
 
-def draw_histograms(
+def draw_scores(
     images: pd.DataFrame,
     target_scores: Tensors,
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
-) -> Image.Image:
-    """Scores of members and non-members by the attack of record."""
-    from tckr.pipelines.privacy_audit import pictures
+) -> tuple[Image.Image, Image.Image]:
+    """Draw what the attack of record makes of both models.
 
-    scores, inside = _scores_of_record(
-        images, target_scores, shadow_scores, membership_matrix, options
-    )
-    return pictures.draw_histograms({model: (values, inside) for model, values in scores.items()})
-
-
-def draw_roc(
-    images: pd.DataFrame,
-    target_scores: Tensors,
-    shadow_scores: Tensors,
-    membership_matrix: pd.DataFrame,
-    options: AuditOptions,
-) -> Image.Image:
-    """ROC of the attack of record on both models, on logarithmic axes: leaks show at the left edge."""
-    from tckr.pipelines.privacy_audit import pictures
-
-    scores, inside = _scores_of_record(
-        images, target_scores, shadow_scores, membership_matrix, options
-    )
-    return pictures.draw_roc(scores, inside)
-
-
-def _scores_of_record(
-    images: pd.DataFrame,
-    target_scores: Tensors,
-    shadow_scores: Tensors,
-    membership_matrix: pd.DataFrame,
-    options: AuditOptions,
-) -> tuple[dict[str, Any], Any]:
+    Returns:
+        The ROC on logarithmic axes, where leaks show at the left edge, and the scores of members and non-members.
+    """
     from tckr.membership.attacks.named import scores
     from tckr.membership.threats import shadow_attack
+    from tckr.pipelines.privacy_audit import pictures
 
     audited = shared.audited_images(images)
     targets, shadows = (shared.as_arrays(part, audited) for part in (target_scores, shadow_scores))
-    inside = shared.memberships(membership_matrix, audited)
+    of_shadows, inside = shared.memberships(membership_matrix, audited), shared.is_member(audited)
     name = options.attack if options.attack != "qmia" else shadow_attack(options)
-    of_models = {
-        model: scores(name, targets[model], shadows[model], inside, variance=options.variance)
+    found = {
+        model: scores(name, targets[model], shadows[model], of_shadows, variance=options.variance)
         for model in MODELS
     }
-    return of_models, shared.is_member(audited)
+    beside = {model: (values, inside) for model, values in found.items()}
+    return pictures.draw_roc(found, inside), pictures.draw_histograms(beside)

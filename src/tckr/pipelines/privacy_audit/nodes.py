@@ -214,13 +214,10 @@ def score_release(
     from tckr.membership.disclosure import prompt_disclosure, proximity
 
     audited = shared.audited_images(images)
-    features = shared.image_features(audited, options)
-    of_images = proximity(
-        features,
-        shared.image_features(synthetic_images, options),
-        shared.image_features(of_split(images, REFERENCE), options),
-        options.release.neighbours,
+    features, released, reference = shared.image_features(
+        options, audited, synthetic_images, of_split(images, REFERENCE)
     )
+    of_images = proximity(features, released, reference, options.release.neighbours)
     rows = _rows_asked(audited, asked_prompts, options, seed)
     prompts = asked_prompts.set_index("image_id")["prompt"]
     of_prompts = prompt_disclosure(

@@ -110,12 +110,11 @@ def report_nodes() -> list[Node]:
     """What people and MLflow read."""
     return [
         Node(figures.gather_metrics, inputs="audit", outputs="metrics", name="gather_metrics"),
-        Node(drawing.draw_roc, inputs=["images", *SCORES], outputs="roc", name="draw_roc"),
         Node(
-            drawing.draw_histograms,
+            drawing.draw_scores,
             inputs=["images", *SCORES],
-            outputs="score_histograms",
-            name="draw_histograms",
+            outputs=["roc", "score_histograms"],
+            name="draw_scores",
         ),
         Node(
             drawing.draw_exposed,
