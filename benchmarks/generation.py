@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench.ours(PUBLISHED.model_copy(update={"batch_size": batch}))
     fixed = PUBLISHED.model_copy(update={"batch_size": bench.largest()})
     for count in given.memory:
-        bench.remember(count, fixed.model_copy(update={"steps": 4, "scheduler": given.scheduler}))
+        small = {"steps": 4, "scheduler": given.scheduler, "cache_gib": given.cache_gib}
+        bench.remember(count, fixed.model_copy(update=small))
     best = fixed.model_copy(update={"compile": given.compile and device == "cuda"})
     if best.compile:
         bench.ours(best)
@@ -76,8 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench.ours(options)
     for options in few if given.interval else []:
         bench.ours(options.model_copy(update={"guidance_interval": tuple(given.interval)}))
+    for options in few if given.unguided else []:
+        bench.ours(options.model_copy(update={"guidance_scale": 1.0}))
     report.show("Generation", "rows", MEASURED)
-    report.show("Memory, 4 steps", "memory_against_images", MEMORY)
+    report.show(f"Memory, 4 steps, {given.cache_gib} GiB of cache", "memory_against_images", MEMORY)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -91,7 +94,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, nargs="*", help="fewer steps to try [10 6 4]")
     parser.add_argument("--scheduler", default="dpmsolver", help="of the rows with fewer steps")
     parser.add_argument("--interval", type=float, nargs="*", help="of the guided steps [0.2 0.8]")
+    parser.add_argument("--unguided", action="store_true", help="fewer steps without guidance too")
     parser.add_argument("--memory", type=int, nargs="*", help="numbers of images [512 1024 2048]")
+    parser.add_argument("--cache-gib", type=float, help="that the rows of --memory may use [0.05]")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--small", action="store_true", help="tiny models on the CPU, seconds")
     parser.add_argument("--json", type=Path, help="where to save the result")
@@ -99,6 +104,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     defaults: dict[str, tuple[Any, Any]] = {  # true size, small
         "images": (512, 8), "calls": (3, 1), "batches": (["auto"], [4, "auto"]), "steps": ([10, 6, 4], [4]),
         "interval": ([0.2, 0.8], [0.2, 0.8]), "memory": ([512, 1024, 2048], [8, 16]),
+        "cache_gib": (0.05, 1e-5),
     }  # fmt: skip
     for name, values in defaults.items():
         if getattr(given, name) is None:
@@ -201,7 +207,7 @@ class Bench:
                 "version": version,
                 "scheduler": options.scheduler,
                 "steps": options.steps,
-                "guided": f"{low:g} to {high:g}",
+                "guided": f"{low:g} to {high:g}" if options.guidance_scale > 1 else "none",
                 "images_per_s": rate,
                 "ratio": rate / first,
                 "tflop_per_image": flops / 1e12,

@@ -1,16 +1,20 @@
-"""The benchmark of sampling steps runs through at its small size; its table compares like with like."""
+"""The grids of students run through at their small size; their tables compare like with like."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.students import main, summarise
+from benchmarks.study import compared
+
+from benchmarks import batches, students
+
+KEYS = ("steps", "guidance")
 
 
 def runs(accuracies: dict[tuple[int, float], list[float]]) -> list[dict[str, Any]]:
     return [
-        {"seed": seed, "steps": steps, "guidance": guidance, "accuracy": value, "images_per_s": 100 / steps}
+        {"seed": seed, "steps": steps, "guidance": guidance, "accuracy": value}
         for (steps, guidance), values in accuracies.items()
         for seed, value in enumerate(values)
     ]  # fmt: skip
@@ -24,14 +28,13 @@ def test_differences_are_paired_by_seed() -> None:
         (6, 1.0): [value + bit for value, bit in zip(base, (0.3, -0.4, 0.2), strict=True)],
     }
     published, worse, equal = (
-        next(row for row in summarise(runs(cells), (20, 2.0)) if (row["steps"], row["guidance"]) == cell)
+        next(row for row in compared(runs(cells), KEYS, (20, 2.0)) if (row["steps"], row["guidance"]) == cell)
         for cell in cells
     )  # fmt: skip
 
     assert published["as_good"]
     assert published["difference"] == 0
     assert worse["as_good"] is False  # a point apart in every seed, though seeds lie four apart
-    assert worse["speed_ratio"] == pytest.approx(5)
     # mean -1, sd 0.1, t(0.975, 2) = 4.303
     assert worse["difference_low"] == pytest.approx(-1 - 4.3027 * 0.1 / 3**0.5, abs=1e-4)
     assert equal["as_good"] is True
@@ -40,17 +43,17 @@ def test_differences_are_paired_by_seed() -> None:
 def test_a_seed_that_lacks_a_cell_is_refused() -> None:
     some = runs({(20, 2.0): [80.0, 81.0], (4, 2.0): [79.0]})
     with pytest.raises(ValueError, match="every cell"):
-        summarise(some, (20, 2.0))
+        compared(some, KEYS, (20, 2.0))
 
 
 @pytest.mark.slow
 def test_small_and_merged(tmp_path: Path) -> None:
     files = tmp_path / "0.json", tmp_path / "1.json", tmp_path / "both.json"
-    main(["--small", "--out", str(files[0])])
+    students.main(["--small", "--out", str(files[0])])
     alone = json.loads(files[0].read_text())
     again = [{**run, "seed": 1, "accuracy": run["accuracy"] + 2} for run in alone["runs"]]
     files[1].write_text(json.dumps({**alone, "runs": again}))
-    main(["--merge", str(files[0]), str(files[1]), "--out", str(files[2])])
+    students.main(["--merge", str(files[0]), str(files[1]), "--out", str(files[2])])
     both = json.loads(files[2].read_text())
 
     cells = [(2, 1), (2, 2), (4, 1), (4, 2)]
@@ -62,3 +65,18 @@ def test_small_and_merged(tmp_path: Path) -> None:
         assert row["as_good"] is (True if (row["steps"], row["guidance"]) == (4, 2) else None)
         assert (joint["seeds"], joint["accuracy"]) == (2, pytest.approx(row["accuracy"] + 1))
         assert joint["difference"] == pytest.approx(row["difference"])
+        assert joint["speed_ratio"] == pytest.approx(row["speed_ratio"])
+
+
+@pytest.mark.slow
+def test_small_batches(tmp_path: Path) -> None:
+    path = tmp_path / "batches.json"
+    batches.main(["--small", "--out", str(path)])
+    result = json.loads(path.read_text())
+
+    assert [(row["batch"], row["optimiser_steps"]) for row in result["cells"]] == [(4, 30), (40, 3)]
+    rates = [run["learning_rate"] for run in result["runs"]]
+    assert rates[1] / rates[0] == pytest.approx(10**0.5)
+    assert all(
+        run["accuracy"] > 15 and run["last_loss"] > 0 for run in result["runs"]
+    )  # ten classes

@@ -1,0 +1,90 @@
+"""What the batch of adaptation does to the student: the miniatures on Fashion-MNIST.
+
+    python -m benchmarks.batches [--seeds 0 1 2] [--out batches.json]
+    python -m benchmarks.batches --merge seed0.json seed1.json seed2.json   # of one process a seed
+    python -m benchmarks.batches --small      # under a minute on a CPU
+
+Large batches fill a card, and take fewer steps for the same passes over the members. Each cell adapts the generator anew,
+with a batch, a number of passes and a learning rate of its own, draws as many images as there are members by the sampler
+of `conf/base`, and trains a student on them (`study.py`). The learning rate is that of `conf/base` times (batch / its
+batch) to a power: 0 leaves it, 1/2 and 1 are the two usual rules. The others are compared with the published batch of 4.
+"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from benchmarks import study
+from tckr.options import Schedule
+
+KEYS = ("batch", "passes", "power")
+PUBLISHED = (4, 2, 0.5)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every cell for every seed, or read what was measured; print and save the table."""
+    given = _parse(arguments)
+    result = study.run(given, KEYS, lambda seed: _measure(seed, given))
+    for value in ("optimiser_steps", "seconds", "last_loss"):
+        table = study.by_cell(result["runs"], KEYS, value)
+        for row in result["cells"]:
+            row[value] = table[tuple(row[key] for key in KEYS)].mean()
+    study.save(result, given.out)
+    study.show(result, KEYS, {"optimiser_steps": ",.0f", "seconds": ".1f", "last_loss": ".4f"})
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    study.options(parser)
+    parser.add_argument("--batches", type=int, nargs="+", help="[4 32 128 256]")
+    parser.add_argument("--passes", type=int, nargs="+", help="over the members [2 8]")
+    parser.add_argument("--powers", type=float, nargs="+", help="[0 0.5 1]")
+    given = parser.parse_args(arguments)
+    given.batches = given.batches or ([4, 40] if given.small else [4, 32, 128, 256])
+    given.passes = given.passes or ([1] if given.small else [2, 8])
+    given.powers = given.powers or ([0.5] if given.small else [0.0, 0.5, 1.0])
+    given.published = (4, 1, 0.5) if given.small else PUBLISHED
+    if not given.merge and given.published not in set(_cells(given)):
+        parser.error("the cells must include batch {}, {} passes, power {}".format(*given.published))  # fmt: skip
+    return given
+
+
+def _cells(given: argparse.Namespace) -> list[tuple[int, int, float]]:
+    return list(product(given.batches, given.passes, given.powers))
+
+
+def _measure(seed: study.Seed, given: argparse.Namespace) -> list[study.Run]:
+    """One run a cell: accuracies, seconds of adaptation and its last recorded loss."""
+    rows: dict[str, study.Run] = {}
+    for cell in _cells(given):
+        schedule = _schedule(seed.setting, *cell)
+        generator, losses, seconds = seed.adapted(schedule)
+        images, _ = seed.drawn(generator, seed.setting.recycling.sampling)
+        seed.teach(str(cell), images)
+        figures: dict[str, Any] = {
+            "learning_rate": schedule.learning_rate,
+            "optimiser_steps": schedule.steps,
+            "seconds": seconds,
+            "last_loss": float(losses["loss"].tail(5).mean()),
+        }
+        rows[str(cell)] = {**dict(zip(KEYS, cell, strict=True)), **figures}
+    return seed.finish(rows)
+
+
+def _schedule(setting: study.Setting, batch: int, passes: int, power: float) -> Schedule:
+    """That of `conf/base` with another batch; its average covers the same share of the steps."""
+    base = setting.adaptation.schedule
+    steps = max(1, round(passes * len(setting.members) / batch))
+    return base.model_copy(
+        update={
+            "batch_size": batch,
+            "steps": steps,
+            "learning_rate": base.learning_rate * (batch / base.batch_size) ** power,
+            "averaging": base.averaging ** (base.steps / steps),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""Grids of students of the miniatures on Fashion-MNIST: one teacher a seed, one student a cell, compared pair by pair.
+
+What `students.py` (sampling) and `batches.py` (adaptation) share. Recipes are those of `conf/base` on the shipped sample
+with its captions; the seeds differ in training, adaptation and sampling, and share one split.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import diffusers
+import pandas as pd
+import torch
+from kedro.config import OmegaConfigLoader
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+from torch import Tensor
+
+from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.classifiers.recipe import train_student
+from tckr.diffusion.adapt import adapt
+from tckr.diffusion.generator import load
+from tckr.diffusion.options import AdaptationOptions, SamplingOptions
+from tckr.diffusion.sample import sample
+from tckr.images.ingest import ingest
+from tckr.images.options import IngestionOptions
+from tckr.images.tensors import to_tensor
+from tckr.options import Schedule
+from tckr.pipelines.captioning.nodes import caption_members
+from tckr.pipelines.device import best
+from tckr.pipelines.knowledge_recycling.nodes import plan_prompts, train_teacher
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
+from tckr.pipelines.student_training.nodes import accuracies
+from tckr.pipelines.tensors import of_split
+from tckr.seeds import derive
+from tckr.settings import CONFIG_LOADER_ARGS
+from tckr.text.options import CaptionOptions
+
+ROOT = Path(__file__).parents[1]
+IMAGES = "data/01_raw/fashion_mnist"
+SPLIT_SEED = 0  # one split for all seeds
+ON_GPU = 1000  # images drawn at once there
+CONFIDENCE = 0.95
+SMALL: dict[str, dict[str, Any]] = {  # of each parameter group, what differs
+    "ingestion": {"members": 120, "holdout": 60, "validation": 30, "test": 200},
+    "captioning": {"max_new_tokens": 8},
+    "generator_adaptation": {"schedule": {"steps": 3, "batch_size": 16, "learning_rate": 1e-3}},
+    "classifier": {"epochs": 6, "batch_size": 32},
+    "student_training": {"patience": 1},
+}
+
+Cell = tuple[Hashable, ...]
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all seeds share: the split images, the members' captions and the parameters."""
+
+    images: pd.DataFrame
+    captions: pd.DataFrame
+    parameters: dict[str, Any]
+
+    @property
+    def members(self) -> pd.DataFrame:
+        """The members with image and prompt, in the order of their captions."""
+        images = of_split(self.images, "members")[["image_id", "image"]]
+        return self.captions.merge(images, on="image_id", validate="one_to_one")
+
+    @property
+    def adaptation(self) -> AdaptationOptions:
+        """As `conf/base` has it."""
+        return AdaptationOptions(**self.parameters["generator_adaptation"])
+
+    @property
+    def recycling(self) -> RecyclingOptions:
+        """As `conf/base` has it."""
+        return RecyclingOptions(**self.parameters["knowledge_recycling"])
+
+
+def setting(small: bool) -> Setting:
+    """Ingest and caption the shipped images."""
+    loader = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
+    parameters = dict(loader["parameters"])
+    for group, changes in (SMALL if small else {}).items():
+        parameters[group] = {**parameters[group], **changes}
+    with chdir(ROOT):  # the configuration names places relative to it
+        images, _ = ingest(IMAGES, IngestionOptions(**parameters["ingestion"]), SPLIT_SEED)
+        captioning = CaptionOptions(**{**parameters["captioning"], "checkpoints": None})
+        return Setting(images, caption_members(images, captioning), parameters)
+
+
+class Seed:
+    """A teacher, and students that differ in how the generator was adapted or asked."""
+
+    def __init__(self, setting: Setting, seed: int) -> None:
+        """Train the teacher and choose the prompts, one a member."""
+        self.setting, self.seed = setting, seed
+        self._recipe = ClassifierOptions(**setting.parameters["classifier"])
+        self._distillation = DistillationOptions(**setting.parameters["student_training"])
+        teacher, self._taught = train_teacher(setting.images, self._recipe, seed)
+        self._models: dict[str, Any] = {"teacher": teacher}
+        count = len(setting.members)
+        self._plan = plan_prompts(
+            of_split(setting.images, "members"), setting.captions, setting.recycling, count, seed
+        )
+
+    def adapted(self, schedule: Schedule | None = None) -> tuple[Any, pd.DataFrame, float]:
+        """A generator adapted to the members, its loss curve, and the seconds that took."""
+        options = self.setting.adaptation
+        if schedule:
+            options = options.model_copy(update={"schedule": schedule})
+        members = self.setting.members
+        with chdir(ROOT):
+            generator = load(options.generator, best(), options.resolution)
+        words = members["prompt"].tolist(), members["class_name"].tolist()
+        chance = derive(self.seed, "generator_adaptation")
+        images = to_tensor(members["image"])
+        start = time.perf_counter()
+        adapter, losses = adapt(generator, images, *words, options, chance)
+        seconds = time.perf_counter() - start
+        return adapter.apply(generator), losses, seconds
+
+    def drawn(self, generator: Any, sampling: SamplingOptions) -> tuple[Tensor, float]:
+        """One image a prompt, uint8 (N, C, H, W) on the CPU, and the seconds that took."""
+        prompts = self._plan["prompt"].tolist()
+        channels, *size = to_tensor(self.setting.members["image"].head(1)).shape[1:]
+        if best() == "cuda":
+            sampling = sampling.model_copy(update={"batch_size": ON_GPU})
+            warm = sampling.model_copy(update={"steps": 1})  # the first batch of a shape is slow
+            sample(generator, prompts[:ON_GPU], tuple(size), channels, warm, 0)
+        chance = derive(self.seed, "sampling")
+        start = time.perf_counter()
+        drawn = sample(generator, prompts, tuple(size), channels, sampling, chance)
+        return drawn, time.perf_counter() - start
+
+    def teach(self, name: str, images: Tensor) -> None:
+        """Train the student of one cell on what was drawn for it."""
+        self._models[name] = train_student(
+            images,
+            torch.from_numpy(self._plan["label"].to_numpy(copy=True)),
+            self._recipe,
+            derive(self.seed, "student"),
+            len(self._taught["classes"]),
+            distillation=self._distillation,
+            steps=self._taught["steps"],
+            teacher=self._models["teacher"],
+            device=best(),
+        )
+
+    def finish(self, rows: dict[str, Run]) -> list[Run]:
+        """Add to each cell, by its name, the accuracies of student and teacher on the test split, percent."""
+        found = {
+            name: figures["accuracy"]
+            for name, figures in accuracies(self.setting.images, self._models).items()
+        }
+        return [
+            {**row, "accuracy": found[name], "teacher": found["teacher"]}
+            for name, row in rows.items()
+        ]
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What every grid can be told."""
+    parser.add_argument("--seeds", type=int, nargs="+", help="[0 1 2]")
+    parser.add_argument("--merge", type=Path, nargs="+", help="results of other processes")
+    parser.add_argument("--small", action="store_true", help="few images, short trainings")
+    parser.add_argument("--out", type=Path, help="where to save the result")
+
+
+def run(
+    given: argparse.Namespace, keys: Sequence[str], measure: Callable[[Seed], list[Run]]
+) -> dict[str, Any]:
+    """Measure every cell for every seed, or read what was measured, and compare.
+
+    Args:
+        given: of a parser with `options`; `published` is the cell that the others are compared with.
+        keys: of a run, those that name its cell.
+        measure: runs of one seed, each with its cell, `accuracy` and `teacher`.
+    """
+    diffusers.utils.logging.set_verbosity_error()
+    if given.merge:
+        parts = [json.loads(path.read_text()) for path in given.merge]
+        facts, runs = parts[0], [run for part in parts for run in part["runs"]]
+    else:
+        shared = setting(given.small)
+        facts = {
+            "machine": torch.cuda.get_device_name() if best() == "cuda" else _processor(),
+            "torch": torch.__version__,
+            "small": given.small,
+            "members": len(shared.members),
+            "published": given.published,
+        }
+        seeds = given.seeds or ([0] if given.small else [0, 1, 2])
+        runs = [{"seed": seed, **row} for seed in seeds for row in measure(Seed(shared, seed))]
+    cells = compared(runs, keys, tuple(facts["published"]))
+    return {**facts, "runs": runs, "cells": cells}
+
+
+def save(result: dict[str, Any], path: Path | None) -> None:
+    """Write the result as JSON, if a path is given."""
+    if path:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _processor() -> str:
+    return f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
+
+
+def compared(runs: Iterable[Run], keys: Sequence[str], published: Cell) -> list[Run]:
+    """One row a cell: mean and sd of accuracy over seeds, and the paired difference to one cell.
+
+    A student is *as good* if the 95 % interval of its difference, paired by seed (Student's t), includes 0; the
+    interval stands beside, for with few seeds it is wide.
+
+    Args:
+        runs: of every seed and cell one.
+        keys: that name a cell.
+        published: the cell that the others are compared with.
+
+    Raises:
+        ValueError: a seed lacks a cell, or was measured twice.
+    """
+    accuracy = by_cell(runs, keys, "accuracy")
+    if accuracy.isna().any(axis=None):
+        raise ValueError("every seed must have every cell")
+    rows = []
+    for cell in accuracy:
+        own = accuracy[cell]
+        difference = (own - accuracy[published]).tolist()
+        low, high = _interval(difference) if cell != published else (None, None)
+        rows.append(
+            {
+                **dict(zip(keys, cell, strict=True)),
+                "seeds": len(own),
+                "accuracy": mean(own),
+                "sd": stdev(own) if len(own) > 1 else None,
+                "difference": mean(difference),
+                "difference_low": low,
+                "difference_high": high,
+                "as_good": cell == published or (None if low is None else low <= 0 <= high),
+            }
+        )
+    return rows
+
+
+def by_cell(runs: Iterable[Run], keys: Sequence[str], value: str) -> pd.DataFrame:
+    """A value of all runs: a row a seed, a column a cell."""
+    return pd.DataFrame(list(runs)).pivot(index="seed", columns=list(keys), values=value)
+
+
+def _interval(differences: Sequence[float]) -> tuple[Any, Any]:
+    """Interval of the mean of paired differences (Student's t); none from a single pair."""
+    if len(differences) < 2:
+        return None, None
+    error = stdev(differences) / len(differences) ** 0.5
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
+    return mean(differences) - reach, mean(differences) + reach
+
+
+def show(result: dict[str, Any], keys: Sequence[str], more: dict[str, str]) -> None:
+    """Print the cells as a table.
+
+    Args:
+        more: formats of further columns by their key.
+    """
+    seeds = sorted({run["seed"] for run in result["runs"]})
+    teacher = mean({run["seed"]: run["teacher"] for run in result["runs"]}.values())
+    published = ", ".join(f"{value:g}" for value in result["published"])
+    table = Table(
+        title=f"Students of {result['members']:,} synthetic images, teacher {teacher:.2f} %, seeds {seeds}; "
+        f"{result['machine']}, torch {result['torch']}"
+    )
+    columns = (*keys, "student % (mean ± sd)", *more, f"difference to {published} (95 %)")
+    for name in (*columns, "as good"):
+        table.add_column(name, justify="right")
+    for row in result["cells"]:
+        table.add_row(
+            *(f"{row[key]:g}" for key in keys),
+            f"{row['accuracy']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}"),
+            *(format(row[key], pattern) for key, pattern in more.items()),
+            _difference(row),
+            {True: "yes", False: "no", None: ""}[row["as_good"]],
+        )
+    Console(width=140).print(table)
+
+
+def _difference(row: Run) -> str:
+    if row["difference_low"] is None:
+        return f"{row['difference']:+.2f}"
+    return (
+        f"{row['difference']:+.2f} ({row['difference_low']:+.2f} to {row['difference_high']:+.2f})"
+    )
