@@ -106,8 +106,9 @@ def caption(
     ]
     texts: list[list[str]] = [saved or [] for saved in found]
     batches = ahead(lambda job: writer.prepare(_pick(images, job[1])), todo)
-    for (number, _), batch in zip(todo, track(batches, "captions", len(todo)), strict=True):
-        texts[number] += writer.write(batch)
+    begun = (writer.start(batch) for batch in track(batches, "captions", len(todo)))
+    for (number, _), finish in zip(todo, behind(begun), strict=True):
+        texts[number] += finish()
         if len(texts[number]) == len(shards[number].rows):
             shards[number].save(checkpoints, texts[number])
     written = [text for shard in texts for text in shard]
@@ -178,6 +179,16 @@ def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def behind(items: Iterable[In]) -> Iterator[In]:
+    """The same items, each once the next has been asked for: work begun on a GPU goes on while the last is read."""
+    held: deque[In] = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > 1:
+            yield held.popleft()
+    yield from held
 
 
 def tidy(text: str) -> str:

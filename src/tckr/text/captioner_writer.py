@@ -1,6 +1,7 @@
 """Write the captions of one batch: prepare the images, generate greedily, read the tokens."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from transformers import BatchFeature
 
 from tckr.errors import UserError
 from tckr.images.tensors import to_pil
+from tckr.text.captioner_greedy import Greedy, suits
 from tckr.text.captioner_pixels import Pixels, recipe
 from tckr.text.options import CaptionOptions
 
@@ -42,18 +44,28 @@ class Writer:
         self.limit = options.batch_size
         self.text = self._wording()
         self._pixels, self._beside = self._recipe()
-        self._compiled = options.compile and model.device.type == "cuda"
+        on_gpu = model.device.type == "cuda"
+        self._compiled = options.compile and on_gpu
         if self._compiled:
             _compile(model)
+        self._greedy = self._quick() if on_gpu and self._pixels and suits(model) else None
 
     def prepare(self, images: Tensor) -> Batch:
         """Do what the processor for uint8 (B, 1 or 3, H, W) can do only on the CPU; safe in any thread."""
         images = images.expand(-1, 3, -1, -1)
+        if self._pixels and self.model.device.type == "cuda":
+            images = images.pin_memory()  # goes to the GPU while that computes
         return Batch(images, None if self._pixels else self._features(images))
 
-    @torch.inference_mode()
     def write(self, batch: Batch) -> list[str]:
-        """B captions. A batch that does not fit on the device is halved, and later ones are cut to what did fit.
+        """B captions; see `start`."""
+        return self.start(batch)()
+
+    @torch.inference_mode()
+    def start(self, batch: Batch) -> Callable[[], list[str]]:
+        """Begin the B captions that the call of the result waits for; a GPU writes them meanwhile.
+
+        A batch that does not fit on the device is halved, and later ones are cut to what did fit.
 
         Raises:
             UserError: not even one image fits.
@@ -61,7 +73,8 @@ class Writer:
         images, features = batch
         if len(images) <= self.limit:
             try:
-                return self._generate(images, features)
+                tokens = self._generate(images, features)
+                return lambda: list(self.processor.batch_decode(tokens, skip_special_tokens=True))
             except torch.OutOfMemoryError:
                 if len(images) == 1:
                     raise UserError(
@@ -69,12 +82,14 @@ class Writer:
                         "choose a smaller captioning.captioner, or captioning.dtype: bfloat16.",
                     ) from None
                 self.limit = (len(images) + 1) // 2
+                if self._greedy:
+                    self._greedy.forget()
             torch.cuda.empty_cache()  # outside the handler, whose traceback holds tensors
-        return [
-            text for part in images.split(self.limit) for text in self.write(self.prepare(part))
-        ]
+        parts = [self.start(self.prepare(part)) for part in images.split(self.limit)]
+        return lambda: [text for part in parts for text in part()]
 
-    def _generate(self, images: Tensor, features: BatchFeature | None) -> list[str]:
+    def _generate(self, images: Tensor, features: BatchFeature | None) -> Tensor:
+        """Tokens behind the prompt, int64 (B, n)."""
         device, dtype, count = self.model.device, self.dtype, len(images)
         if self._compiled and count < self.limit:  # one shape, compiled once
             images = torch.cat([images, images[-1:].expand(self.limit - count, -1, -1, -1)])
@@ -83,7 +98,10 @@ class Writer:
             inputs = dict(features.to(device, dtype))
         else:
             assert self._pixels is not None
-            inputs = {"pixel_values": self._pixels(images.to(device), dtype)}
+            pixels = self._pixels(images.to(device, non_blocking=True), dtype)
+            if self._greedy:
+                return self._greedy(pixels, record=len(pixels) == self.limit)[:count]
+            inputs = {"pixel_values": pixels}
             for name, value in self._beside.items():
                 inputs[name] = value.to(device).repeat(len(images), 1)
         tokens = self.model.generate(
@@ -93,8 +111,14 @@ class Writer:
             num_beams=1,
             **({"cache_implementation": "static"} if self._compiled and _fixed(self.model) else {}),
         )
-        tokens = _after(tokens[:count], inputs.get("input_ids"))
-        return list(self.processor.batch_decode(tokens, skip_special_tokens=True))
+        return _after(tokens[:count], inputs.get("input_ids"))
+
+    def _quick(self) -> Greedy:
+        config = self.model.config
+        start = [config.image_token_id] * config.num_query_tokens
+        plain = torch.tensor([[*start, config.text_config.bos_token_id]])
+        prompt = self._beside.get("input_ids", plain)
+        return Greedy(self.model, prompt, self.options.max_new_tokens)
 
     def _wording(self) -> str | None:
         """The prompt as the model wants it."""
