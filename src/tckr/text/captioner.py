@@ -182,12 +182,19 @@ def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
 
 
 def behind(items: Iterable[In]) -> Iterator[In]:
-    """The same items, each once the next has been asked for: work begun on a GPU goes on while the last is read."""
+    """The same items, each once the next has been asked for: work begun on a GPU goes on while the last is read.
+
+    Where the next fails, the last one comes first.
+    """
     held: deque[In] = deque()
-    for item in items:
-        held.append(item)
-        if len(held) > 1:
-            yield held.popleft()
+    try:
+        for item in items:
+            held.append(item)
+            if len(held) > 1:
+                yield held.popleft()
+    except Exception:
+        yield from held
+        raise
     yield from held
 
 

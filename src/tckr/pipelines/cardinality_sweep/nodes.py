@@ -10,6 +10,7 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.diffusion.options import AdaptationOptions
 from tckr.membership.options import AuditOptions
 from tckr.pipelines import audited as shared
+from tckr.pipelines import membership
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
@@ -138,9 +139,9 @@ def score_shadows(
     Returns:
         Without `audit: false` logit-scaled confidences float32 (S, N, Q) of `teacher`, `0.1x` and so on.
     """
-    audited = shared.audited_images(images)
+    audited = membership.audited_images(images)
     if not options.audit:
-        return shared.as_tensors({}, audited)
+        return membership.as_tensors({}, audited)
     repeated = _experiment(images, sweep_pool, teacher_recipe, distillation, audit, options, seed)
     return shared.train_shadows(repeated, sweep_memberships, audited, audit)
 
@@ -155,7 +156,7 @@ def _experiment(
     seed: int,
 ) -> "Experiment":
     return shared.experiment(
-        shared.audited_images(images),
+        membership.audited_images(images),
         {**teacher_recipe, "distillation": distillation.model_dump(mode="json")},
         audit.model_copy(update={"scope": "distillation"}),
         seed,
@@ -197,7 +198,7 @@ def audit_models(
     """Everything known of each model by its name: what it was trained on, its accuracy and, if audited, the attacks."""
     if not options.audit:
         return sweep_accuracy
-    audited = shared.audited_images(images)
+    audited = membership.audited_images(images)
     figures = shared.attack_models(
         {name: model["accuracy"] for name, model in sweep_accuracy.items()},
         audited,

@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.audited import draw_memberships
 from tckr.pipelines.cardinality_sweep import nodes
+from tckr.pipelines.membership import draw_memberships
 from tckr.pipelines.stage import as_stage
 
 SWEEP, AUDIT, SEED = "params:cardinality_sweep", "params:privacy_audit", "params:seed"

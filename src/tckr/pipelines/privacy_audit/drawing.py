@@ -6,7 +6,7 @@ import pandas as pd
 from PIL import Image
 
 from tckr.membership.options import AuditOptions
-from tckr.pipelines import audited as shared
+from tckr.pipelines import membership
 from tckr.pipelines.privacy_audit.figures import MODELS, part
 from tckr.pipelines.tensors import images_and_labels
 from tckr.pipelines.types import Tensors
@@ -33,9 +33,9 @@ def draw_closest_pairs(
     from tckr.membership.disclosure import closest_pairs
     from tckr.pipelines.privacy_audit import pictures
 
-    audited = shared.audited_images(images)
-    found = part(shared.as_arrays(release_scores, audited), "images")
-    inside = shared.is_member(audited)
+    audited = membership.audited_images(images)
+    found = part(membership.as_arrays(release_scores, audited), "images")
+    inside = membership.is_member(audited)
     pixels, _ = images_and_labels(audited)
     released, _ = images_and_labels(recycled_set)
     return pictures.draw_closest_pairs(
@@ -70,9 +70,14 @@ def draw_scores(
     from tckr.membership.threats import shadow_attack
     from tckr.pipelines.privacy_audit import pictures
 
-    audited = shared.audited_images(images)
-    targets, shadows = (shared.as_arrays(part, audited) for part in (target_scores, shadow_scores))
-    of_shadows, inside = shared.memberships(membership_matrix, audited), shared.is_member(audited)
+    audited = membership.audited_images(images)
+    targets, shadows = (
+        membership.as_arrays(part, audited) for part in (target_scores, shadow_scores)
+    )
+    of_shadows, inside = (
+        membership.memberships(membership_matrix, audited),
+        membership.is_member(audited),
+    )
     name = options.attack if options.attack != "qmia" else shadow_attack(options)
     found = {
         model: scores(name, targets[model], shadows[model], of_shadows, variance=options.variance)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tckr.membership.options import AuditOptions
 from tckr.pipelines import audited as shared
+from tckr.pipelines import membership
 from tckr.pipelines.types import Tensors
 
 MODELS = ("teacher", "student")
@@ -29,8 +30,8 @@ def audit_release(
     from tckr.membership.threats import audit_generator
     from tckr.membership.threats import audit_release as attack
 
-    audited = shared.audited_images(images)
-    release = shared.as_arrays(release_scores, audited)
+    audited = membership.audited_images(images)
+    release = membership.as_arrays(release_scores, audited)
     accuracies = {model: accuracy[model]["accuracy"] for model in MODELS}
     models = shared.attack_models(
         accuracies,
@@ -41,14 +42,14 @@ def audit_release(
         release["features"],
         options,
     )
-    inside, asked = shared.is_member(audited), shared.as_arrays(generator_scores, audited)
+    inside, asked = membership.is_member(audited), membership.as_arrays(generator_scores, audited)
     shadows = {
         name.removeprefix("generator."): scores[..., 0].astype(np.float64)
-        for name, scores in shared.as_arrays(shadow_scores, audited).items()
+        for name, scores in membership.as_arrays(shadow_scores, audited).items()
         if name.startswith("generator.")
     }
     of_shadows = (
-        shared.memberships(membership_matrix, audited)[:, asked["rows"]] if shadows else None
+        membership.memberships(membership_matrix, audited)[:, asked["rows"]] if shadows else None
     )
     generator = audit_generator(
         part(asked, "adapted"),
@@ -88,8 +89,8 @@ def _attribution(
 
     if not options.attribution:
         return None
-    inside = shared.memberships(membership_matrix, audited)
-    shadows = shared.as_arrays(shadow_scores, audited)
+    inside = membership.memberships(membership_matrix, audited)
+    shadows = membership.as_arrays(shadow_scores, audited)
     scores = {
         ways.name: over_shadows(shadows[ways.name].astype(np.float64), inside, options)
         for ways in EVERY_WAY
@@ -108,9 +109,9 @@ def rank_exposed(
     """Rank the audited images by how much a student that learnt from them moves; for the data owner alone."""
     from tckr.membership.vulnerability import vulnerability
 
-    audited = shared.audited_images(images)
-    shadows = shared.as_arrays(shadow_scores, audited)
-    exposed = vulnerability(shadows["student"], shared.memberships(membership_matrix, audited))
+    audited = membership.audited_images(images)
+    shadows = membership.as_arrays(shadow_scores, audited)
+    exposed = vulnerability(shadows["student"], membership.memberships(membership_matrix, audited))
     facts = audited[["image_id", "split", "class_name"]].reset_index(drop=True)
     return pd.concat([facts, exposed], axis=1).sort_values("rank", ignore_index=True)
 

@@ -8,6 +8,7 @@ import pandas as pd
 from tckr.diffusion.options import AdaptationOptions
 from tckr.membership.options import AuditOptions
 from tckr.pipelines import audited as shared
+from tckr.pipelines import membership
 from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.pipelines.tensors import class_names, images_and_labels, of_split
@@ -58,7 +59,7 @@ def _asked(images: pd.DataFrame, options: AuditOptions, seed: int) -> pd.DataFra
     """As many members as holdout images, drawn by seed, and the reference."""
     everything = options.scope == "pipeline" or options.asked is None
     parts = []
-    for split in shared.SPLITS:
+    for split in membership.SPLITS:
         own = of_split(images, split)
         count = len(own) if everything else min(options.asked or 0, len(own))
         chosen = np.random.default_rng(derive(seed, "asked", split)).permutation(len(own))[:count]
@@ -103,7 +104,9 @@ def score_shadows(
     repeated = _experiment(
         images, recycled_set, asked_prompts, student_recipe, adaptation, recycling, options, seed
     )
-    return shared.train_shadows(repeated, membership_matrix, shared.audited_images(images), options)
+    return shared.train_shadows(
+        repeated, membership_matrix, membership.audited_images(images), options
+    )
 
 
 def _experiment(
@@ -120,7 +123,7 @@ def _experiment(
     from tckr.membership.experiment import StudentPlan
     from tckr.membership.recycling import Cell, Pool, Recycling
 
-    audited = shared.audited_images(images)
+    audited = membership.audited_images(images)
     labels = recipe["distillation"]["labels"]
     if audit.scope == "distillation":
         released = {"released": Pool(*images_and_labels(recycled_set))}
@@ -180,7 +183,7 @@ def score_generator(
     """Ask the base and the adapted generator about images: signals float64 (n,), and `rows` (n,), which images."""
     from tckr.membership.denoising import ask
 
-    audited = shared.audited_images(images)
+    audited = membership.audited_images(images)
     rows = _rows_asked(audited, asked_prompts, options, seed)
     chosen = audited.iloc[rows]
     pixels, _ = images_and_labels(chosen)
@@ -196,7 +199,7 @@ def score_generator(
             **options.generator.queries(),
         )
         asked |= {f"{name}.{signal}": values for signal, values in found.items()}
-    return shared.as_tensors(asked, audited)
+    return membership.as_tensors(asked, audited)
 
 
 def score_release(
@@ -213,7 +216,7 @@ def score_release(
     """
     from tckr.membership.disclosure import prompt_disclosure, proximity
 
-    audited = shared.audited_images(images)
+    audited = membership.audited_images(images)
     features, released, reference = shared.image_features(
         options, audited, synthetic_images, of_split(images, REFERENCE)
     )
@@ -225,7 +228,7 @@ def score_release(
         synthetic_images["prompt"].tolist(),
         asked_prompts.loc[asked_prompts["split"] == REFERENCE, "prompt"].tolist(),
     )
-    return shared.as_tensors(
+    return membership.as_tensors(
         {"features": features, "rows": rows}
         | {f"images.{name}": values for name, values in of_images.items()}
         | {f"prompts.{name}": values for name, values in of_prompts.items()},

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.audited import draw_memberships
+from tckr.pipelines.membership import draw_memberships
 from tckr.pipelines.privacy_audit import drawing, figures, nodes
 from tckr.pipelines.privacy_audit.report import write_report
 from tckr.pipelines.stage import as_stage
