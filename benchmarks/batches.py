@@ -8,14 +8,15 @@ Large batches fill a card, and take fewer steps for the same passes over the mem
 with a batch, a number of passes and a learning rate of its own, draws as many images as there are members by the sampler
 of `conf/base`, and trains a student on them (`study.py`). The learning rate is that of `conf/base` times (batch / its
 batch) to a power: 0 leaves it, 1/2 and 1 are the two usual rules. The others are compared with the published batch of 4.
+A learning rate at which the loss diverges for any seed has no student.
 """
 
 import argparse
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 from benchmarks import study
+from tckr.errors import UserError
 from tckr.options import Schedule
 
 KEYS = ("batch", "passes", "power")
@@ -26,12 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every cell for every seed, or read what was measured; print and save the table."""
     given = _parse(arguments)
     result = study.run(given, KEYS, lambda seed: _measure(seed, given))
-    for value in ("optimiser_steps", "seconds", "last_loss"):
-        table = study.by_cell(result["runs"], KEYS, value)
-        for row in result["cells"]:
-            row[value] = table[tuple(row[key] for key in KEYS)].mean()
+    study.add_means(result, KEYS, ["learning_rate", "optimiser_steps", "seconds", "last_loss"])
     study.save(result, given.out)
-    study.show(result, KEYS, {"optimiser_steps": ",.0f", "seconds": ".1f", "last_loss": ".4f"})
+    study.show(result, KEYS, {"learning_rate": ".2g", "optimiser_steps": ",.0f", "seconds": ".1f"})
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -59,16 +57,21 @@ def _measure(seed: study.Seed, given: argparse.Namespace) -> list[study.Run]:
     rows: dict[str, study.Run] = {}
     for cell in _cells(given):
         schedule = _schedule(seed.setting, *cell)
-        generator, losses, seconds = seed.adapted(schedule)
-        images, _ = seed.drawn(generator, seed.setting.recycling.sampling)
-        seed.teach(str(cell), images)
-        figures: dict[str, Any] = {
+        rows[str(cell)] = {
+            **dict(zip(KEYS, cell, strict=True)),
             "learning_rate": schedule.learning_rate,
             "optimiser_steps": schedule.steps,
-            "seconds": seconds,
-            "last_loss": float(losses["loss"].tail(5).mean()),
         }
-        rows[str(cell)] = {**dict(zip(KEYS, cell, strict=True)), **figures}
+        try:
+            generator, losses, seconds = seed.adapted(schedule)
+        except UserError as error:
+            if "diverged" not in error.problem:
+                raise
+            continue
+        images, _ = seed.drawn(generator, seed.setting.recycling.sampling)
+        seed.teach(str(cell), images)
+        last = float(losses["loss"].tail(5).mean())
+        rows[str(cell)] |= {"seconds": seconds, "last_loss": last}
     return seed.finish(rows)
 
 

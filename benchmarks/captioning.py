@@ -1,6 +1,6 @@
 """Captioning with a BLIP-2 of true size beside the published loop, in one run, on this machine.
 
-    python -m benchmarks.captioning [--images 8192] [--batch 512 1024 2048] [--compile] [--json result.json]
+    python -m benchmarks.captioning [--images 8192] [--batch 512 1024 2048] [--json result.json]
     python -m benchmarks.captioning --small      # seconds on a CPU, tiny models
 
 The model has the geometry of `Salesforce/blip2-opt-2.7b` and random weights: speed does not depend on them. No word
@@ -97,9 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for n in (given.images // 4, given.images // 2, given.images):
         work = _batched(ours, pictures[:n], given.batch[0], size)
         report.add("memory_against_images", _timed(f"{n} images", ours, work)[0])
-    for batch in given.batch if given.compile else []:
-        work = _batched(ours, pictures, batch, size, compiled=True)
-        table.add(f"batches of {batch}, bfloat16, compiled", ours, work)
     report.show("Captioning", "rows", MEASURED)
     report.show("Memory", "memory_against_images", MEASURED)
 
@@ -129,7 +126,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="images that ours captions [8192]")
     parser.add_argument("--published", type=int, help="of them, by the published loop [48]")
     parser.add_argument("--batch", type=int, nargs="+", help="batch sizes to try [512 1024 2048]")
-    parser.add_argument("--compile", action="store_true", help="measure compiled models as well")
     parser.add_argument("--small", action="store_true", help="tiny models on the CPU, seconds")
     parser.add_argument("--json", type=Path, help="where to save the result")
     given = parser.parse_args(arguments)
@@ -222,14 +218,12 @@ def _one_by_one(captioner: Captioner, pictures: Sequence[bytes]) -> list[str]:
     return [tidy(text) for text in texts]
 
 
-def _options(batch: int, compiled: bool = False) -> CaptionOptions:
-    return CaptionOptions(
-        captioner="random", max_new_tokens=TOKENS, batch_size=batch, compile=compiled
-    )
+def _options(batch: int) -> CaptionOptions:
+    return CaptionOptions(captioner="random", max_new_tokens=TOKENS, batch_size=batch)
 
 
 def _batched(
-    captioner: Captioner, pictures: Sequence[bytes], batch: int, size: Size, compiled: bool = False
+    captioner: Captioner, pictures: Sequence[bytes], batch: int, size: Size
 ) -> Callable[[], list[str]]:
     ready = False
 
@@ -237,8 +231,8 @@ def _batched(
         nonlocal ready
         if not ready:  # the first call warms up, with images of its own
             ready = True
-            return caption(captioner, _pictures(batch, size.side), _options(batch, compiled))
-        return caption(captioner, pictures, _options(batch, compiled))
+            return caption(captioner, _pictures(batch, size.side), _options(batch))
+        return caption(captioner, pictures, _options(batch))
 
     return work
 

@@ -63,10 +63,10 @@ def _measure(seed: study.Seed, given: argparse.Namespace) -> list[study.Run]:
 
 def _add_speed(result: dict[str, Any]) -> None:
     """Images a second of each cell, and beside the published sampler."""
+    study.add_means(result, KEYS, ["images_per_s"])
     speed = study.by_cell(result["runs"], KEYS, "images_per_s")
     for row in result["cells"]:
         own = speed[row["steps"], row["guidance"]]
-        row["images_per_s"] = own.mean()
         row["speed_ratio"] = (own / speed[tuple(result["published"])]).mean()
 
 

@@ -58,6 +58,10 @@ SMALL: dict[str, dict[str, Any]] = {  # of each parameter group, what differs
     "student_training": {"patience": 1},
 }
 
+NOTHING = dict.fromkeys(
+    ("accuracy", "sd", "difference", "difference_low", "difference_high", "as_good")
+)
+
 Cell = tuple[Hashable, ...]
 Run = dict[str, Any]
 
@@ -158,13 +162,13 @@ class Seed:
         )
 
     def finish(self, rows: dict[str, Run]) -> list[Run]:
-        """Add to each cell, by its name, the accuracies of student and teacher on the test split, percent."""
+        """Add to each cell, by its name, the accuracies on the test split, percent: of its student, if it has one, and of the teacher."""
         found = {
             name: figures["accuracy"]
             for name, figures in accuracies(self.setting.images, self._models).items()
         }
         return [
-            {**row, "accuracy": found[name], "teacher": found["teacher"]}
+            {**row, "accuracy": found.get(name), "teacher": found["teacher"]}
             for name, row in rows.items()
         ]
 
@@ -217,7 +221,7 @@ def _processor() -> str:
 
 
 def compared(runs: Iterable[Run], keys: Sequence[str], published: Cell) -> list[Run]:
-    """One row a cell: mean and sd of accuracy over seeds, and the paired difference to one cell.
+    """One row a cell: mean and sd of accuracy over seeds, and the paired difference to one cell; none where a seed has no student.
 
     A student is *as good* if the 95 % interval of its difference, paired by seed (Student's t), includes 0; the
     interval stands beside, for with few seeds it is wide.
@@ -230,12 +234,16 @@ def compared(runs: Iterable[Run], keys: Sequence[str], published: Cell) -> list[
     Raises:
         ValueError: a seed lacks a cell, or was measured twice.
     """
+    runs = list(runs)
     accuracy = by_cell(runs, keys, "accuracy")
-    if accuracy.isna().any(axis=None):
+    if accuracy.size > len(runs):
         raise ValueError("every seed must have every cell")
     rows = []
     for cell in accuracy:
         own = accuracy[cell]
+        if own.isna().any():
+            rows.append({**dict(zip(keys, cell, strict=True)), **NOTHING, "seeds": len(own)})
+            continue
         difference = (own - accuracy[published]).tolist()
         low, high = _interval(difference) if cell != published else (None, None)
         rows.append(
@@ -256,6 +264,15 @@ def compared(runs: Iterable[Run], keys: Sequence[str], published: Cell) -> list[
 def by_cell(runs: Iterable[Run], keys: Sequence[str], value: str) -> pd.DataFrame:
     """A value of all runs: a row a seed, a column a cell."""
     return pd.DataFrame(list(runs)).pivot(index="seed", columns=list(keys), values=value)
+
+
+def add_means(result: dict[str, Any], keys: Sequence[str], values: Sequence[str]) -> None:
+    """Give each cell the means over its seeds of what its runs have."""
+    for value in values:
+        table = by_cell(result["runs"], keys, value)
+        for row in result["cells"]:
+            found = table[tuple(row[key] for key in keys)].mean()
+            row[value] = None if pd.isna(found) else float(found)
 
 
 def _interval(differences: Sequence[float]) -> tuple[Any, Any]:
@@ -286,15 +303,26 @@ def show(result: dict[str, Any], keys: Sequence[str], more: dict[str, str]) -> N
     for row in result["cells"]:
         table.add_row(
             *(f"{row[key]:g}" for key in keys),
-            f"{row['accuracy']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}"),
-            *(format(row[key], pattern) for key, pattern in more.items()),
+            _accuracy(row),
+            *(
+                "" if row[key] is None else format(row[key], pattern)
+                for key, pattern in more.items()
+            ),
             _difference(row),
             {True: "yes", False: "no", None: ""}[row["as_good"]],
         )
     Console(width=140).print(table)
 
 
+def _accuracy(row: Run) -> str:
+    if row["accuracy"] is None:
+        return "no student"
+    return f"{row['accuracy']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}")
+
+
 def _difference(row: Run) -> str:
+    if row["difference"] is None:
+        return ""
     if row["difference_low"] is None:
         return f"{row['difference']:+.2f}"
     return (

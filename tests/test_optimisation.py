@@ -254,6 +254,14 @@ def test_each_step_is_prepared_also_after_a_pause(tmp_path: Path) -> None:
     assert torch.equal(run(checkpoint), run(None))
 
 
+@pytest.mark.parametrize("steps", [23, 230])
+def test_a_loss_that_diverges_is_an_error_that_says_so(steps: int) -> None:
+    network, loss = problem()
+    wild = schedule(steps=steps, learning_rate=1e30)
+    with pytest.raises(UserError, match=r"test diverged.*by step \d+\..*learning_rate"):
+        optimise([*network.parameters()], loss, wild, "test")
+
+
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 

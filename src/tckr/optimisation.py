@@ -1,5 +1,6 @@
 """One optimisation loop for every generative model: AdamW, warm-up and cosine, clipping, averaged weights."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tckr.checkpoint import Checkpoint
-from tckr.errors import Paused
+from tckr.errors import Paused, UserError
 from tckr.options import Schedule
 from tckr.progress import track
 
@@ -51,7 +52,7 @@ def optimise(
 
     Raises:
         Paused: the checkpoint's deadline has passed; the state is saved.
-        UserError: the checkpoint is of another schedule, other parameters or another seed.
+        UserError: the loss is not finite, or the checkpoint is of another schedule, other parameters or another seed.
     """
     started = time.monotonic()
     device = parameters[0].device
@@ -85,13 +86,24 @@ def optimise(
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         state.done = index + 1
         if state.done % every == 0:
-            state.rows.append({"step": state.done, "loss": float(total) / every})
+            mean = _finite(float(total) / every, description, state.done)
+            state.rows.append({"step": state.done, "loss": mean})
             total.zero_()
+    _finite(float(total), description, state.done)
     keeper.finish()
     if schedule.averaging:
         with torch.no_grad():
             torch._foreach_copy_(list(parameters), average)
     return pd.DataFrame(state.rows, columns=["step", "loss"])
+
+
+def _finite(loss: float, description: str, step: int) -> float:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The {description} diverged: its loss was no longer a number by step {step:,}.",
+            "lower its schedule.learning_rate, or raise its schedule.batch_size.",
+        )
+    return loss
 
 
 @dataclass

@@ -46,6 +46,14 @@ def test_a_seed_that_lacks_a_cell_is_refused() -> None:
         compared(some, KEYS, (20, 2.0))
 
 
+def test_a_cell_without_a_student_stands_without_figures() -> None:
+    some = runs({(20, 2.0): [80.0, 81.0], (4, 2.0): [79.0, 78.0]})
+    some[-1]["accuracy"] = None
+    published, diverged = compared(some, KEYS, (20, 2.0))
+    assert (diverged["steps"], diverged["accuracy"], diverged["as_good"]) == (4, None, None)
+    assert published["accuracy"] == 80.5
+
+
 @pytest.mark.slow
 def test_small_and_merged(tmp_path: Path) -> None:
     files = tmp_path / "0.json", tmp_path / "1.json", tmp_path / "both.json"

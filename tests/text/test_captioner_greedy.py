@@ -77,7 +77,7 @@ def test_only_plain_greedy_models_suit(captioner: Captioner, tmp_path: Path) -> 
 
 
 @GPU
-def test_recorded_words_are_those_of_the_cpu(captioner: Captioner, tmp_path: Path) -> None:
+def test_words_of_a_gpu_are_those_of_a_cpu(captioner: Captioner, tmp_path: Path) -> None:
     images = torch.randint(0, 256, (23, 3, 16, 16), dtype=torch.uint8)
     on_gpu = load(str(tmp_path), "cuda", "float32")
     for size in (8, 23):

@@ -69,6 +69,7 @@ def adapt(
 
     Raises:
         Paused: the checkpoint's deadline has passed.
+        UserError: the loss diverges.
         RuntimeError: no gradient reaches the adapter.
     """
     torch.manual_seed(seed)

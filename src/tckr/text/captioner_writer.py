@@ -44,11 +44,8 @@ class Writer:
         self.limit = options.batch_size
         self.text = self._wording()
         self._pixels, self._beside = self._recipe()
-        on_gpu = model.device.type == "cuda"
-        self._compiled = options.compile and on_gpu
-        if self._compiled:
-            _compile(model)
-        self._greedy = self._quick() if on_gpu and self._pixels and suits(model) else None
+        quick = self._pixels and model.device.type == "cuda" and suits(model)
+        self._greedy = self._quick() if quick else None
 
     def prepare(self, images: Tensor) -> Batch:
         """Do what the processor for uint8 (B, 1 or 3, H, W) can do only on the CPU; safe in any thread."""
@@ -82,25 +79,20 @@ class Writer:
                         "choose a smaller captioning.captioner, or captioning.dtype: bfloat16.",
                     ) from None
                 self.limit = (len(images) + 1) // 2
-                if self._greedy:
-                    self._greedy.forget()
             torch.cuda.empty_cache()  # outside the handler, whose traceback holds tensors
         parts = [self.start(self.prepare(part)) for part in images.split(self.limit)]
         return lambda: [text for part in parts for text in part()]
 
     def _generate(self, images: Tensor, features: BatchFeature | None) -> Tensor:
         """Tokens behind the prompt, int64 (B, n)."""
-        device, dtype, count = self.model.device, self.dtype, len(images)
-        if self._compiled and count < self.limit:  # one shape, compiled once
-            images = torch.cat([images, images[-1:].expand(self.limit - count, -1, -1, -1)])
-            features = None if self._pixels else self._features(images)
+        device, dtype = self.model.device, self.dtype
         if features is not None:
             inputs = dict(features.to(device, dtype))
         else:
             assert self._pixels is not None
             pixels = self._pixels(images.to(device, non_blocking=True), dtype)
             if self._greedy:
-                return self._greedy(pixels, record=len(pixels) == self.limit)[:count]
+                return self._greedy(pixels)
             inputs = {"pixel_values": pixels}
             for name, value in self._beside.items():
                 inputs[name] = value.to(device).repeat(len(images), 1)
@@ -109,9 +101,8 @@ class Writer:
             max_new_tokens=self.options.max_new_tokens,
             do_sample=False,
             num_beams=1,
-            **({"cache_implementation": "static"} if self._compiled and _fixed(self.model) else {}),
         )
-        return _after(tokens[:count], inputs.get("input_ids"))
+        return _after(tokens, inputs.get("input_ids"))
 
     def _quick(self) -> Greedy:
         config = self.model.config
@@ -185,16 +176,3 @@ def _after(tokens: Tensor, prompt: Tensor | None) -> Tensor:
         ):
             return tokens[:, length:]
     return tokens
-
-
-def _fixed(model: Any) -> bool:
-    """Whether the language model can write with a cache of fixed length."""
-    language = getattr(model, "language_model", model)
-    return bool(getattr(language, "_can_compile_fullgraph", False))
-
-
-def _compile(model: Any) -> None:
-    """Compile the vision model in place; generation compiles a language model with a static cache by itself."""
-    vision = getattr(model, "vision_model", None)
-    if vision is not None:
-        vision.compile(dynamic=False)

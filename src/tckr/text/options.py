@@ -28,11 +28,6 @@ class CaptionOptions(Options):
     dtype: Precision = Field(
         "auto", description="of the weights; auto: float32 on a CPU, bfloat16 on a GPU"
     )
-    compile: bool = Field(
-        False,
-        description="on a GPU, compile the vision model, and the language model with a cache of fixed length:"
-        " minutes once, faster batches",
-    )
     shard: int = Field(4096, ge=1, description="images whose captions are saved together")
     checkpoints: str | None = Field(
         None,
