@@ -99,12 +99,12 @@ class Greedy:
         cache = Cache(layers=[Reserved(room) for _ in range(layers)])
         inputs: dict[str, Tensor] = {"inputs_embeds": told}
         written: list[Tensor] = []
+        # An index for the last place: a slice of the prompt's would be multiplied image by image.
+        last = torch.full((1,), self._prompt.shape[1] - 1, device=told.device)
         for _ in range(self.words):
-            logits = language(
-                **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1
-            ).logits
-            written.append(logits[:, -1].argmax(-1, keepdim=True))
-            inputs = {"input_ids": written[-1]}
+            out = language(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=last)
+            written.append(out.logits[:, -1].argmax(-1, keepdim=True))
+            inputs, last = {"input_ids": written[-1]}, last * 0
         tokens = torch.cat(written, 1)
         ended = torch.isin(tokens, self._ends).cumsum(1)
         ended[:, 1:] = ended[:, :-1].clone()
