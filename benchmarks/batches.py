@@ -12,7 +12,7 @@ A learning rate at which the loss diverges for any seed has no student.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from benchmarks import study
@@ -52,27 +52,26 @@ def _cells(given: argparse.Namespace) -> list[tuple[int, int, float]]:
     return list(product(given.batches, given.passes, given.powers))
 
 
-def _measure(seed: study.Seed, given: argparse.Namespace) -> list[study.Run]:
-    """One run a cell: accuracies, seconds of adaptation and its last recorded loss."""
-    rows: dict[str, study.Run] = {}
+def _measure(seed: study.Seed, given: argparse.Namespace) -> Iterator[study.Run]:
+    """One run a cell: accuracy, seconds of adaptation and its last recorded loss."""
     for cell in _cells(given):
         schedule = _schedule(seed.setting, *cell)
-        rows[str(cell)] = {
+        run: study.Run = {
             **dict(zip(KEYS, cell, strict=True)),
             "learning_rate": schedule.learning_rate,
             "optimiser_steps": schedule.steps,
+            "accuracy": None,
         }
         try:
             generator, losses, seconds = seed.adapted(schedule)
         except UserError as error:
             if "diverged" not in error.problem:
                 raise
-            continue
-        images, _ = seed.drawn(generator, seed.setting.recycling.sampling)
-        seed.teach(str(cell), images)
-        last = float(losses["loss"].tail(5).mean())
-        rows[str(cell)] |= {"seconds": seconds, "last_loss": last}
-    return seed.finish(rows)
+        else:
+            images, _ = seed.drawn(generator, seed.setting.recycling.sampling)
+            last = float(losses["loss"].tail(5).mean())
+            run |= {"seconds": seconds, "last_loss": last, "accuracy": seed.student(images)}
+        yield run
 
 
 def _schedule(setting: study.Setting, batch: int, passes: int, power: float) -> Schedule:

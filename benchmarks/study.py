@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +111,8 @@ class Seed:
         self.setting, self.seed = setting, seed
         self._recipe = ClassifierOptions(**setting.parameters["classifier"])
         self._distillation = DistillationOptions(**setting.parameters["student_training"])
-        teacher, self._taught = train_teacher(setting.images, self._recipe, seed)
-        self._models: dict[str, Any] = {"teacher": teacher}
+        self._teacher, self._taught = train_teacher(setting.images, self._recipe, seed)
+        self.teacher = self._accuracy(self._teacher)
         count = len(setting.members)
         self._plan = plan_prompts(
             of_split(setting.images, "members"), setting.captions, setting.recycling, count, seed
@@ -147,9 +147,9 @@ class Seed:
         drawn = sample(generator, prompts, tuple(size), channels, sampling, chance)
         return drawn, time.perf_counter() - start
 
-    def teach(self, name: str, images: Tensor) -> None:
-        """Train the student of one cell on what was drawn for it."""
-        self._models[name] = train_student(
+    def student(self, images: Tensor) -> float:
+        """Train a student on what was drawn; its accuracy on the test split, percent, by which nothing is chosen."""
+        student = train_student(
             images,
             torch.from_numpy(self._plan["label"].to_numpy(copy=True)),
             self._recipe,
@@ -157,20 +157,13 @@ class Seed:
             len(self._taught["classes"]),
             distillation=self._distillation,
             steps=self._taught["steps"],
-            teacher=self._models["teacher"],
+            teacher=self._teacher,
             device=best(),
         )
+        return self._accuracy(student)
 
-    def finish(self, rows: dict[str, Run]) -> list[Run]:
-        """Add to each cell, by its name, the accuracies on the test split, percent: of its student, if it has one, and of the teacher."""
-        found = {
-            name: figures["accuracy"]
-            for name, figures in accuracies(self.setting.images, self._models).items()
-        }
-        return [
-            {**row, "accuracy": found.get(name), "teacher": found["teacher"]}
-            for name, row in rows.items()
-        ]
+    def _accuracy(self, model: Any) -> float:
+        return float(accuracies(self.setting.images, {"model": model})["model"]["accuracy"])
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -182,14 +175,14 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(
-    given: argparse.Namespace, keys: Sequence[str], measure: Callable[[Seed], list[Run]]
+    given: argparse.Namespace, keys: Sequence[str], measure: Callable[[Seed], Iterator[Run]]
 ) -> dict[str, Any]:
-    """Measure every cell for every seed, or read what was measured, and compare.
+    """Measure every cell for every seed, or read what was measured, and compare; each run is saved when it is done.
 
     Args:
         given: of a parser with `options`; `published` is the cell that the others are compared with.
         keys: of a run, those that name its cell.
-        measure: runs of one seed, each with its cell, `accuracy` and `teacher`.
+        measure: runs of one seed, each with its cell and the student's `accuracy`.
     """
     diffusers.utils.logging.set_verbosity_error()
     if given.merge:
@@ -205,7 +198,12 @@ def run(
             "published": given.published,
         }
         seeds = given.seeds or ([0] if given.small else [0, 1, 2])
-        runs = [{"seed": seed, **row} for seed in seeds for row in measure(Seed(shared, seed))]
+        runs = []
+        for number in seeds:
+            seed = Seed(shared, number)
+            for row in measure(seed):
+                runs.append({"seed": number, **row, "teacher": seed.teacher})
+                save({**facts, "runs": runs}, given.out)
     cells = compared(runs, keys, tuple(facts["published"]))
     return {**facts, "runs": runs, "cells": cells}
 

@@ -78,8 +78,9 @@ def test_only_plain_greedy_models_suit(captioner: Captioner, tmp_path: Path) -> 
 
 @GPU
 def test_words_of_a_gpu_are_those_of_a_cpu(captioner: Captioner, tmp_path: Path) -> None:
-    images = torch.randint(0, 256, (23, 3, 16, 16), dtype=torch.uint8)
     on_gpu = load(str(tmp_path), "cuda", "float32")
-    for size in (8, 23):
-        options = CaptionOptions(captioner="x", max_new_tokens=WORDS, batch_size=size)
-        assert caption(on_gpu, images, options) == caption(captioner, images, options)
+    for channels in (1, 3):
+        images = torch.randint(0, 256, (23, channels, 16, 16), dtype=torch.uint8)
+        for size in (8, 23):
+            options = CaptionOptions(captioner="x", max_new_tokens=WORDS, batch_size=size)
+            assert caption(on_gpu, images, options) == caption(captioner, images, options)

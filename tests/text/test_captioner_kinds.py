@@ -1,7 +1,5 @@
 """Every kind of captioner, and every way in, gives what the plain loop of processor and generate gives."""
 
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import captioners
 from tckr.checkpoint import Checkpoints
 from tckr.errors import UserError
 from tckr.images.tensors import to_png
-from tckr.text.captioner import Captioner, ahead, behind, caption, load, tidy
+from tckr.text.captioner import Captioner, caption, load, tidy
 from tckr.text.captioner_pixels import recipe
 from tckr.text.captioner_writer import Writer
 from tckr.text.options import CaptionOptions
@@ -128,39 +126,6 @@ def test_captioning_goes_on_where_it_was_cut_short(
     assert sum(seen) < 7
     with pytest.raises(UserError, match="prompt differ"):
         caption(captioner, encoded, options.model_copy(update={"prompt": "a"}), checkpoints)
-
-
-def test_the_last_item_waits_for_the_next_one_to_begin() -> None:
-    events: list[str] = []
-
-    def begun() -> Iterator[int]:
-        for number in range(3):
-            events.append(f"begin {number}")
-            yield number
-        raise OSError("damaged")
-
-    def read(number: int) -> None:
-        events.append(f"read {number}")
-
-    with pytest.raises(OSError, match="damaged"):
-        deque(map(read, behind(begun())))
-    assert events == ["begin 0", "begin 1", "read 0", "begin 2", "read 1", "read 2"]
-    assert list(behind([])) == []
-
-
-def test_work_ahead_is_in_order_and_bounded() -> None:
-    drawn = 0
-
-    def items() -> Iterator[int]:
-        nonlocal drawn
-        for number in range(50):
-            drawn += 1
-            yield number
-
-    results = ahead(lambda number: number * number, items())
-    assert next(results) == 0
-    assert drawn <= 8
-    assert list(results) == [number * number for number in range(1, 50)]
 
 
 def count(

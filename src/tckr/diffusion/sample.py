@@ -16,6 +16,7 @@ from tckr.diffusion.drawing import Draw, Request
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.words import embed, encode_in_parts
 from tckr.engine import map_shards
+from tckr.overlap import behind, to_host
 from tckr.progress import track
 
 ON_CPU, LARGEST = 128, 512  # batches of `auto`: all of a CPU's; a GPU gains nothing beyond
@@ -124,28 +125,15 @@ def _on_gpu(request: Request) -> Iterator[Tensor]:
     draw = Draw(request, compiled)
     batches = BatchSize(evenly(count, _largest(request)))
     starts = range(0, count, batches.size)
-    bar = track(starts, "synthetic images", len(starts))
-    waiting: tuple[Tensor, torch.cuda.Event] | None = None
 
     def work(rows: range) -> Tensor:
         # A compiled network is compiled anew for another size: the last batch draws a few for nothing.
         wanted = range(rows.start, rows.start + batches.size) if compiled else rows
         return draw(wanted)[: len(rows)]
 
-    for batch in batches.over(range(count), work):
-        next(bar, None)
-        copy = torch.empty(batch.shape, dtype=batch.dtype, pin_memory=True)
-        copy.copy_(batch, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record()
-        if waiting:
-            waiting[1].synchronize()
-            yield waiting[0]
-        waiting = (copy, done)
-    next(bar, None)
-    if waiting:
-        waiting[1].synchronize()
-        yield waiting[0]
+    drawn = track(batches.over(range(count), work), "synthetic images", len(starts))
+    for arrived in behind(to_host(batch) for batch in drawn):
+        yield arrived()
 
 
 def _largest(request: Request) -> int:

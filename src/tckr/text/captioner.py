@@ -5,14 +5,10 @@ with the published model, `Salesforce/blip2-opt-2.7b` in float16.
 """
 
 import hashlib
-import os
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -22,12 +18,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from tckr.checkpoint import Checkpoints
 from tckr.images.tensors import to_tensor
 from tckr.loading import OFFLINE, SAFE, check_kind, download, readable
+from tckr.overlap import ahead, behind
 from tckr.progress import track
 from tckr.text.captioner_writer import Writer, weights_dtype
 from tckr.text.options import CaptionOptions, Precision
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -161,41 +155,6 @@ def _pick(images: Tensor | Sequence[bytes], rows: list[int]) -> Tensor:
     if isinstance(images, Tensor):
         return images[rows]
     return to_tensor([images[row] for row in rows], channels=3)
-
-
-def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """`function` of every item, in order, computed by worker threads a few items before they are asked for."""
-    workers = min(4, os.cpu_count() or 1)
-    coming = iter(items)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[Out]] = deque(
-            pool.submit(function, item) for item in islice(coming, workers + 1)
-        )
-        try:
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in islice(coming, 1))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def behind(items: Iterable[In]) -> Iterator[In]:
-    """The same items, each once the next has been asked for: work begun on a GPU goes on while the last is read.
-
-    Where the next fails, the last one comes first.
-    """
-    held: deque[In] = deque()
-    try:
-        for item in items:
-            held.append(item)
-            if len(held) > 1:
-                yield held.popleft()
-    except Exception:
-        yield from held
-        raise
-    yield from held
 
 
 def tidy(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Greedy words of BLIP-2 without transformers' `generate`, which for large batches wastes a fifth of the time.
+"""Greedy words of BLIP-2 without transformers' `generate`, which wastes time with large batches.
 
 `generate` asks the GPU after each word whether all captions have ended, copies all keys and values for each word, and
 multiplies the first word's scores image by image. A batch of hundreds hardly ever ends early: all words are written, and
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Cache, DynamicLayer, GenerationConfig
 
 # What a generation_config.json may set without changing which words are written greedily.
@@ -19,8 +18,6 @@ HARMLESS = {
     "bos_token_id", "cache_implementation", "eos_token_id", "max_length", "max_new_tokens", "pad_token_id",
     "temperature", "top_k", "top_p", "transformers_version", "use_cache", "_from_model_config",
 }  # fmt: skip
-# Fastest first for heads as narrow as these; torch prefers cuDNN's, which needs twice the time for one word.
-ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def suits(model: Any) -> bool:
@@ -83,7 +80,7 @@ class Greedy:
             pixels: what the processor makes of B images, on the device.
         """
         half = self.model.language_model.dtype != torch.float32
-        with sdpa_kernel(ATTENTION, set_priority=True), _fast_float32(half):
+        with _fast_float32(half):
             features = self.model.get_image_features(pixels, return_dict=True).pooler_output
             return self._write(features)
 

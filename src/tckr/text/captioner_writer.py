@@ -10,6 +10,7 @@ from transformers import BatchFeature
 
 from tckr.errors import UserError
 from tckr.images.tensors import to_pil
+from tckr.overlap import to_host
 from tckr.text.captioner_greedy import Greedy, suits
 from tckr.text.captioner_pixels import Pixels, recipe
 from tckr.text.options import CaptionOptions
@@ -22,7 +23,7 @@ class Batch(NamedTuple):
     """Images made ready by a worker thread.
 
     Attributes:
-        images: uint8 (B, 3, H, W).
+        images: uint8 (B, 1 or 3, H, W).
         features: what the model reads, made by the processor image by image; None where that is done on the device.
     """
 
@@ -49,10 +50,10 @@ class Writer:
 
     def prepare(self, images: Tensor) -> Batch:
         """Do what the processor for uint8 (B, 1 or 3, H, W) can do only on the CPU; safe in any thread."""
-        images = images.expand(-1, 3, -1, -1)
-        if self._pixels and self.model.device.type == "cuda":
-            images = images.pin_memory()  # goes to the GPU while that computes
-        return Batch(images, None if self._pixels else self._features(images))
+        if not self._pixels:
+            return Batch(images, self._features(images))
+        on_gpu = self.model.device.type == "cuda"
+        return Batch(images.pin_memory() if on_gpu else images, None)
 
     def write(self, batch: Batch) -> list[str]:
         """B captions; see `start`."""
@@ -70,8 +71,8 @@ class Writer:
         images, features = batch
         if len(images) <= self.limit:
             try:
-                tokens = self._generate(images, features)
-                return lambda: list(self.processor.batch_decode(tokens, skip_special_tokens=True))
+                tokens = to_host(self._generate(images, features))
+                return lambda: list(self.processor.batch_decode(tokens(), skip_special_tokens=True))
             except torch.OutOfMemoryError:
                 if len(images) == 1:
                     raise UserError(
@@ -90,7 +91,8 @@ class Writer:
             inputs = dict(features.to(device, dtype))
         else:
             assert self._pixels is not None
-            pixels = self._pixels(images.to(device, non_blocking=True), dtype)
+            colour = images.to(device, non_blocking=True).expand(-1, 3, -1, -1)
+            pixels = self._pixels(colour, dtype)
             if self._greedy:
                 return self._greedy(pixels)
             inputs = {"pixel_values": pixels}
@@ -130,7 +132,8 @@ class Writer:
         return str(self.processor.apply_chat_template([turn], add_generation_prompt=True))
 
     def _features(self, images: Tensor) -> BatchFeature:
-        """What the processor makes of uint8 (B, 3, H, W)."""
+        """What the processor makes of uint8 (B, 1 or 3, H, W)."""
+        images = images.expand(-1, 3, -1, -1)
         pictures: list[Any] = [to_pil(image.permute(1, 2, 0).numpy()) for image in images]
         if self.text is None:
             return self.processor(images=pictures, return_tensors="pt")
