@@ -97,7 +97,7 @@ def test_several_queries():
     assert not np.array_equal(twice["student"][..., 1], twice["student"][..., 0])
 
 
-def test_a_killed_audit_goes_on(tmp_path, monkeypatch):
+def test_a_killed_audit_goes_on(tmp_path, monkeypatch, caplog):
     e, trained = experiment(), []
     original = shadows.shadow_groups
 
@@ -112,7 +112,9 @@ def test_a_killed_audit_goes_on(tmp_path, monkeypatch):
         run_shadows(e, MEMBERSHIP, folder=tmp_path)
     finished = run_shadows(e, MEMBERSHIP, folder=tmp_path)
     assert trained == [0, 1, 2, 2, 3]
-    again = run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    with caplog.at_level("INFO", "tckr"):
+        again = run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    assert "shadow groups are there already" in caplog.text
     whole = run_shadows(e, MEMBERSHIP)
     for name, scores in whole.items():
         np.testing.assert_array_equal(finished[name], scores)

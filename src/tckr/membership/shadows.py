@@ -1,5 +1,6 @@
 """Shadow models: the target's own recipe on other random halves of members and holdout."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,10 @@ def run_shadows(
         keep = Checkpoints(Path(folder) / experiment.fingerprint())
     found = {row.number: saved for row in rows if keep and (saved := _load(keep, row))}
     missing = [row for row in rows if row.number not in found]
+    if found:
+        logging.getLogger(__name__).info(
+            "%s shadow groups are there already, from a run that was cut short.", len(found)
+        )
     # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
     size = experiment.stack if experiment.recycling is None else 1
     shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
