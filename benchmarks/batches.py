@@ -7,8 +7,8 @@
 Large batches fill a card, and take fewer steps for the same passes over the members. Each cell adapts the generator anew,
 with a batch, a number of passes and a learning rate of its own, draws as many images as there are members by the sampler
 of `conf/base`, and trains a student on them (`study.py`). The learning rate is that of `conf/base` times (batch / its
-batch) to a power: 0 leaves it, 1/2 and 1 are the two usual rules. The others are compared with the published batch of 4.
-A learning rate at which the loss diverges for any seed has no student.
+batch) to a power: 0 leaves it, 1/2 and 1 are the two usual rules. The others are compared with the first cell: by default
+the published batch of 4. A learning rate at which the loss diverges for any seed has no student.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from tckr.errors import UserError
 from tckr.options import Schedule
 
 KEYS = ("batch", "passes", "power")
-PUBLISHED = (4, 2, 0.5)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,10 +40,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     given.batches = given.batches or ([4, 40] if given.small else [4, 32, 128, 256])
     given.passes = given.passes or ([1] if given.small else [2, 8])
-    given.powers = given.powers or ([0.5] if given.small else [0.0, 0.5, 1.0])
-    given.published = (4, 1, 0.5) if given.small else PUBLISHED
-    if not given.merge and given.published not in set(_cells(given)):
-        parser.error("the cells must include batch {}, {} passes, power {}".format(*given.published))  # fmt: skip
+    given.powers = given.powers or ([0.5] if given.small else [0.5, 1.0])
+    given.published = _cells(given)[0]
     return given
 
 
