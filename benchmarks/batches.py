@@ -36,7 +36,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     study.options(parser)
     parser.add_argument("--batches", type=int, nargs="+", help="[4 32 128 256]")
     parser.add_argument("--passes", type=int, nargs="+", help="over the members [2 8]")
-    parser.add_argument("--powers", type=float, nargs="+", help="[0 0.5 1]")
+    parser.add_argument("--powers", type=float, nargs="+", help="[0.5 1]")
     given = parser.parse_args(arguments)
     given.batches = given.batches or ([4, 40] if given.small else [4, 32, 128, 256])
     given.passes = given.passes or ([1] if given.small else [2, 8])
