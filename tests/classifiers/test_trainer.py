@@ -11,6 +11,7 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.train import train
 from tckr.classifiers.trainer import Job, Trainer, train_together
+from tckr.errors import UserError
 
 OPTIONS = ClassifierOptions(widths=(8, 16), depth=2, epochs=2, batch_size=16)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -150,3 +151,11 @@ def test_refuses():
         trainer.train(0, teacher=TEACHER, inside=torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="60 images but 3 targets"):
         trainer.train(0, targets=torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_training_that_diverges_is_an_error_that_says_so(device: str):
+    wild = OPTIONS.model_copy(update={"learning_rate": 1e30})
+    trainer = Trainer(IMAGES, wild, CLASSES, targets=LABELS, device=device)
+    with pytest.raises(UserError, match=r"training of the teacher diverged.*learning_rate"):
+        trainer.train(0, description="teacher")

@@ -12,6 +12,7 @@ from tckr.classifiers.augment import pad
 from tckr.classifiers.lesson import Lesson, Resident
 from tckr.classifiers.optimisers import cycle
 from tckr.classifiers.options import ClassifierOptions
+from tckr.errors import UserError
 from tckr.progress import track
 
 
@@ -217,9 +218,28 @@ def train_together(
 
     Raises:
         ValueError: neither targets nor a teacher; shapes, classes or indices that do not fit.
+        UserError: weights that are no longer numbers.
     """
-    if not jobs or jobs[0][0].device.type != "cuda":
-        return [trainer.train_once(job, description).eval() for trainer, job in jobs]
+    on_gpu = bool(jobs) and jobs[0][0].device.type == "cuda"
+    models = _in_company(jobs, description) if on_gpu else _in_turn(jobs, description)
+    if not all(map(_is_finite, models)):
+        raise UserError(
+            f"The training of the {description} diverged: weights are no longer numbers.",
+            "lower classifier.learning_rate, or raise classifier.warmup.",
+        )
+    return models
+
+
+def _is_finite(model: nn.Module) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
+
+
+def _in_turn(jobs: Sequence[tuple[Trainer, Job]], description: str) -> list[Network]:
+    return [trainer.train_once(job, description).eval() for trainer, job in jobs]
+
+
+def _in_company(jobs: Sequence[tuple[Trainer, Job]], description: str) -> list[Network]:
+    """A step of each in turn, on a GPU."""
     with torch.cuda.device(jobs[0][0].device):
         taken: dict[int, int] = {}
         seated = []
