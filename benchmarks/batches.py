@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from benchmarks import study
+from benchmarks import cells, study
 from tckr.errors import UserError
 from tckr.options import Schedule
 
@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every cell for every seed, or read what was measured; print and save the table."""
     given = _parse(arguments)
     result = study.run(given, KEYS, lambda seed: _measure(seed, given))
-    study.add_means(result, KEYS, ["learning_rate", "optimiser_steps", "seconds", "last_loss"])
+    cells.add_means(result, KEYS, ["learning_rate", "optimiser_steps", "seconds", "last_loss"])
     study.save(result, given.out)
-    study.show(result, KEYS, {"learning_rate": ".2g", "optimiser_steps": ",.0f", "seconds": ".1f"})
+    cells.show(result, KEYS, {"learning_rate": ".2g", "optimiser_steps": ",.0f", "seconds": ".1f"})
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -49,11 +49,11 @@ def _cells(given: argparse.Namespace) -> list[tuple[int, int, float]]:
     return list(product(given.batches, given.passes, given.powers))
 
 
-def _measure(seed: study.Seed, given: argparse.Namespace) -> Iterator[study.Run]:
+def _measure(seed: study.Seed, given: argparse.Namespace) -> Iterator[cells.Run]:
     """One run a cell: accuracy, seconds of adaptation and its last recorded loss."""
     for cell in _cells(given):
         schedule = _schedule(seed.setting, *cell)
-        run: study.Run = {
+        run: cells.Run = {
             **dict(zip(KEYS, cell, strict=True)),
             "learning_rate": schedule.learning_rate,
             "optimiser_steps": schedule.steps,

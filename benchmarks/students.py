@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
-from benchmarks import study
+from benchmarks import cells, study
 
 PUBLISHED = (20, 2.0)  # steps, guidance
 KEYS = ("steps", "guidance")
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = study.run(given, KEYS, lambda seed: _measure(seed, given))
     _add_speed(result)
     study.save(result, given.out)
-    study.show(result, KEYS, {"images_per_s": ",.0f", "speed_ratio": ".2f"})
+    cells.show(result, KEYS, {"images_per_s": ",.0f", "speed_ratio": ".2f"})
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -46,7 +46,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def _measure(seed: study.Seed, given: argparse.Namespace) -> Iterator[study.Run]:
+def _measure(seed: study.Seed, given: argparse.Namespace) -> Iterator[cells.Run]:
     """One run a cell: accuracy, seconds and images/s of sampling."""
     generator, _, _ = seed.adapted()
     for steps, guidance in product(given.steps, given.guidance):
@@ -67,8 +67,8 @@ def _measure(seed: study.Seed, given: argparse.Namespace) -> Iterator[study.Run]
 
 def _add_speed(result: dict[str, Any]) -> None:
     """Images a second of each cell, and beside the published sampler."""
-    study.add_means(result, KEYS, ["images_per_s"])
-    speed = study.by_cell(result["runs"], KEYS, "images_per_s")
+    cells.add_means(result, KEYS, ["images_per_s"])
+    speed = cells.by_cell(result["runs"], KEYS, "images_per_s")
     for row in result["cells"]:
         own = speed[row["steps"], row["guidance"]]
         row["speed_ratio"] = (own / speed[tuple(result["published"])]).mean()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.study import compared
+from benchmarks.cells import compared
 
 from benchmarks import batches, students
 
