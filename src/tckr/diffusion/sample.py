@@ -1,6 +1,6 @@
 """Draw images from a generator."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,18 @@ def sample(
     Raises:
         UserError: not even one image fits in the device's memory.
     """
-    return torch.cat(list(stream(pipeline, prompts, size, channels, options, seed)))
+    return gathered(stream(pipeline, prompts, size, channels, options, seed), len(prompts))
+
+
+def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
+    """All `count` rows in one tensor, filled as they come: joining a list of them would take twice the memory."""
+    whole, done = torch.empty(0), 0
+    for batch in batches:
+        if not done:
+            whole = torch.empty((count, *batch.shape[1:]), dtype=batch.dtype)
+        whole[done : done + len(batch)] = batch
+        done += len(batch)
+    return whole
 
 
 def stream(
