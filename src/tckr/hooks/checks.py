@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any, get_type_hints
 
+import numpy as np
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
@@ -14,14 +15,27 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tckr.errors import UserError
 from tckr.hooks.models import KINDS, check_model
+from tckr.hooks.room import check_room
 from tckr.pipeline_registry import NAMES
+from tckr.pipelines.knowledge_recycling.options import images_at
 
 # Parameters that the catalog and mlflow.yml read, not a node.
 OUTSIDE = {"images", "run_name"}
 
 
+# What draws synthetic images, with the parameter that says how many times as many as there are members.
+DRAWN = {
+    "synthetic_images": "knowledge_recycling.cardinality",
+    "sweep_pool": "cardinality_sweep.cardinalities",
+}
+
+
 class Checks:
-    """Parameters are known and in range, and what the run starts from is there."""
+    """Parameters are known and in range, what the run starts from is there, and what it will draw finds room."""
+
+    def __init__(self) -> None:
+        """Nothing is known before a run."""
+        self._cardinalities: dict[str, float] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -32,12 +46,45 @@ class Checks:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
+        self.note_cardinalities(pipeline, catalog)
         for key in KINDS:
-            stage, field = key.split(".", 1)
+            stage, _ = key.split(".", 1)
             if f"params:{stage}" in pipeline.inputs():
                 options = catalog.load(f"params:{stage}")
                 # A classifier that starts anew takes the description alone.
-                check_model(key, attrgetter(field)(options), getattr(options, "pretrained", True))
+                check_model(key, _option(catalog, key), getattr(options, "pretrained", True))
+
+    def note_cardinalities(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Remember how many times as many images as there are members `pipeline` will draw."""
+        self._cardinalities = {
+            key: np.max(_option(catalog, key))
+            for name, key in DRAWN.items()
+            if name in pipeline.all_outputs()
+        }
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Check that there is room for what will be drawn, as soon as the members can be counted."""
+        self._check_room(dataset_name, data)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Check that there is room for what will be drawn, as soon as the members can be counted."""
+        self._check_room(dataset_name, data)
+
+    def _check_room(self, name: str, data: Any) -> None:
+        if name != "images":
+            return
+        members = data[data["split"] == "members"]
+        while self._cardinalities:
+            key, cardinality = self._cardinalities.popitem()
+            check_room(images_at(cardinality, len(members)), members, key)
+
+
+def _option(catalog: CatalogProtocol, key: str) -> Any:
+    """Value of the option `stage.field`, of which parts may follow."""
+    stage, field = key.split(".", 1)
+    return attrgetter(field)(catalog.load(f"params:{stage}"))
 
 
 def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:

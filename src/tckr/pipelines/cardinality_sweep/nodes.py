@@ -15,7 +15,6 @@ from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions, images_at
-from tckr.pipelines.room import check_room
 from tckr.pipelines.student_training.nodes import accuracies
 from tckr.pipelines.tensors import of_split
 from tckr.pipelines.types import Adapter, Classifier, Tensors
@@ -54,7 +53,6 @@ def draw_pool(
         return drawn, torch.from_numpy(plan["label"].to_numpy(copy=True))
 
     largest = images_at(options.cardinalities[-1], len(members))
-    check_room(largest, members, "cardinality_sweep.cardinalities")
     drawn = dict(zip(("images", "labels"), pool(recycling, largest), strict=True))
     if options.control:
         nothing = recycling.model_copy(update={"generator": "base", "prompts": "class_names"})

@@ -12,7 +12,6 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.diffusion.options import AdaptationOptions
 from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions, images_at
-from tckr.pipelines.room import check_room
 from tckr.pipelines.tensors import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Adapter, Classifier
 from tckr.seeds import derive
@@ -53,13 +52,9 @@ def generate_images(
 
     Returns:
         An image table of `cardinality` times the members, all in split "train", with the prompts.
-
-    Raises:
-        UserError: the machine cannot hold so many.
     """
     members = of_split(images, "members")
     count = images_at(options.cardinality, len(members))
-    check_room(count, members, "knowledge_recycling.cardinality")
     plan = plan_prompts(members, captions, options, count, seed)
     batches = stream_images(members, plan["prompt"].tolist(), adapter, adaptation, options, seed)
     with ThreadPoolExecutor() as pool:  # a batch becomes PNG files while the next one is drawn
