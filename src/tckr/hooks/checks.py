@@ -73,7 +73,7 @@ class Checks:
         self._check_room(dataset_name, data)
 
     def _check_room(self, name: str, data: Any) -> None:
-        if name != "images":
+        if name != "images" or not self._cardinalities:
             return
         members = data[data["split"] == "members"]
         while self._cardinalities:
