@@ -12,28 +12,16 @@ import argparse
 import copy
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from benchmarks.blip2 import SMALL, Size, as_published, blip2, pictures, processor
 from benchmarks.measure import Report, machine, matrix_rate, measure, weights_gib
-from numpy.typing import NDArray
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    BlipImageProcessor,
-    PreTrainedTokenizerFast,
-)
 
-from tckr.images.tensors import in_threads
 from tckr.text.captioner import Captioner, caption, tidy
 from tckr.text.captioner_writer import Writer
 from tckr.text.options import CaptionOptions
@@ -47,24 +35,6 @@ MEASURED = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Size:
-    """Geometry of a BLIP-2 and of its images; the defaults are those of blip2-opt-2.7b."""
-
-    side: int = 224
-    patch: int = 14
-    vision: tuple[int, int, int, int] = (1408, 6144, 39, 16)  # width, inner width, layers, heads
-    queries: int = 32
-    qformer: tuple[int, int, int, int] = (768, 3072, 12, 12)
-    text: tuple[int, int, int, int] = (2560, 10240, 32, 32)
-    vocabulary: int = 50304
-    matrix: int = 8192
-    spread: float = 0.02  # standard deviation of the weights
-
-
-SMALL = Size(28, 14, (32, 64, 2, 2), 4, (32, 64, 2, 2), (32, 64, 2, 2), 512, 256, 0.3)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all versions and print and save the table."""
     given = _parse(arguments)
@@ -72,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = SMALL if given.small else Size()
     torch.manual_seed(0)
     rate = matrix_rate(size.matrix, device)
-    ours = Captioner(blip2(size, device), _processor(size))
-    published = Captioner(_as_published(ours.model), ours.processor)
-    pictures = _pictures(given.images, size.side)
+    ours = Captioner(blip2(size, device), processor(size))
+    published = Captioner(as_published(ours.model), ours.processor)
+    encoded = pictures(given.images, size.side)
     flops = _flops(ours, size)
-    few = pictures[: given.published]
+    few = encoded[: given.published]
     first = Image.open(io.BytesIO(few[0])).convert("RGB")
     if not _scores(published, first, []).isfinite().all():
         raise SystemExit("float16 overflows with these weights: nothing to compare with")
@@ -92,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table.add("published: one by one, float16", published, lambda: _one_by_one(published, few))
     for batch in given.batch:
         for name, captioner in {"float16": published, "bfloat16": ours}.items():
-            work = _batched(captioner, pictures, batch, size)
+            work = _batched(captioner, encoded, batch, size)
             table.add(f"batches of {batch}, {name}", captioner, work)
     for n in (given.images // 4, given.images // 2, given.images):
-        work = _batched(ours, pictures[:n], given.batch[0], size)
+        work = _batched(ours, encoded[:n], given.batch[0], size)
         report.add("memory_against_images", _timed(f"{n} images", ours, work)[0])
     report.show("Captioning", "rows", MEASURED)
     report.show("Memory", "memory_against_images", MEASURED)
@@ -104,10 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 class Comparison:
     """Rows of the table; the first is what the others are compared with."""
 
-    def __init__(
-        self, report: Report, flops: float, rate: float, pictures: Sequence[bytes]
-    ) -> None:
-        self._report, self._most, self._pictures = report, rate / flops, pictures
+    def __init__(self, report: Report, flops: float, rate: float, encoded: Sequence[bytes]) -> None:
+        self._report, self._most, self._encoded = report, rate / flops, encoded
         self._expected: list[str] = []
 
     def add(self, name: str, captioner: Captioner, work: Callable[[], list[str]]) -> None:
@@ -117,7 +85,7 @@ class Comparison:
         rows = self._report.result.get("rows") or [row]
         row["ratio"] = row["images_per_s"] / rows[0]["images_per_s"]
         row["matrix_rate_share"] = row["images_per_s"] / self._most
-        row |= _agreement(captioner, self._expected, texts, self._pictures)
+        row |= _agreement(captioner, self._expected, texts, self._encoded)
         self._report.add("rows", row)
 
 
@@ -135,81 +103,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def blip2(size: Size, device: str) -> Blip2ForConditionalGeneration:
-    """Random weights in bfloat16, made on the device; images and queries reach the words."""
-
-    def part(shape: tuple[int, int, int, int], **more: Any) -> dict[str, Any]:
-        names = (
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-        )
-        return {**dict(zip(names, shape, strict=True)), "initializer_range": size.spread, **more}
-
-    text = {
-        "model_type": "opt", "vocab_size": size.vocabulary, "max_position_embeddings": 2048, "init_std": size.spread,
-        "hidden_size": size.text[0], "word_embed_proj_dim": size.text[0], "ffn_dim": size.text[1],
-        "num_hidden_layers": size.text[2], "num_attention_heads": size.text[3],
-    }  # fmt: skip
-    config = Blip2Config(
-        vision_config=part(size.vision, image_size=size.side, patch_size=size.patch),
-        qformer_config=part(
-            size.qformer, encoder_hidden_size=size.vision[0], vocab_size=size.vocabulary
-        ),
-        text_config=text,
-        num_query_tokens=size.queries,
-        image_token_index=size.vocabulary - 1,
-    )
-    with torch.device(device):
-        model = Blip2ForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
-        torch.nn.init.normal_(model.query_tokens)
-    for settings in (model.generation_config, model.language_model.generation_config):
-        settings.eos_token_id = None  # no word ends a caption
-        settings.pad_token_id = 1
-    return model.eval().requires_grad_(False)
-
-
-def _as_published(model: Blip2ForConditionalGeneration) -> Blip2ForConditionalGeneration:
-    """The same weights as `from_pretrained(dtype=torch.float16)` holds them: the Q-Former stays float32."""
-    published = copy.deepcopy(model).half()
-    published.qformer.float()
-    published.query_tokens.data = published.query_tokens.data.float()
-    return published
-
-
-def _processor(size: Size) -> Blip2Processor:
-    """One word a token, so that captions can be compared token by token."""
-    words = {f"w{number}": number for number in range(size.vocabulary - 1)}
-    special = {"unk_token": "w0", "bos_token": "w2"}
-    coder = Tokenizer(models.WordLevel(words, special["unk_token"]))
-    coder.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=coder, **special)
-    pictures = BlipImageProcessor(size={"height": size.side, "width": size.side})
-    return Blip2Processor(pictures, tokenizer, num_query_tokens=size.queries)
-
-
-def _pictures(count: int, side: int) -> list[bytes]:
-    """Different photographs of a sort, as JPEG files: a noisy PNG of this size would take longer to write than to caption."""
-    encoded: list[bytes] = []
-    while len(encoded) < count:
-        coarse = torch.rand(min(256, count - len(encoded)), 3, 8, 8)
-        smooth = F.interpolate(coarse, (side, side), mode="bilinear") * 255
-        pixels = (smooth + 8 * torch.randn_like(smooth)).clamp(0, 255).byte()
-        encoded += in_threads(_jpeg, list(pixels.permute(0, 2, 3, 1).numpy()))
-    return encoded
-
-
-def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=90)
-    return buffer.getvalue()
-
-
 @torch.inference_mode()
-def _one_by_one(captioner: Captioner, pictures: Sequence[bytes]) -> list[str]:
+def _one_by_one(captioner: Captioner, encoded: Sequence[bytes]) -> list[str]:
     texts = []
-    for content in pictures:
+    for content in encoded:
         image = Image.open(io.BytesIO(content)).convert("RGB")
         inputs = captioner.processor(images=image, return_tensors="pt")
         inputs = inputs.to(captioner.model.device, torch.float16)
@@ -223,7 +120,7 @@ def _options(batch: int) -> CaptionOptions:
 
 
 def _batched(
-    captioner: Captioner, pictures: Sequence[bytes], batch: int, size: Size
+    captioner: Captioner, encoded: Sequence[bytes], batch: int, size: Size
 ) -> Callable[[], list[str]]:
     ready = False
 
@@ -231,8 +128,8 @@ def _batched(
         nonlocal ready
         if not ready:  # the first call warms up, with images of its own
             ready = True
-            return caption(captioner, _pictures(batch, size.side), _options(batch))
-        return caption(captioner, pictures, _options(batch))
+            return caption(captioner, pictures(batch, size.side), _options(batch))
+        return caption(captioner, encoded, _options(batch))
 
     return work
 
@@ -249,14 +146,14 @@ def _timed(
 
 
 def _agreement(
-    captioner: Captioner, expected: list[str], texts: list[str], pictures: Sequence[bytes]
+    captioner: Captioner, expected: list[str], texts: list[str], encoded: Sequence[bytes]
 ) -> dict[str, int]:
     """Captions that are the published loop's, and those that first differ where two words are a tie.
 
     A tie: in float32 the scores of the two words are closer than `NOISE` times what rounding to half precision changes
     a score there (root mean square over the vocabulary).
     """
-    pairs = list(zip(pictures, expected, texts, strict=False))
+    pairs = list(zip(encoded, expected, texts, strict=False))
     different = [pair for pair in pairs if pair[1] != pair[2]]
     ties = 0
     if different:

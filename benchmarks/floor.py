@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.captioning import TOKENS, blip2
-from benchmarks.captioning import Size as CaptionerSize
+from benchmarks.blip2 import Size as CaptionerSize
+from benchmarks.blip2 import blip2
+from benchmarks.captioning import TOKENS
 from benchmarks.measure import Report
 from benchmarks.stable_diffusion import Size, build
 from peft import LoraConfig
