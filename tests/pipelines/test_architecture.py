@@ -13,6 +13,7 @@ from kedro.io import DataCatalog
 from kedro.io.core import AbstractVersionedDataset
 from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
+from PIL import Image
 
 from tckr.hooks.checks import OUTSIDE, check_parameters
 from tckr.hooks.tracking import KINDS
@@ -198,3 +199,8 @@ def test_stages_are_wired_without_waiting_for_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_no_pipeline_switches_off_pillows_guard(pipelines: dict[str, Pipeline]) -> None:
+    assert pipelines
+    assert Image.MAX_IMAGE_PIXELS

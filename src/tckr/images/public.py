@@ -22,7 +22,6 @@ from torch.nn import functional
 from tckr.errors import UserError
 from tckr.options import Options
 
-Image.MAX_IMAGE_PIXELS = None  # sizes are checked from the header below
 MAX_PIXELS = 8_000_000
 DRAWING_SIZE = 40
 LEFT_OUT = {"Flags", "transportation", "Component"}
@@ -107,7 +106,7 @@ def _drawing(path: Path) -> np.ndarray | None:
             if file.width * file.height > MAX_PIXELS:
                 return None
             image = file.convert("RGBA")
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return None
     box = image.getchannel("A").point(lambda a: 255 if a > 16 else 0).getbbox()
     if box is None:
