@@ -5,7 +5,6 @@ from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any, get_type_hints
 
-import numpy as np
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
@@ -48,19 +47,20 @@ class Checks:
         check_inputs(pipeline, catalog)
         self.note_cardinalities(pipeline, catalog)
         for key in KINDS:
-            stage, _ = key.split(".", 1)
+            stage, field = key.split(".", 1)
             if f"params:{stage}" in pipeline.inputs():
                 options = catalog.load(f"params:{stage}")
                 # A classifier that starts anew takes the description alone.
-                check_model(key, _option(catalog, key), getattr(options, "pretrained", True))
+                check_model(key, attrgetter(field)(options), getattr(options, "pretrained", True))
 
     def note_cardinalities(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Remember how many times as many images as there are members `pipeline` will draw."""
-        self._cardinalities = {
-            key: np.max(_option(catalog, key))
-            for name, key in DRAWN.items()
-            if name in pipeline.all_outputs()
-        }
+        self._cardinalities = {}
+        for name, key in DRAWN.items():
+            if name in pipeline.all_outputs():
+                stage, field = key.split(".", 1)
+                wanted = getattr(catalog.load(f"params:{stage}"), field)
+                self._cardinalities[key] = max(wanted) if isinstance(wanted, tuple) else wanted
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
@@ -79,12 +79,6 @@ class Checks:
         while self._cardinalities:
             key, cardinality = self._cardinalities.popitem()
             check_room(images_at(cardinality, len(members)), members, key)
-
-
-def _option(catalog: CatalogProtocol, key: str) -> Any:
-    """Value of the option `stage.field`, of which parts may follow."""
-    stage, field = key.split(".", 1)
-    return attrgetter(field)(catalog.load(f"params:{stage}"))
 
 
 def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:

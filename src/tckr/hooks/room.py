@@ -1,16 +1,18 @@
 """Whether a machine can hold what a run is about to draw."""
 
 from math import prod
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from tckr.errors import UserError
 from tckr.pipelines.device import best
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 GIB = 1 << 30
 
 
-def check_room(count: int, members: pd.DataFrame, key: str) -> None:
+def check_room(count: int, members: "pd.DataFrame", key: str) -> None:
     """Refuse, before hours of drawing, synthetic images that nobody here could train on.
 
     Whoever trains decodes them all, on the host and on the device.
