@@ -19,15 +19,15 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from torch import Tensor
 
+from tckr.classifiers.distillation import train_student
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.classifiers.recipe import train_student
 from tckr.diffusion.options import AdaptationOptions
-from tckr.pipelines.device import best
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import images_and_labels, of_split
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions, images_at
 from tckr.pipelines.student_training.nodes import accuracies
-from tckr.pipelines.tensors import images_and_labels, of_split
-from tckr.seeds import derive
 
 ROOT = Path(__file__).parents[1]
 ARMS = {

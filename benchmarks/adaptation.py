@@ -33,7 +33,7 @@ from benchmarks.stable_diffusion import (
 from torch import Tensor
 from torch.nn import functional
 
-from tckr.diffusion.adapt import adapt
+from tckr.diffusion.lora import adapt
 from tckr.diffusion.options import AdaptationOptions
 from tckr.options import Schedule
 

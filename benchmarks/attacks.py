@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from tckr.membership.attacks import bavaria_t, lira, rmia, threshold
-from tckr.membership.design import membership_matrix
-from tckr.membership.statistics import auc, tpr_at_fpr
+from tckr.attacks import bavaria_t, lira, rmia, threshold
+from tckr.audit.membership import membership_matrix
+from tckr.metrics import auc, tpr_at_fpr
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
 Attack = Callable[..., NDArray[np.float64]]

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tckr.text.captioner import Captioner, caption, tidy
-from tckr.text.captioner_writer import Writer
+from tckr.text.decoding import Writer
 from tckr.text.options import CaptionOptions
 
 TOKENS = 20

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tckr.diffusion.options import SamplingOptions
-from tckr.diffusion.sample import sample, stream
+from tckr.diffusion.sampling import sample, stream
 
 BATCH = 32  # of the published call
 PUBLISHED = SamplingOptions(steps=20, guidance_scale=2.0, batch_size="auto")

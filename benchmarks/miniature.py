@@ -22,11 +22,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from kedro.config import OmegaConfigLoader
 
-from tckr.diffusion.adapt import adapt
-from tckr.diffusion.generator import load
+from tckr.diffusion.lora import adapt
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
-from tckr.diffusion.pretrain import GeneratorShape, build_generator
-from tckr.diffusion.sample import sample
+from tckr.diffusion.pipeline import load
+from tckr.diffusion.sampling import sample
+from tckr.foundation.generator import GeneratorShape, build_generator
 from tckr.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]

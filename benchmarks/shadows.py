@@ -27,14 +27,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from tckr.audit.membership import membership_matrix
+from tckr.audit.shadow_models import Bench, Experiment, Row, Rows, shadow_groups
 from tckr.classifiers.augment import pad, views
-from tckr.classifiers.lesson import Lesson
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import accuracy, logits
-from tckr.classifiers.trainer import Trainer, cycle
-from tckr.membership.design import membership_matrix
-from tckr.membership.experiment import Experiment
-from tckr.membership.shadows import Bench, Row, Rows, shadow_groups
+from tckr.classifiers.trainer import Lesson, Trainer, cycle
 
 RECIPES = {
     # conf/gpu, and the default classifier of conf/base

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from tckr.foundation.tokenizer import train_tokenizer
 from tckr.images.tensors import to_png
-from tckr.text.tokenizer import train_tokenizer
 
 WORDS = "a small large red green plain woollen shirt boot dress bag on white table near the window with two stripes"
 
@@ -51,7 +51,7 @@ SMALL = Size(32, (16, 32), (2, 2), 1, (16, 16), (32, 64, 2, 2), 1024, 24, 8, 256
 
 
 def build(size: Size, device: str, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """The pipeline as `tckr.diffusion.generator.load` gives it, made on the device; "meta" makes shapes only."""
+    """The pipeline as `tckr.diffusion.pipeline.load` gives it, made on the device; "meta" makes shapes only."""
     scale = 2 ** (len(size.autoencoder) - 1)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

@@ -22,23 +22,23 @@ from benchmarks.cells import Run, compared
 from kedro.config import OmegaConfigLoader
 from torch import Tensor
 
+from tckr.classifiers.distillation import train_student
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.classifiers.recipe import train_student
-from tckr.diffusion.adapt import adapt
-from tckr.diffusion.generator import load
+from tckr.diffusion.lora import adapt
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
-from tckr.diffusion.sample import sample
+from tckr.diffusion.pipeline import load
+from tckr.diffusion.sampling import sample
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
+from tckr.images.tables import of_split
 from tckr.images.tensors import to_tensor
 from tckr.options import Schedule
 from tckr.pipelines.captioning.nodes import caption_members
-from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.nodes import plan_prompts, train_teacher
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.pipelines.student_training.nodes import accuracies
-from tckr.pipelines.tensors import of_split
-from tckr.seeds import derive
 from tckr.settings import CONFIG_LOADER_ARGS
 from tckr.text.options import CaptionOptions
 

@@ -23,26 +23,26 @@ from diffusers import StableDiffusionPipeline
 from kedro.config import OmegaConfigLoader
 from torch import Tensor
 
-from tckr.diffusion import generator
+from tckr.diffusion import pipeline as generator
 from tckr.diffusion.frames import to_bytes, to_frame
+from tckr.engine.seeds import derive
+from tckr.foundation.attributes import describe
+from tckr.foundation.captioner import ClipShape
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
 from tckr.images.tensors import to_signed, to_tensor
 from tckr.pipelines.foundation import nodes
 from tckr.pipelines.foundation.nodes import FoundationOptions
-from tckr.seeds import derive
 from tckr.settings import CONFIG_LOADER_ARGS
 from tckr.text import captioner
-from tckr.text.attributes import describe
-from tckr.text.options import CaptionOptions
-from tckr.text.pretrain import ClipShape
-from tckr.text.retrieval import (
+from tckr.text.clip import (
     clip_similarity,
     load_clip,
     retrieval,
     shuffled_within,
     word_similarity,
 )
+from tckr.text.options import CaptionOptions
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ClipShape(vision_width=96, text_width=96, projection=96)

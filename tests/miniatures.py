@@ -5,9 +5,9 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from tckr.diffusion.pretrain import GeneratorShape, build_generator
-from tckr.text.pretrain import CaptionerShape, build_captioner, build_processor
-from tckr.text.tokenizer import train_tokenizer
+from tckr.foundation.captioner import CaptionerShape, build_captioner, build_processor
+from tckr.foundation.generator import GeneratorShape, build_generator
+from tckr.foundation.tokenizer import train_tokenizer
 
 SENTENCES = [
     "a small red round shape on plain white background",

@@ -19,11 +19,11 @@ from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetForImage
 import miniatures
 from conftest import ROOT
 from diffusion.conftest import build
+from tckr.audit.options import AuditOptions
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.cli import run
 from tckr.diffusion.options import AdaptationOptions
 from tckr.images.options import IngestionOptions
-from tckr.membership.options import AuditOptions
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.settings import CONFIG_LOADER_ARGS

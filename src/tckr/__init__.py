@@ -2,7 +2,7 @@
 
 import os
 
-from tckr.memory import keep_freed_memory
+from tckr.engine.memory import keep_freed_memory
 
 # Threads that wait for each other may spin only briefly: beside any other work on the same cores, the default made a
 # training step ten times slower. Read when torch is first imported.

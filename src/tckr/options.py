@@ -1,7 +1,8 @@
 """Base of every typed parameter group."""
 
 import math
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,3 +48,13 @@ class Schedule(Options):
             return self.learning_rate
         cosine = (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
         return self.learning_rate * (self.final + (1 - self.final) * cosine)
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield `a.b.c` and its value for every leaf of nested dictionaries and typed options."""
+    for key, value in values.items():
+        inner = value.model_dump() if isinstance(value, BaseModel) else value
+        if isinstance(inner, Mapping):
+            yield from leaves(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner

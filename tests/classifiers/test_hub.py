@@ -21,10 +21,10 @@ from transformers import (
     ViTModel,
 )
 
-from tckr.classifiers import storage
-from tckr.classifiers.architectures import build
+from tckr.classifiers import models as storage
 from tckr.classifiers.hub import HubClassifier
-from tckr.classifiers.optimisers import build_optimiser
+from tckr.classifiers.models import build
+from tckr.classifiers.optimizers import build_optimiser
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.predict import logits
 from tckr.classifiers.resnet import ResNet

@@ -5,9 +5,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from tckr.classifiers import mixing
-from tckr.classifiers.augment import pad, views
-from tckr.classifiers.mixing import aug_mix, mix_up, operate
+from tckr.classifiers import augment as mixing
+from tckr.classifiers.augment import aug_mix, mix_up, operate, pad, views
 from tckr.classifiers.options import AugmentationOptions
 
 BYTES = torch.randint(30, 200, (4, 3, 24, 30), generator=torch.Generator().manual_seed(0)).byte()

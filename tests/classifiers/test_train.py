@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import accuracy, logits, soft_labels
-from tckr.classifiers.recipe import train_student, train_teacher
 from tckr.classifiers.resnet import ResNet, stem_stride
 from tckr.classifiers.train import train
 from tckr.classifiers.trainer import cycle

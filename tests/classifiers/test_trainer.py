@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tckr.classifiers.lesson import Resident
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.train import train
-from tckr.classifiers.trainer import Job, Trainer, train_together
+from tckr.classifiers.trainer import Job, Resident, Trainer, train_together
 from tckr.errors import UserError
 
 OPTIONS = ClassifierOptions(widths=(8, 16), depth=2, epochs=2, batch_size=16)

@@ -10,7 +10,7 @@ from tckr.classifiers.resnet import ResNet
 from tckr.datasets.adapter import AdapterDataset
 from tckr.datasets.classifier import ClassifierDataset
 from tckr.datasets.html import HtmlDataset
-from tckr.diffusion.adapt import Adapter
+from tckr.diffusion.lora import Adapter
 from tckr.errors import UserError
 
 

@@ -9,11 +9,11 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 import miniatures
-from tckr.diffusion.adapt import Adapter, _present, adapt
-from tckr.diffusion.generator import Denoising, embed, load, noising, side
+from tckr.diffusion.embeddings import Words
+from tckr.diffusion.lora import Adapter, _present, adapt
 from tckr.diffusion.options import EVERYTHING, AdaptationOptions, SamplingOptions
-from tckr.diffusion.sample import balanced_prompts, sample
-from tckr.diffusion.words import Words
+from tckr.diffusion.pipeline import Denoising, embed, load, noising, side
+from tckr.diffusion.sampling import balanced_prompts, sample
 from tckr.errors import UserError
 from tckr.options import Schedule
 

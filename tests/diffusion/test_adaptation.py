@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
-from tckr.checkpoint import Checkpoint
-from tckr.diffusion import adapt as adaptation
-from tckr.diffusion.adapt import Adapter, adapt
-from tckr.diffusion.cache import Held, Shards, keep, scratch
-from tckr.diffusion.generator import Denoising, Words, load, min_snr, noising
+from tckr.diffusion import lora as adaptation
+from tckr.diffusion.lora import Adapter, adapt
+from tckr.diffusion.memory import Held, Shards, keep, scratch
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
-from tckr.diffusion.sample import sample
+from tckr.diffusion.pipeline import Denoising, Words, load, min_snr, noising
+from tckr.diffusion.sampling import sample
+from tckr.engine.checkpoint import Checkpoint
 from tckr.errors import Paused, UserError
 from tckr.options import Schedule
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.classifiers.options import ClassifierOptions
 from tckr.diffusion.options import AdaptationOptions
 from tckr.hooks.estimate import REFERENCE, estimate, speed
-from tckr.membership.options import AuditOptions, ReleaseThreat
 from tckr.options import Schedule
 from tckr.pipeline_registry import STAGES
 from tckr.pipelines.cardinality_sweep.options import SweepOptions

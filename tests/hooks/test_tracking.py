@@ -15,7 +15,7 @@ from tckr.hooks import clock
 from tckr.hooks.clock import Clock
 from tckr.hooks.paths import saved_path
 from tckr.hooks.tracking import git_state, log_children
-from tckr.pipelines.parameters import leaves
+from tckr.options import leaves
 
 
 def test_typed_options_become_flat_parameters() -> None:

@@ -15,15 +15,15 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from tckr.audit.audit import audit
+from tckr.audit.membership import membership_matrix
+from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.cli import named, run
 from tckr.hooks.summary import stages_of
-from tckr.membership.audit import audit
-from tckr.membership.design import membership_matrix
-from tckr.membership.options import AuditOptions, ReleaseThreat
 from tckr.pipeline_registry import register_pipelines
-from tckr.pipelines.cardinality_sweep.curves import curves
 from tckr.pipelines.cardinality_sweep.nodes import audit_models, tabulate
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
+from tckr.reporting.curves import curves
 
 Done = subprocess.CompletedProcess[str]
 N = 4000

@@ -16,8 +16,9 @@ from kedro.framework.startup import bootstrap_project
 from PIL import Image, ImageDraw
 
 from tckr.cli import run
-from tckr.diffusion import generator
-from tckr.text import captioner, masked, retrieval
+from tckr.diffusion import pipeline as generator
+from tckr.text import captioner, masked
+from tckr.text import clip as retrieval
 
 pytestmark = pytest.mark.slow
 MODELS = "data/test/06_models/foundation"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import miniatures
-from tckr.checkpoint import Checkpoint, Checkpoints
-from tckr.diffusion.adapt import Adapter
+from tckr.diffusion.lora import Adapter
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
+from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.errors import UserError
 from tckr.images.tensors import to_png
 from tckr.options import Schedule

@@ -7,12 +7,12 @@ import torch
 
 import miniatures
 from tckr.errors import UserError
+from tckr.foundation.attributes import describe
+from tckr.foundation.captioner import CaptionerShape, ClipShape, SeeingRecipe, train_captioner
+from tckr.foundation.tokenizer import encode, train_tokenizer
 from tckr.options import Schedule
-from tckr.text.attributes import describe
 from tckr.text.captioner import caption, captions_table, load, tidy
 from tckr.text.options import CaptionOptions
-from tckr.text.pretrain import CaptionerShape, ClipShape, SeeingRecipe, train_captioner
-from tckr.text.tokenizer import encode, train_tokenizer
 
 
 def test_captions_do_not_depend_on_the_batch(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 
 import captioners
-from tckr.checkpoint import Checkpoints
+from tckr.engine.checkpoint import Checkpoints
 from tckr.errors import UserError
 from tckr.images.tensors import to_png
 from tckr.text.captioner import Captioner, caption, load, tidy
-from tckr.text.captioner_pixels import recipe
-from tckr.text.captioner_writer import Writer
+from tckr.text.decoding import Writer
 from tckr.text.options import CaptionOptions
+from tckr.text.preprocessing import recipe
 
 IMAGES = torch.randint(
     0, 256, (7, 3, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8

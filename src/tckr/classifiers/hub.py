@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from tckr.classifiers.storage import ABOUT
+from tckr.engine.loading import OFFLINE, SAFE, check_kind, description, download, readable
 from tckr.errors import UserError
-from tckr.loading import OFFLINE, SAFE, check_kind, description, download, readable
 
 KIND = "tckr.classifiers.hub.HubClassifier"
+ABOUT = "classifier.json"  # beside the files of a network of transformers
 SIDE = 224  # where neither the image processor nor the model names one
 # What differs between two configurations of one and the same network.
 INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")

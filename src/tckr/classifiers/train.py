@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tckr.classifiers.architectures import Network
+from tckr.classifiers.models import Network
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.trainer import Trainer
 

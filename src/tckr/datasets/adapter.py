@@ -7,11 +7,11 @@ from tckr.datasets.folder import FolderDataset
 
 
 class AdapterDataset(FolderDataset[Any]):
-    """A `tckr.diffusion.adapt.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder."""
+    """A `tckr.diffusion.lora.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder."""
 
     def read(self, folder: Path) -> Any:
         """Load the weights on the CPU."""
-        from tckr.diffusion.adapt import Adapter
+        from tckr.diffusion.lora import Adapter
 
         return Adapter.load(folder)
 

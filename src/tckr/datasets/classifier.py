@@ -7,16 +7,16 @@ from tckr.datasets.folder import FolderDataset
 
 
 class ClassifierDataset(FolderDataset[Any]):
-    """A `tckr.classifiers.resnet.ResNet`, stored by `tckr.classifiers.storage`."""
+    """A `tckr.classifiers.resnet.ResNet`, stored by `tckr.classifiers.models`."""
 
     def read(self, folder: Path) -> Any:
         """Load the network in evaluation mode on the CPU."""
-        from tckr.classifiers.storage import load
+        from tckr.classifiers.models import load
 
         return load(folder)
 
     def write(self, data: Any, folder: Path) -> None:
         """Write configuration and weights."""
-        from tckr.classifiers.storage import save
+        from tckr.classifiers.models import save
 
         save(data, folder)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tckr.classifiers.options import OURS
+from tckr.engine.loading import HUB_ID, description, download
 from tckr.errors import UserError
-from tckr.loading import HUB_ID, description, download
 
 
 class Kind(NamedTuple):

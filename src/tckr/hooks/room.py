@@ -3,8 +3,8 @@
 from math import prod
 from typing import TYPE_CHECKING
 
+from tckr.engine.device import best
 from tckr.errors import UserError
-from tckr.pipelines.device import best
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from mlflow.entities import Metric
 
 from tckr.hooks.clock import Clock
 from tckr.hooks.paths import saved_path
-from tckr.pipelines.parameters import leaves
+from tckr.options import leaves
 
 # kedro-mlflow sets itself to INFO when imported, MLflow prints through a handler of its own.
 for noisy in ("kedro_mlflow", "mlflow", "alembic"):

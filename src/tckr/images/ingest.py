@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.images import canaries, report, split
 from tckr.images.guard import BadImageError
@@ -19,7 +20,6 @@ from tckr.images.prepare import Prepared, Skipped, as_colour, prepare
 from tckr.images.raw import RawImage, RawTable
 from tckr.images.sources import read
 from tckr.images.tensors import in_threads
-from tckr.progress import track
 
 logger = logging.getLogger(__name__)
 

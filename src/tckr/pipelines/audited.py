@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tckr.audit.options import AuditOptions, Scope
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.membership.options import AuditOptions, Scope
-from tckr.pipelines.device import best
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import images_and_labels
 from tckr.pipelines.membership import (
     as_arrays,
     as_tensors,
@@ -17,15 +19,13 @@ from tckr.pipelines.membership import (
     is_member,
     memberships,
 )
-from tckr.pipelines.tensors import images_and_labels
 from tckr.pipelines.types import Classifier, Tensors
-from tckr.seeds import derive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tckr.membership.experiment import Experiment, StudentPlan
-    from tckr.membership.recycling import Pool, Recycling
+    from tckr.audit.recycling import Pool, Recycling
+    from tckr.audit.shadow_models import Experiment, StudentPlan
 
 
 def at_once() -> tuple[int, list[str]]:
@@ -52,7 +52,7 @@ def experiment(
         audited: image table of members and holdout.
         recipe: a target student's: classifier, distillation, steps, classes.
     """
-    from tckr.membership.experiment import Experiment
+    from tckr.audit.shadow_models import Experiment
 
     pixels, labels = images_and_labels(audited)
     return Experiment(
@@ -73,13 +73,13 @@ def experiment(
 
 
 def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any]:
-    """Probe the machine, say how long the shadows will take, and decide their number; see `tckr.membership.planner`.
+    """Probe the machine, say how long the shadows will take, and decide their number; see `tckr.audit.budget`.
 
     A killed audit goes on with the number that it had decided: another would need other shadows.
     """
     import logging
 
-    from tckr.membership.planner import Plan, plan
+    from tckr.audit.budget import Plan, plan
 
     processes, _ = at_once()
     kept = _plan_file(repeated, options)
@@ -116,7 +116,7 @@ def train_shadows(
     options: AuditOptions,
 ) -> Tensors:
     """Train every shadow and score every audited image with it: float32 (S, N, Q) by model."""
-    from tckr.membership.shadows import run_shadows
+    from tckr.audit.shadow_models import run_shadows
 
     _, cards = at_once()
     scores = run_shadows(
@@ -131,7 +131,7 @@ def train_shadows(
 
 def forget_checkpoints(options: AuditOptions) -> None:
     """Remove finished shadow groups, once their scores are in the catalog."""
-    from tckr.checkpoint import Checkpoints
+    from tckr.engine.checkpoint import Checkpoints
 
     if options.checkpoints:
         Checkpoints(Path(options.checkpoints)).remove()
@@ -144,7 +144,7 @@ def score_models(
     options: AuditOptions,
 ) -> Tensors:
     """Logit-scaled confidence of every model in every audited image, float32 (N, Q) by model."""
-    from tckr.membership.signals import model_scores
+    from tckr.audit.signals import model_scores
 
     audited = audited_images(images)
     pixels, labels = images_and_labels(audited)
@@ -159,7 +159,7 @@ def score_models(
 def image_features(options: AuditOptions, *tables: pd.DataFrame) -> "list[NDArray[np.float32]]":
     """Features (N, D) of the images of each table, by the encoder that the audit names."""
     from tckr.images.tensors import to_tensor
-    from tckr.text.retrieval import image_embeddings, load_clip
+    from tckr.text.clip import image_embeddings, load_clip
 
     clip = load_clip(options.release.encoder, best())
     return [image_embeddings(clip, to_tensor(table["image"])).numpy() for table in tables]
@@ -174,8 +174,8 @@ def attack_models(
     features: "NDArray[np.float32]",
     options: AuditOptions,
 ) -> dict[str, dict[str, Any]]:
-    """Attack every model of `accuracies` (percent); see `tckr.membership.audit`. `teacher` alone is no student."""
-    from tckr.membership.audit import audit
+    """Attack every model of `accuracies` (percent); see `tckr.audit.audit`. `teacher` alone is no student."""
+    from tckr.audit.audit import audit
 
     inside = memberships(membership_table, audited)
     targets, shadows = as_arrays(target_scores, audited), as_arrays(shadow_scores, audited)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tckr.pipelines.tensors import of_split
+from tckr.engine.seeds import derive
+from tckr.images.tables import of_split
 from tckr.pipelines.types import Tensors
-from tckr.seeds import derive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def draw_memberships(images: pd.DataFrame, audit_plan: dict[str, Any], seed: int
     Returns:
         One row a member or holdout image: image_id, is_member, and a boolean column a shadow.
     """
-    from tckr.membership.design import membership_matrix
+    from tckr.audit.membership import membership_matrix
 
     audited = audited_images(images)
     n_shadows = audit_plan["n_shadows"]

@@ -10,7 +10,7 @@ Classifier: TypeAlias = Any
 """A trained `tckr.classifiers.resnet.ResNet`."""
 
 Adapter: TypeAlias = Any
-"""A `tckr.diffusion.adapt.Adapter`."""
+"""A `tckr.diffusion.lora.Adapter`."""
 
 Tensors: TypeAlias = dict[str, Any]
 """Named torch tensors."""

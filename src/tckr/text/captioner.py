@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from tckr.checkpoint import Checkpoints
+from tckr.engine.checkpoint import Checkpoints
+from tckr.engine.loading import OFFLINE, SAFE, check_kind, download, readable
+from tckr.engine.overlap import ahead, behind
+from tckr.engine.progress import track
 from tckr.images.tensors import to_tensor
-from tckr.loading import OFFLINE, SAFE, check_kind, download, readable
-from tckr.overlap import ahead, behind
-from tckr.progress import track
-from tckr.text.captioner_writer import Writer, weights_dtype
+from tckr.text.decoding import Writer, weights_dtype
 from tckr.text.options import CaptionOptions, Precision
 
 

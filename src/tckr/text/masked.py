@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import BertForMaskedLM, BertTokenizer
 
+from tckr.engine.loading import OFFLINE, SAFE, check_kind, readable
+from tckr.engine.progress import track
 from tckr.errors import UserError
-from tckr.loading import OFFLINE, SAFE, check_kind, readable
-from tckr.progress import track
 
 ROUNDS = (
     4  # the words of one round do not see each other; those of later rounds see the earlier ones

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from tckr.pipelines.device import best
-from tckr.pipelines.tensors import of_split
+from tckr.engine.device import best
+from tckr.images.tables import of_split
 from tckr.text.options import CaptionOptions
 
 
@@ -15,7 +15,7 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
     Returns:
         One row a member: image_id, class_name, caption, prompt.
     """
-    from tckr.checkpoint import Checkpoints
+    from tckr.engine.checkpoint import Checkpoints
     from tckr.text.captioner import caption, captions_table, load
 
     members = of_split(images, "members")

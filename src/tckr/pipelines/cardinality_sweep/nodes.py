@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from PIL import Image
 
+from tckr.audit.options import AuditOptions
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.diffusion.options import AdaptationOptions
-from tckr.membership.options import AuditOptions
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import of_split
 from tckr.pipelines import audited as shared
 from tckr.pipelines import membership
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
-from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions, images_at
 from tckr.pipelines.student_training.nodes import accuracies
-from tckr.pipelines.tensors import of_split
 from tckr.pipelines.types import Adapter, Classifier, Tensors
-from tckr.seeds import derive
 
 if TYPE_CHECKING:
-    from tckr.membership.experiment import Experiment, StudentPlan
-    from tckr.membership.recycling import Pool
+    from tckr.audit.recycling import Pool
+    from tckr.audit.shadow_models import Experiment, StudentPlan
 
 TEACHER, CONTROL = "teacher", "control"
 
@@ -77,7 +77,7 @@ def train_students(
         Of teacher and students by name: accuracy in percent on the test split and per class, cardinality, number of
         training images, seconds of training (None for the teacher); and their scores on the audited images.
     """
-    from tckr.classifiers.recipe import Students
+    from tckr.classifiers.distillation import Students
 
     n_members = len(of_split(images, "members"))
     facts: dict[str, Any] = {TEACHER: {"cardinality": None, "images": n_members, "seconds": None}}
@@ -168,7 +168,7 @@ def _experiment(
 def _plans(
     members: int, distillation: DistillationOptions, options: SweepOptions
 ) -> "dict[str, StudentPlan]":
-    from tckr.membership.experiment import StudentPlan
+    from tckr.audit.shadow_models import StudentPlan
 
     plans = {
         name: StudentPlan("images", distillation.labels, size)
@@ -178,7 +178,7 @@ def _plans(
 
 
 def _pools(sweep_pool: Tensors) -> "dict[str, Pool]":
-    from tckr.membership.recycling import Pool
+    from tckr.audit.recycling import Pool
 
     pools = {"images": Pool(sweep_pool["images"], sweep_pool["labels"])}
     if "control_images" in sweep_pool:
@@ -248,7 +248,7 @@ def _kind(name: str) -> str:
 
 def draw_curves(sweep: pd.DataFrame, audit: AuditOptions) -> Image.Image:
     """Accuracy, AUC_MIA and AOP of the students against cardinality, beside the teacher's; see `curves`."""
-    from tckr.pipelines.cardinality_sweep.curves import curves
-    from tckr.pipelines.pictures import rendered
+    from tckr.reporting.curves import curves
+    from tckr.reporting.style import rendered
 
     return rendered(curves(sweep, audit.confidence))

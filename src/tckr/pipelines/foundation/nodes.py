@@ -10,14 +10,14 @@ from pydantic import Field
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from tckr.checkpoint import Checkpoints
-from tckr.diffusion.pretrain import GeneratorRecipe, train_generator
-from tckr.images.public import PublicMixOptions, collect, compose
+from tckr.engine.checkpoint import Checkpoints
+from tckr.foundation.attributes import describe
+from tckr.foundation.captioner import SeeingRecipe, build_processor, train_captioner, train_clip
+from tckr.foundation.generator import GeneratorRecipe, train_generator
+from tckr.foundation.masked_lm import MaskedRecipe, train_masked, train_masked_tokenizer
+from tckr.foundation.public import PublicMixOptions, collect, compose
+from tckr.foundation.tokenizer import encode, train_tokenizer
 from tckr.options import Options
-from tckr.text.attributes import describe
-from tckr.text.pretrain import SeeingRecipe, build_processor, train_captioner, train_clip
-from tckr.text.pretrain_masked import MaskedRecipe, train_masked, train_masked_tokenizer
-from tckr.text.tokenizer import encode, train_tokenizer
 
 Losses = dict[str, list[float]]
 

@@ -8,13 +8,13 @@ import pandas as pd
 from PIL import Image
 
 from tckr.diffusion.options import AdaptationOptions
-from tckr.pipelines.device import best
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.pipelines.types import Adapter
-from tckr.seeds import derive
 
 if TYPE_CHECKING:
-    from tckr.checkpoint import Checkpoint
+    from tckr.engine.checkpoint import Checkpoint
 
 SHOWN = 12
 
@@ -26,18 +26,18 @@ def adapt_generator(
     recycling: RecyclingOptions,
     seed: int,
 ) -> tuple[Adapter, pd.DataFrame, Image.Image]:
-    """Fine-tune the generator on the members and their captions (LoRA); see `tckr.diffusion.adapt`.
+    """Fine-tune the generator on the members and their captions (LoRA); see `tckr.diffusion.lora`.
 
     Returns:
         The adapter, the loss by step, and what the generator drew from the same captions on the way. An adapter made
         elsewhere (`adapter`) is only checked: no step was taken.
     """
-    from tckr.diffusion.adapt import Adapter, adapt
-    from tckr.diffusion.generator import load
-    from tckr.diffusion.sample import sample
+    from tckr.diffusion.lora import Adapter, adapt
+    from tckr.diffusion.pipeline import load
+    from tckr.diffusion.sampling import sample
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
-    from tckr.pipelines.pictures import notice
+    from tckr.reporting.style import notice
 
     generator = load(options.generator, best(), options.resolution)
     if options.adapter:
@@ -71,7 +71,7 @@ def adapt_generator(
 
 def _checkpoint(table: pd.DataFrame, options: AdaptationOptions, seed: int) -> "Checkpoint | None":
     """Where this very adaptation is kept while it runs; another one does not find it."""
-    from tckr.checkpoint import Checkpoints
+    from tckr.engine.checkpoint import Checkpoints
 
     if options.checkpoints is None:
         return None
@@ -98,7 +98,7 @@ def _request(shown: pd.DataFrame, recycling: RecyclingOptions, seed: int) -> tup
 
 def draw_adaptation_curve(losses: pd.DataFrame) -> Image.Image:
     """Plot the loss by step."""
-    from tckr.pipelines.pictures import new_figure, rendered
+    from tckr.reporting.style import new_figure, rendered
 
     figure = new_figure(5.6, 3.2)
     axes = figure.axes[0]
@@ -119,9 +119,9 @@ def draw_adaptation_sheet(
 
     The adapter comes out of the catalog here, so that the checkpoint it was trained from is no longer needed.
     """
-    from tckr.checkpoint import Checkpoints
-    from tckr.diffusion.generator import load
-    from tckr.diffusion.sample import sample
+    from tckr.diffusion.pipeline import load
+    from tckr.diffusion.sampling import sample
+    from tckr.engine.checkpoint import Checkpoints
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
 

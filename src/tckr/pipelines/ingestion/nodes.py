@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from tckr.engine.seeds import derive
 from tckr.images.options import IngestionOptions
-from tckr.pipelines.tensors import of_split
-from tckr.seeds import derive
+from tckr.images.tables import of_split
 
 
 def ingest(path: Path, options: IngestionOptions, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -20,6 +20,6 @@ def ingest(path: Path, options: IngestionOptions, seed: int) -> tuple[pd.DataFra
 
 def draw_private_sheet(images: pd.DataFrame) -> Image.Image:
     """Show a few members of every class."""
-    from tckr.pipelines.pictures import class_sheet
+    from tckr.reporting.style import class_sheet
 
     return class_sheet({"private": of_split(images, "members")})

@@ -10,11 +10,11 @@ from PIL import Image
 
 from tckr.classifiers.options import ClassifierOptions
 from tckr.diffusion.options import AdaptationOptions
-from tckr.pipelines.device import best
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions, images_at
-from tckr.pipelines.tensors import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Adapter, Classifier
-from tckr.seeds import derive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def train_teacher(
         The teacher, and its recipe in full: the student and every shadow are trained by it, not by what the
         configuration says when their turn comes.
     """
-    from tckr.classifiers.recipe import train_teacher as train
+    from tckr.classifiers.distillation import train_teacher as train
 
     members = of_split(images, "members")
     pixels, labels = images_and_labels(members)
@@ -48,7 +48,7 @@ def generate_images(
     options: RecyclingOptions,
     seed: int,
 ) -> pd.DataFrame:
-    """Draw class-balanced prompts and the synthetic images they describe; see `tckr.diffusion.sample`.
+    """Draw class-balanced prompts and the synthetic images they describe; see `tckr.diffusion.sampling`.
 
     Returns:
         An image table of `cardinality` times the members, all in split "train", with the prompts.
@@ -71,8 +71,8 @@ def draw_images(
     options: RecyclingOptions,
     seed: int,
 ) -> "Tensor":
-    """Draw one image a prompt, uint8 (N, C, H, W), of the members' size; see `tckr.diffusion.sample`."""
-    from tckr.diffusion.sample import gathered
+    """Draw one image a prompt, uint8 (N, C, H, W), of the members' size; see `tckr.diffusion.sampling`."""
+    from tckr.diffusion.sampling import gathered
 
     batches = stream_images(members, prompts, adapter, adaptation, options, seed)
     return gathered(batches, len(prompts))
@@ -87,8 +87,8 @@ def stream_images(
     seed: int,
 ) -> "Iterator[Tensor]":
     """Yield the images of `draw_images` in batches, in order."""
-    from tckr.diffusion.generator import load
-    from tckr.diffusion.sample import stream
+    from tckr.diffusion.pipeline import load
+    from tckr.diffusion.sampling import stream
     from tckr.images.tensors import to_tensor
 
     generator = load(adaptation.generator, best(), adaptation.resolution)
@@ -109,9 +109,9 @@ def plan_prompts(
 ) -> pd.DataFrame:
     """Choose the prompt and class of `count` synthetic images: prompt, label, class_name.
 
-    With `nested` every prefix is class-balanced; see `tckr.diffusion.sample.balanced_prompts`.
+    With `nested` every prefix is class-balanced; see `tckr.diffusion.sampling.balanced_prompts`.
     """
-    from tckr.diffusion.sample import balanced_prompts
+    from tckr.diffusion.sampling import balanced_prompts
 
     names = members.drop_duplicates("label").set_index("label")["class_name"]
     if options.prompts == "captions":
@@ -151,7 +151,7 @@ def label_images(
 
 def draw_recycled_sheet(images: pd.DataFrame, recycled_set: pd.DataFrame) -> Image.Image:
     """Show private and recycled images of every class, a row each."""
-    from tckr.pipelines.pictures import class_sheet
+    from tckr.reporting.style import class_sheet
 
     members = of_split(images, "members")
     return class_sheet({"private": members, "recycled": recycled_set})

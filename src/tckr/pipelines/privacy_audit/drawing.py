@@ -5,10 +5,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from tckr.membership.options import AuditOptions
+from tckr.audit.options import AuditOptions
+from tckr.images.tables import images_and_labels
 from tckr.pipelines import membership
 from tckr.pipelines.privacy_audit.figures import MODELS, part
-from tckr.pipelines.tensors import images_and_labels
 from tckr.pipelines.types import Tensors
 
 SHOWN = 16
@@ -16,7 +16,7 @@ SHOWN = 16
 
 def draw_exposed(images: pd.DataFrame, vulnerability: pd.DataFrame) -> Image.Image:
     """Show the most exposed members."""
-    from tckr.pipelines.privacy_audit import pictures
+    from tckr.reporting import figures as pictures
 
     table = vulnerability[vulnerability["split"] == "members"].head(SHOWN)
     chosen = images.set_index("image_id").loc[table["image_id"]]
@@ -30,8 +30,8 @@ def draw_closest_pairs(
     images: pd.DataFrame, recycled_set: pd.DataFrame, release_scores: Tensors
 ) -> Image.Image:
     """Show the members, and for comparison the holdout images, that the released images come nearest to."""
-    from tckr.membership.disclosure import closest_pairs
-    from tckr.pipelines.privacy_audit import pictures
+    from tckr.attacks.nearest_neighbour import closest_pairs
+    from tckr.reporting import figures as pictures
 
     audited = membership.audited_images(images)
     found = part(membership.as_arrays(release_scores, audited), "images")
@@ -49,7 +49,7 @@ def draw_closest_pairs(
 
 def draw_attribution(audit: dict[str, Any]) -> Image.Image:
     """Draw each channel's share of the student's leak, or say how to measure it."""
-    from tckr.pipelines.privacy_audit import pictures
+    from tckr.reporting import figures as pictures
 
     return pictures.draw_attribution(audit["attribution"])
 
@@ -66,9 +66,9 @@ def draw_scores(
     Returns:
         The ROC on logarithmic axes, where leaks show at the left edge, and the scores of members and non-members.
     """
-    from tckr.membership.attacks.named import scores
-    from tckr.membership.threats import shadow_attack
-    from tckr.pipelines.privacy_audit import pictures
+    from tckr.attacks.registry import scores
+    from tckr.audit.threats import shadow_attack
+    from tckr.reporting import figures as pictures
 
     audited = membership.audited_images(images)
     targets, shadows = (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tckr.membership.options import AuditOptions
+from tckr.audit.options import AuditOptions
 from tckr.pipelines import audited as shared
 from tckr.pipelines import membership
 from tckr.pipelines.types import Tensors
@@ -25,10 +25,10 @@ def audit_release(
     accuracy: dict[str, Any],
     options: AuditOptions,
 ) -> dict[str, Any]:
-    """Attack teacher, student, generator, images and prompts, each on its own; see `tckr.membership`."""
-    from tckr.membership.audit import VERSION
-    from tckr.membership.threats import audit_generator
-    from tckr.membership.threats import audit_release as attack
+    """Attack teacher, student, generator, images and prompts, each on its own; see `tckr.audit`."""
+    from tckr.audit.audit import VERSION
+    from tckr.audit.threats import audit_generator
+    from tckr.audit.threats import audit_release as attack
 
     audited = membership.audited_images(images)
     release = membership.as_arrays(release_scores, audited)
@@ -84,8 +84,8 @@ def _attribution(
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
 ) -> dict[str, Any] | None:
-    from tckr.membership.attribution import EVERY_WAY, attribute
-    from tckr.membership.audit import over_shadows
+    from tckr.audit.attribution import EVERY_WAY, attribute
+    from tckr.audit.audit import over_shadows
 
     if not options.attribution:
         return None
@@ -107,7 +107,7 @@ def rank_exposed(
     images: pd.DataFrame, shadow_scores: Tensors, membership_matrix: pd.DataFrame
 ) -> pd.DataFrame:
     """Rank the audited images by how much a student that learnt from them moves; for the data owner alone."""
-    from tckr.membership.vulnerability import vulnerability
+    from tckr.audit.vulnerability import vulnerability
 
     audited = membership.audited_images(images)
     shadows = membership.as_arrays(shadow_scores, audited)

@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tckr.audit.options import AuditOptions
 from tckr.diffusion.options import AdaptationOptions
-from tckr.membership.options import AuditOptions
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines import audited as shared
 from tckr.pipelines import membership
-from tckr.pipelines.device import best
 from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
-from tckr.pipelines.tensors import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Adapter, Classifier, Tensors
-from tckr.seeds import derive
 from tckr.text.options import CaptionOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tckr.membership.experiment import Experiment
+    from tckr.audit.shadow_models import Experiment
 
 REFERENCE = "validation"  # of the same distribution, neither trained on nor audited
 
@@ -119,9 +119,9 @@ def _experiment(
     audit: AuditOptions,
     seed: int,
 ) -> "Experiment":
-    from tckr.membership import attribution
-    from tckr.membership.experiment import StudentPlan
-    from tckr.membership.recycling import Cell, Pool, Recycling
+    from tckr.audit import attribution
+    from tckr.audit.recycling import Cell, Pool, Recycling
+    from tckr.audit.shadow_models import StudentPlan
 
     audited = membership.audited_images(images)
     labels = recipe["distillation"]["labels"]
@@ -181,7 +181,7 @@ def score_generator(
     seed: int,
 ) -> Tensors:
     """Ask the base and the adapted generator about images: signals float64 (n,), and `rows` (n,), which images."""
-    from tckr.membership.denoising import ask
+    from tckr.audit.denoising import ask
 
     audited = membership.audited_images(images)
     rows = _rows_asked(audited, asked_prompts, options, seed)
@@ -209,12 +209,12 @@ def score_release(
     options: AuditOptions,
     seed: int,
 ) -> Tensors:
-    """How near the synthetic images and their prompts come to each audited image; see `tckr.membership.disclosure`.
+    """How near the synthetic images and their prompts come to each audited image; see `tckr.attacks.nearest_neighbour`.
 
     Returns:
         `features` float32 (N, D) of the audited images; `images.<score>` (N,); `prompts.<score>` (n,) of those at `rows`.
     """
-    from tckr.membership.disclosure import prompt_disclosure, proximity
+    from tckr.attacks.nearest_neighbour import prompt_disclosure, proximity
 
     audited = membership.audited_images(images)
     features, released, reference = shared.image_features(

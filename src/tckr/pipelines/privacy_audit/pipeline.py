@@ -4,8 +4,8 @@ from kedro.pipeline import Node, Pipeline
 
 from tckr.pipelines.membership import draw_memberships
 from tckr.pipelines.privacy_audit import drawing, figures, nodes
-from tckr.pipelines.privacy_audit.report import write_report
 from tckr.pipelines.stage import as_stage
+from tckr.reporting.report import write_report
 
 AUDIT, SEED = "params:privacy_audit", "params:seed"
 REPEATED = [

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.pipelines.device import best
-from tckr.pipelines.tensors import class_names, images_and_labels, of_split
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Classifier
-from tckr.seeds import derive
 
 
 def train_student(
@@ -29,7 +29,7 @@ def train_student(
     """
     import torch
 
-    from tckr.classifiers.recipe import train_student as train
+    from tckr.classifiers.distillation import train_student as train
 
     pixels, labels = images_and_labels(recycled_set)
     student = train(

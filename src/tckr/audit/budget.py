@@ -1,0 +1,119 @@
+"""How long an audit will take on this machine, measured by a short probe, and how many shadows fit into a budget."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+
+from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
+from tckr.audit.recycling import Pool
+from tckr.audit.shadow_models import Bench, Experiment
+from tckr.classifiers.distillation import Training
+from tckr.classifiers.predict import logits
+from tckr.classifiers.trainer import train_together
+from tckr.errors import UserError
+from tckr.options import Options
+
+FEWEST = 4  # shadows: two with and two without every example
+SCORED = 1024  # images of the probe
+
+
+class Plan(Options):
+    """Decided before the audit begins, by time alone."""
+
+    n_shadows: int = Field(description="shadow groups")
+    asked_for: int = Field(description="shadow groups that the configuration names")
+    seconds_per_group: float = Field(description="of the probe, scaled to a whole group")
+    minutes: float = Field(description="estimate for all groups")
+    at_once: int = Field(description="processes")
+
+
+def plan(experiment: Experiment, options: AuditOptions, at_once: int) -> Plan:
+    """Probe the machine and decide the number of shadows.
+
+    Args:
+        experiment: of the audit.
+        options: `n_shadows` and `time_budget_minutes`.
+        at_once: processes that will work side by side.
+
+    Raises:
+        UserError: the budget is too small for four shadows.
+    """
+    group = seconds_per_group(experiment, at_once)
+    wanted, budget = options.n_shadows, options.time_budget_minutes
+    fewest = FEWEST_TO_LEAVE_ONE_OUT if options.attribution else FEWEST
+    if options.variance == "per_example":
+        fewest = FEWEST_FOR_A_VARIANCE
+    if budget is not None:
+        rounds = int(budget * 60 / group)
+        wanted = min(wanted, rounds * at_once // 2 * 2)
+        if wanted < fewest:
+            need = -(-fewest // at_once) * group / 60
+            raise UserError(
+                f"privacy_audit.time_budget_minutes is {budget:g}, but {fewest} shadows take about {need:.1f} minutes"
+                " here.",
+                "give the audit more time, or fewer epochs.",
+            )
+    minutes = -(-wanted // at_once) * group / 60
+    return Plan(
+        n_shadows=wanted,
+        asked_for=options.n_shadows,
+        seconds_per_group=group,
+        minutes=minutes,
+        at_once=at_once,
+    )
+
+
+def seconds_per_group(experiment: Experiment, at_once: int) -> float:
+    """Seconds that one shadow group takes in one of `at_once` processes: a few steps of each part, scaled."""
+    e = experiment
+    with _threads(1 if at_once > 1 and e.device == "cpu" else None):
+        seconds = 0.0
+        if e.recycling is not None:
+            seconds = e.recycling.seconds(e.images, e.labels, e.device)
+            blank = torch.zeros((e.recycling.count, *e.images.shape[1:]), dtype=torch.uint8)
+            labels = torch.zeros(e.recycling.count, dtype=torch.int64)
+            made = {name: Pool(blank, labels) for name in e.recycling.cells}
+            e = replace(e, pools={**e.pools, **made}, recycling=None)
+        bench = Bench(e)
+        per_step = {"hard": _per_step(lambda n: bench.teachers.training(0, steps=n), e)}
+        per_step["stored"] = per_step["hard"]
+        (teacher,) = train_together([bench.teachers.training(0, steps=1)])
+        teacher.to(e.device)
+        taught = [plan for plan in e.students.values() if plan.labels == "on_the_fly"]
+        if taught:
+            per_step["on_the_fly"] = _per_step(
+                lambda n: bench.student(replace(taught[0], size=None), 0, teacher, n), e
+            )
+        students = set(e.students.values())  # each is trained once, whatever its names
+        lessons = sum(per_step[plan.labels] for plan in students)
+        seconds += e.steps * (per_step["hard"] + e.distillation.patience * lessons)
+        logits(teacher, bench.images[:SCORED])  # the first call sets up libraries
+        start = time.perf_counter()
+        logits(teacher, bench.images[:SCORED])
+        asked = len(e.images) * e.queries * (1 + len(students))
+        return seconds + (time.perf_counter() - start) * asked / min(SCORED, len(e.images))
+
+
+def _per_step(training: Callable[[int], Training], experiment: Experiment) -> float:
+    """Seconds of one optimiser step of one network, without what the first steps cost once."""
+    few, many = (2, 8) if experiment.device == "cpu" else (8, 72)
+    took = []
+    for steps in (many, few, many):  # the first also warms up and records
+        start = time.perf_counter()
+        train_together([training(steps)] * experiment.stack)
+        took.append(time.perf_counter() - start)
+    return max(took[2] - took[1], 1e-6) / (many - few) / experiment.stack
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,339 @@
+"""What every shadow of an audit repeats: the audited examples, the recipe, and what students learn from."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tckr.audit.membership import fingerprint
+from tckr.audit.recycling import Pool, Recycling
+from tckr.audit.signals import model_scores
+from tckr.classifiers.distillation import Students, Teachers, Training
+from tckr.classifiers.options import ClassifierOptions, DistillationOptions, LabelSource
+from tckr.classifiers.trainer import train_together
+from tckr.engine import map_shards
+from tckr.engine.checkpoint import Checkpoint, Checkpoints
+from tckr.engine.seeds import derive
+from tckr.errors import UserError
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """What one student of a shadow group learns from.
+
+    Attributes:
+        pool: name of the synthetic images.
+        labels: the teacher's (on_the_fly, stored) or those of the prompts (hard).
+        size: how many of the images, the first ones; None: all.
+    """
+
+    pool: str
+    labels: LabelSource
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What one shadow group needs.
+
+    Attributes:
+        images: uint8 (N, C, H, W), members and holdout.
+        labels: int64 (N,).
+        n_classes: C.
+        steps: optimiser steps of the target, `classifier.steps(number of members)`.
+        classifier: recipe of teacher and students.
+        distillation: of the students; each plan names its own labels.
+        seed: of the run; the shadows' own seeds are derived from it.
+        students: by name; the students of a group differ in what they learn from, not in their seed.
+        pools: synthetic images that all shadows share, as released.
+        recycling: makes further pools, anew for each shadow (scope `pipeline`).
+        queries: views of every audited image that a model is asked for; see `signals.query_views`.
+        device: where shadows are trained.
+        stack: networks that a GPU trains side by side.
+    """
+
+    images: Tensor
+    labels: Tensor
+    n_classes: int
+    steps: int
+    classifier: ClassifierOptions
+    distillation: DistillationOptions
+    seed: int
+    students: Mapping[str, StudentPlan] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    recycling: Recycling | None = None
+    queries: int = 1
+    device: str = "cpu"
+    stack: int = 1
+
+    def distillation_of(self, plan: StudentPlan) -> DistillationOptions:
+        """The students' distillation with the labels of one of them."""
+        return self.distillation.model_copy(update={"labels": plan.labels})
+
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
+        digest = hashlib.sha256()
+        tensors = [self.images, self.labels]
+        for name in sorted(self.pools):
+            digest.update(name.encode())
+            tensors += [self.pools[name].images, self.pools[name].labels]
+        for tensor in tensors:
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.contiguous().numpy().data)
+        recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
+        plans = sorted(self.students.items())
+        digest.update(repr((recipe, plans, self.recycling, self.queries, self.device)).encode())
+        return digest.hexdigest()[:32]
+
+    def check(self, membership: NDArray[np.bool_]) -> None:
+        """See that the matrix bool (S, N) is of this experiment, before the hours are spent.
+
+        Raises:
+            UserError: the matrix is of other data, a class is absent in a shadow, or a student asks
+                for images that are not there.
+        """
+        n = len(self.images)
+        if membership.ndim != 2 or membership.shape[1] != n or len(self.labels) != n:
+            raise UserError(
+                f"The membership matrix {membership.shape} is not of these {n} examples.",
+                "draw it anew for this data.",
+            )
+        for name, plan in self.students.items():
+            self._check_student(name, plan)
+        labels = self.labels.numpy()
+        present = np.unique(labels)
+        for number, row in enumerate(membership):
+            absent = np.setdiff1d(present, labels[row])
+            if len(absent):
+                raise UserError(
+                    f"Shadow {number} would train without class {absent[0]}.",
+                    "audit with more examples of it, or leave the class out.",
+                )
+
+    def _check_student(self, name: str, plan: StudentPlan) -> None:
+        made = self.recycling.cells if self.recycling else {}
+        if plan.pool in self.pools:
+            available = len(self.pools[plan.pool].images)
+        elif self.recycling is not None and plan.pool in made:
+            available = self.recycling.count
+        else:
+            raise UserError(
+                f"Student {name} reads {plan.pool}, which nobody makes.",
+                f"choose of {', '.join([*self.pools, *made])}.",
+            )
+        if plan.size is not None and not 1 <= plan.size <= available:
+            raise UserError(
+                f"A student cannot read {plan.size} of {available} synthetic images.",
+                "make more of them, or train on fewer.",
+            )
+
+
+# Keeps the seeds of shadows apart from any seed of a target.
+SHADOW_STREAM = 0x7AD0
+TEACHER = "teacher"
+
+Scores: TypeAlias = dict[str, NDArray[np.float32]]
+"""By name of the model: (N, Q) of one shadow, (S, N, Q) of all."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One shadow: its number and the examples (N,) it trains on."""
+
+    number: int
+    inside: NDArray[np.bool_]
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    def seeds(self, seed: int) -> tuple[int, int, int]:
+        """Of its teacher, its students and its pools."""
+        drawn = np.random.SeedSequence([seed, SHADOW_STREAM, self.number]).generate_state(2)
+        return int(drawn[0]), int(drawn[1]), derive(seed, "shadow", self.number)
+
+
+class Bench:
+    """What the groups of an experiment share: their images on the device, framed and recorded once.
+
+    Teachers and students are trained by the same classes as the targets. It goes to another process
+    as its experiment and is set up anew there.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        e = self.experiment = experiment
+        if e.device != "cpu":
+            # A worker starts with torch's own settings, under which equal shadows come out unequal.
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        self.images = e.images.to(e.device)
+        self.teachers = Teachers(self.images, e.labels, e.classifier, e.n_classes, device=e.device)
+        self._students: dict[tuple[str, str], Students] = {}
+        for name, pool in e.pools.items():
+            self.lay_out(name, pool)
+
+    def __reduce__(self) -> tuple[type["Bench"], tuple[Experiment]]:
+        return Bench, (self.experiment,)
+
+    def lay_out(self, name: str, pool: Pool) -> None:
+        """Put a pool of synthetic images on the device, in the place of the one of that name."""
+        e = self.experiment
+        images = pool.images.to(e.device)
+        for plan in (plan for plan in e.students.values() if plan.pool == name):
+            key = (name, plan.labels)
+            if key in self._students:
+                self._students[key].replace(images, pool.labels)
+            else:
+                self._students[key] = Students(
+                    images,
+                    pool.labels,
+                    e.classifier,
+                    e.n_classes,
+                    distillation=e.distillation_of(plan),
+                    device=e.device,
+                )
+
+    def student(
+        self, plan: StudentPlan, seed: int, teacher: nn.Module, steps: int | None = None
+    ) -> Training:
+        """One student of a teacher; `steps` of the teacher, as the target's if none are given."""
+        students = self._students[plan.pool, plan.labels]
+        given = steps or self.experiment.steps
+        return students.training(seed, steps=given, teacher=teacher, size=plan.size)
+
+    def scores(self, model: nn.Module) -> NDArray[np.float32]:
+        """What an attack sees of a model, (N, Q)."""
+        e = self.experiment
+        return model_scores(
+            model.to(e.device), self.images, e.labels, e.queries, e.classifier.augmentation
+        )
+
+
+def run_shadows(
+    experiment: Experiment,
+    membership: NDArray[np.bool_],
+    *,
+    workers: int = 1,
+    cards: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Scores:
+    """Train one shadow group for each row of `membership` and score all examples with it.
+
+    Args:
+        experiment: the examples and the recipe.
+        membership: bool (S, N).
+        workers: processes; 1 stays in this one, as a GPU needs.
+        cards: GPUs, if more than one shall work; see `map_shards`.
+        folder: keeps finished groups, so that a killed audit goes on from there; whoever has saved
+            the result removes it.
+
+    Returns:
+        (S, N, Q) of the teachers, of every student by its name and, in scope `pipeline`, white-box
+        signals (S, N, 1) of the generators, `generator.loss` and so on.
+
+    Raises:
+        UserError: see `Experiment.check`.
+    """
+    experiment.check(membership)
+    rows = [Row(i, row) for i, row in enumerate(membership)]
+    keep = None
+    if folder is not None:
+        keep = Checkpoints(Path(folder) / experiment.fingerprint())
+    found = {row.number: saved for row in rows if keep and (saved := _load(keep, row))}
+    missing = [row for row in rows if row.number not in found]
+    if found:
+        logging.getLogger(__name__).info(
+            "%s shadow groups are there already, from a run that was cut short.", len(found)
+        )
+    # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
+    size = experiment.stack if experiment.recycling is None else 1
+    shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
+    done = map_shards(
+        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), cards=cards
+    )
+    found |= {row.number: scores for shard in done for row, scores in shard}
+    return {name: np.stack([found[row.number][name] for row in rows]) for name in found[0]}
+
+
+class Rows(tuple[Row, ...]):
+    """Shadows that are trained side by side."""
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self))
+
+
+def _finish(rows: Rows, shared: tuple[Bench, Checkpoints | None]) -> list[tuple[Row, Scores]]:
+    bench, keep = shared
+    done = list(zip(rows, shadow_groups(rows, bench), strict=True))
+    if keep is not None:
+        for row, scores in done:
+            tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
+            _checkpoint(keep, row).save(_of(row), tensors)
+    return done
+
+
+def shadow_groups(rows: Sequence[Row], bench: Bench) -> list[Scores]:
+    """Shadow teachers on the rows' examples, then shadow students taught by them; see `run_shadows`.
+
+    The number of steps is the target's for all.
+    """
+    e = bench.experiment
+    signals: list[Scores] = [{} for _ in rows]
+    if e.recycling is not None:
+        (row,) = rows
+        pools, asked = e.recycling.run(
+            e.images, e.labels, row.inside, row.seeds(e.seed)[2], e.device
+        )
+        for name, pool in pools.items():
+            bench.lay_out(name, pool)
+        signals = [
+            {
+                f"generator.{name}": values[:, None].astype(np.float32)
+                for name, values in asked.items()
+            }
+        ]
+    teachers = train_together(
+        [
+            bench.teachers.training(
+                row.seeds(e.seed)[0],
+                steps=e.steps,
+                inside=torch.from_numpy(np.flatnonzero(row.inside)),
+            )
+            for row in rows
+        ]
+    )
+    # Two names may stand for the same student: it is trained once.
+    plans = list(dict.fromkeys(e.students.values()))
+    wanted = [
+        bench.student(plan, row.seeds(e.seed)[1], teacher.to(e.device))
+        for row, teacher in zip(rows, teachers, strict=True)
+        for plan in plans
+    ]
+    students: list[Any] = []
+    for start in range(0, len(wanted), e.stack):
+        students += train_together(wanted[start : start + e.stack])
+    groups = []
+    for i, teacher in enumerate(teachers):
+        own = students[i * len(plans) : (i + 1) * len(plans)]
+        by_plan = {plan: bench.scores(student) for plan, student in zip(plans, own, strict=True)}
+        taught = {name: by_plan[plan] for name, plan in e.students.items()}
+        groups.append({TEACHER: bench.scores(teacher), **taught, **signals[i]})
+    return groups
+
+
+def _of(row: Row) -> dict[str, Any]:
+    return {"shadow": row.number, "members": fingerprint(row.inside[None])}
+
+
+def _checkpoint(keep: Checkpoints, row: Row) -> Checkpoint:
+    return keep.of(f"shadow_{row.number}_{fingerprint(row.inside[None])}")
+
+
+def _load(keep: Checkpoints, row: Row) -> Scores | None:
+    saved = _checkpoint(keep, row).load(_of(row))
+    return None if saved is None else {name: value.numpy() for name, value in saved.items()}

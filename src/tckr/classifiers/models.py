@@ -1,0 +1,97 @@
+"""The network that a recipe asks for: our small residual one, or any image classifier of transformers."""
+
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+from tckr.classifiers.options import OURS, ClassifierOptions
+from tckr.classifiers.resnet import ResNet, stem_stride
+
+if TYPE_CHECKING:
+    from tckr.classifiers.hub import HubClassifier
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tckr.errors import UserError
+
+# Both map float images (B, C, H, W) in [0, 1] to logits, and have a `config` that is equal for networks of one make.
+Network: TypeAlias = Union[ResNet, "HubClassifier"]
+
+
+def build(options: ClassifierOptions, channels: int, n_classes: int, side: int) -> Network:
+    """An untrained network (its body perhaps pretrained) on the CPU, its weights drawn by torch's default generator.
+
+    Args:
+        channels: of the images, 1 grey or 3 colour.
+        side: the shorter side of the images, pixels.
+
+    Raises:
+        UserError: the architecture is a folder or hub id without a fitting model.
+    """
+    if options.architecture == OURS:
+        stride = options.stride or stem_stride(side)
+        return ResNet(channels, n_classes, options.widths, stride, options.depth)
+    from tckr.classifiers.hub import from_source
+
+    return from_source(options.architecture, options.pretrained, channels, n_classes)
+
+
+KIND = "tckr.classifiers.resnet.ResNet"
+
+
+def save(model: Network, folder: Path | str) -> None:
+    """Write `model` to `folder`, which appears whole or not at all."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        scratch.chmod(0o755)
+        _write(model, scratch)
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write(model: Network, folder: Path) -> None:
+    if not isinstance(model, ResNet):
+        from tckr.classifiers import hub
+
+        hub.save(model, folder)
+        return
+    config = {"class": KIND, **model.config}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+
+
+def load(folder: Path | str) -> Network:
+    """Read a classifier written by `save`, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: the folder or a file of it is missing, damaged or of another class.
+    """
+    folder = Path(folder)
+    remedy = "give the folder of a classifier that tckr saved (config.json, model.safetensors)."
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing.", remedy)
+    if (folder / "classifier.json").is_file():
+        from tckr.classifiers import hub
+
+        return hub.load(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        kind = config.pop("class", None) if isinstance(config, dict) else None
+        if kind != KIND:
+            raise UserError(f"{folder} holds {kind or 'an unknown class'}, not {KIND}.", remedy)
+        model = ResNet(**config)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (json.JSONDecodeError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{folder} is not a readable classifier: {reason}.", remedy) from error
+    return model.eval()

@@ -1,0 +1,297 @@
+"""Adapt a generator to a private set by low-rank updates of its denoiser.
+
+TCKR (arXiv 2504.04582, section 3): LoRA on the UNet, autoencoder and text encoder frozen, one prompt an image.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from peft import LoraConfig
+from peft.helpers import disable_input_dtype_casting
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor
+
+from tckr.diffusion.adapter import Adapter
+from tckr.diffusion.embeddings import Words, encode_in_parts
+from tckr.diffusion.memory import GIB, Ahead, Held, Rows, Shards, keep, scratch
+from tckr.diffusion.options import AdaptationOptions
+from tckr.diffusion.pipeline import Denoising, encode_images, noising
+from tckr.engine.checkpoint import Checkpoint
+from tckr.engine.seeds import derive
+from tckr.training.loop import optimise
+
+__all__ = ["Adapter", "adapt"]
+
+NAME = "private"
+LOOK_AT = 10  # steps after which the weights must have moved
+PART = 256  # images or prompts encoded at once
+
+Snapshot = Callable[[int, Any], None]
+"""Called as `snapshot(steps_done, pipeline)`, the pipeline adapted so far; it must leave both as they are."""
+
+
+def adapt(
+    pipeline: Any,
+    images: Tensor,
+    prompts: Sequence[str],
+    class_names: Sequence[str],
+    options: AdaptationOptions,
+    seed: int,
+    *,
+    checkpoint: Checkpoint | None = None,
+    cache_folder: Path | None = None,
+    snapshot_every: int = 0,
+    snapshot: Snapshot | None = None,
+) -> tuple[Adapter, pd.DataFrame]:
+    """Fit an adapter to labelled, captioned images; the pipeline is left as it was.
+
+    The order of the images is fixed by the seed: one random pass over all of them after the other.
+
+    Args:
+        pipeline: as `generator.load` gives it.
+        images: uint8 (N, C, H, W).
+        prompts: N prompts.
+        class_names: N class names.
+        checkpoint: where unfinished work is kept; see `tckr.training.loop.optimise`.
+        cache_folder: where latents and text embeddings go that exceed `options.cache_gib`, while this runs; by
+            default the system's folder for such files.
+        snapshot_every: steps between two calls of `snapshot`; 0 is never.
+
+    Returns:
+        the adapter, with alpha / rank folded in, and the loss curve (step, loss).
+
+    Raises:
+        Paused: the checkpoint's deadline has passed.
+        UserError: the loss diverges.
+        RuntimeError: no gradient reaches the adapter.
+    """
+    torch.manual_seed(seed)
+    schedule, device = options.schedule_for(len(images)), pipeline.device
+    on_gpu = device.type == "cuda"
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch(cache_folder))
+        data = _encoded(pipeline, images, prompts, class_names, options, folder)
+        trained = stack.enter_context(_with_lora(pipeline.unet, options))
+        feed = stack.enter_context(closing(_Feed(data, _plan(data, len(images), options, seed))))
+        denoising = Denoising(noising(pipeline), device, options.snr_gamma, options.timesteps)
+        network = (
+            torch.compile(pipeline.unet, dynamic=False)
+            if options.compile and on_gpu
+            else pipeline.unet
+        )
+        slices = _slices(schedule.batch_size, options.micro_batch)
+        parts = cycle(slices)
+
+        def half_precision() -> torch.autocast:
+            return torch.autocast(device.type, torch.bfloat16, enabled=on_gpu)
+
+        def loss() -> Tensor:
+            part = next(parts)
+            with half_precision():
+                return denoising(network, feed.latents[part].float(), feed.words[part])
+
+        def prepare(index: int) -> None:
+            if index == LOOK_AT:
+                _check_moved(_weights(pipeline.unet))
+            if snapshot and snapshot_every and index and index % snapshot_every == 0:
+                with half_precision(), _untouched_random(device):
+                    snapshot(index, pipeline)
+            feed.turn(index)
+
+        identity = (
+            {"data": _fingerprint(images, prompts, class_names, options)} if checkpoint else None
+        )
+        losses = optimise(
+            trained,
+            loss,
+            schedule,
+            "adaptation",
+            capture=True,
+            checkpoint=checkpoint,
+            identity=identity,
+            prepare=prepare,
+            accumulate=len(slices),
+        )
+        weights = _weights(pipeline.unet)
+    _check_moved(weights)
+    scale = 1.0 if options.alpha is None else options.alpha / options.rank
+    scaled = {name: tensor * scale if "lora_B" in name else tensor for name, tensor in weights.items()}  # fmt: skip
+    return Adapter(scaled), losses
+
+
+@contextmanager
+def _with_lora(unet: Any, options: AdaptationOptions) -> Iterator[list[Tensor]]:
+    """The denoiser with an untrained update in every wanted layer; gone after the block. Yields its weights, float32."""
+    lora = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha or options.rank,
+        init_lora_weights="gaussian",
+        target_modules=_present(unet, options.target_modules),
+    )
+    unet.add_adapter(lora, adapter_name=NAME)
+    try:
+        trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.data = parameter.data.float()
+        # Autocast casts where it must; peft's own casts to the weights' float32 would only cost memory traffic.
+        with disable_input_dtype_casting(unet, active=unet.device.type == "cuda"):
+            yield trained
+    finally:
+        unet.unload_lora()
+
+
+def _present(unet: torch.nn.Module, names: Sequence[str]) -> list[str]:
+    """The wanted layers that this denoiser has, by full name."""
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    suffixes = tuple(f".{name}" for name in names)
+    return [
+        name
+        for name, module in unet.named_modules()
+        if isinstance(module, kinds) and (name in names or name.endswith(suffixes))
+    ]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """What the denoiser learns from, computed once.
+
+    Attributes:
+        latents: row i is image i; row N + i is image i mirrored, if `flip`.
+        words: rows of the distinct texts.
+        texts: rows of `words` (3, N): an image's prompt, its class name, nothing.
+    """
+
+    latents: Rows
+    words: Rows
+    texts: Tensor
+
+
+def _encoded(
+    pipeline: Any,
+    images: Tensor,
+    prompts: Sequence[str],
+    class_names: Sequence[str],
+    options: AdaptationOptions,
+    folder: Path,
+) -> _Encoded:
+    budget = options.cache_gib * GIB
+    latents = keep(
+        ({"latents": part} for part in encode_images(pipeline, images, options.flip, PART)),
+        len(images) * (2 if options.flip else 1),
+        budget,
+        folder / "latents",
+    )
+    place: dict[str, int] = {}
+    texts = [
+        [place.setdefault(text, len(place)) for text in column]
+        for column in (prompts, class_names, [""] * len(images))
+    ]
+    words = keep(
+        (part.parts() for part in encode_in_parts(pipeline, list(place), PART)),
+        len(place),
+        budget - latents.size,
+        folder / "words",
+    )
+    return _Encoded(latents, words, torch.tensor(texts))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Rows that each step reads: of latents and of texts, both int64 (steps, batch)."""
+
+    images: Tensor
+    texts: Tensor
+
+
+def _plan(data: _Encoded, count: int, options: AdaptationOptions, seed: int) -> _Plan:
+    """One random pass over all images after the other, each with a wording and an orientation of its own.
+
+    It depends on the seed alone, so that work that goes on from a checkpoint meets the same images.
+    """
+    schedule = options.schedule_for(count)
+    shape = (schedule.steps, schedule.batch_size)
+    wanted = schedule.steps * schedule.batch_size
+    draw = torch.Generator().manual_seed(derive(seed, "order"))  # not the numbers of the noise
+    passes = [torch.randperm(count, generator=draw) for _ in range(-(-wanted // count))]
+    chosen = torch.cat(passes)[:wanted]
+    edges = torch.tensor(
+        [1 - options.class_only - options.unconditional, 1 - options.unconditional]
+    )
+    wording = torch.bucketize(torch.rand(wanted, generator=draw), edges)
+    texts = data.texts[wording, chosen]
+    if options.flip:
+        chosen = chosen + count * (torch.rand(wanted, generator=draw) < 0.5)
+    return _Plan(chosen.view(shape), texts.view(shape))
+
+
+class _Feed:
+    """The batch of the present step, always in the same tensors, which a recorded step reads."""
+
+    def __init__(self, data: _Encoded, plan: _Plan) -> None:
+        self._data = data
+        self._images, self._texts = (
+            # Rows on the device are looked up there; those on disk by numbers that the host knows.
+            rows.to(store.device) if isinstance(store, Held) else rows
+            for store, rows in ((data.latents, plan.images), (data.words, plan.texts))
+        )
+        self.latents, self.words = self._read(0)
+        on_disk = isinstance(data.latents, Shards) or isinstance(data.words, Shards)
+        self._ahead = Ahead(self._read, len(plan.images)) if on_disk else None
+
+    def _read(self, index: int) -> tuple[Tensor, Words]:
+        latents = self._data.latents.read(self._images[index])["latents"]
+        return latents, Words.of(self._data.words.read(self._texts[index]))
+
+    def turn(self, index: int) -> None:
+        """Go to step `index`."""
+        latents, words = self._ahead(index) if self._ahead else self._read(index)
+        self.latents.copy_(latents)
+        fresh = words.parts()
+        for name, tensor in self.words.parts().items():
+            tensor.copy_(fresh[name])
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._ahead:
+            self._ahead.close()
+
+
+def _slices(batch: int, micro: int | None) -> list[slice]:
+    """Equal parts of a batch."""
+    size = micro or batch
+    return [slice(start, start + size) for start in range(0, batch, size)]
+
+
+@contextmanager
+def _untouched_random(device: torch.device) -> Iterator[None]:
+    """Whatever the block draws, training goes on with the numbers it would have drawn without."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def _fingerprint(
+    images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: AdaptationOptions
+) -> str:
+    """A hash of the data and of all options but the schedule, which a checkpoint compares itself."""
+    digest = hashlib.sha256(images.contiguous().numpy().data)
+    told = (list(prompts), list(class_names), options.model_dump(exclude={"schedule"}))
+    digest.update(repr(told).encode())
+    return digest.hexdigest()
+
+
+def _weights(unet: torch.nn.Module) -> dict[str, Tensor]:
+    weights = get_peft_model_state_dict(unet, adapter_name=NAME)
+    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
+
+
+def _check_moved(weights: dict[str, Tensor]) -> None:
+    """An adapter whose second factors are all zero has learnt nothing and would pass unnoticed."""
+    if not any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name):
+        raise RuntimeError("The adapter did not move: no gradient reached its weights.")

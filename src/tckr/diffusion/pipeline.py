@@ -1,0 +1,274 @@
+"""A generator is a folder (or hub id) of a diffusers text-to-image pipeline; nothing of our own format."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch import Tensor
+from torch.nn import functional
+
+from tckr.diffusion.embeddings import Words, embed
+from tckr.diffusion.frames import to_frame
+from tckr.diffusion.memory import BatchSize, by_pixels
+from tckr.diffusion.options import Solver
+from tckr.engine.loading import SAFE, description, download, readable
+from tckr.errors import UserError
+from tckr.images.tensors import to_signed
+
+__all__ = [
+    "Denoising",
+    "Generator",
+    "Words",
+    "embed",
+    "encode_images",
+    "load",
+    "noising",
+    "side",
+    "to_latents",
+]
+
+Generator: TypeAlias = Any
+"""A `StableDiffusionPipeline` or `StableDiffusionXLPipeline`."""
+
+FAMILIES: dict[str, type[Any]] = {
+    "StableDiffusionPipeline": StableDiffusionPipeline,  # 1.x, 2.x and their few-step children
+    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+}
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+BESIDE: dict[str, dict[str, Any]] = {  # what is not needed to make images
+    "StableDiffusionPipeline": {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    },
+    "StableDiffusionXLPipeline": {"add_watermarker": False},
+}
+
+
+def load(source: str, device: str = "cpu", resolution: int | None = None) -> Generator:
+    """Load a text-to-image pipeline, safetensors only, ready to run on `device`; nothing is fetched.
+
+    Weights are float32 on a CPU and bfloat16 on a GPU.
+
+    Args:
+        source: a local folder, or a hub id that is already in the local cache.
+        resolution: side of the images, pixels, if it shall differ from the generator's own.
+
+    Returns:
+        a StableDiffusionPipeline or StableDiffusionXLPipeline.
+
+    Raises:
+        UserError: the model is missing, incomplete, of another kind, or cannot draw at this resolution.
+    """
+    family = _family(source)
+    with readable(f"Generator '{source}'", _remedy(source)):
+        pipeline = FAMILIES[family].from_pretrained(
+            source,
+            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            **SAFE,
+            **BESIDE[family],
+        )
+    if getattr(pipeline.vae.config, "latents_mean", None) is not None:
+        raise UserError(
+            f"The autoencoder of '{source}' shifts its latents (latents_mean), which is not supported.",
+            "choose another generator.",
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False).eval()
+    pipeline.unet.to(memory_format=torch.channels_last)
+    if device != "cpu":
+        pipeline.vae.to(memory_format=torch.channels_last)
+    _set_side(pipeline, source, resolution)
+    return pipeline
+
+
+def _family(source: str) -> str:
+    """The pipeline's class, one of `FAMILIES`."""
+    folder = Path(source)
+    with readable(f"Generator '{source}'", _remedy(source)):
+        index = description(source, "model_index.json")
+    if index is None and folder.exists():
+        raise UserError(
+            f"Generator folder {folder} has no model_index.json.",
+            "point to a folder written by a diffusers pipeline's save_pretrained.",
+        )
+    if index is None:
+        raise UserError(
+            f"Generator '{source}' could not be loaded: it is neither a folder nor in the local cache.",
+            _remedy(source),
+        )
+    family = str(index.get("_class_name"))
+    if family not in FAMILIES:
+        raise UserError(
+            f"Generator {source} holds a {family}.",
+            f"give one of class {' or '.join(FAMILIES)}.",
+        )
+    if folder.exists() and (missing := [part for part in PARTS if not (folder / part).is_dir()]):
+        raise UserError(
+            f"Generator folder {folder} lacks {', '.join(missing)}.", "copy the whole folder again."
+        )
+    return family
+
+
+def _remedy(source: str) -> str:
+    meaning = f"a diffusers {' or '.join(FAMILIES)} with safetensors weights"
+    return download(source, "generator_adaptation.generator", meaning)
+
+
+def _set_side(pipeline: Generator, source: str, resolution: int | None) -> None:
+    latent = pipeline.unet.config.sample_size
+    if resolution is not None:
+        latent, remnant = divmod(resolution, pipeline.vae_scale_factor)
+        if remnant or not latent:
+            raise UserError(
+                f"'{source}' cannot draw {resolution} pixels.",
+                f"choose a resolution that is a multiple of {pipeline.vae_scale_factor}.",
+            )
+        pipeline.unet.register_to_config(sample_size=latent)
+    if not isinstance(latent, int):
+        raise UserError(f"Generator '{source}' names no square size of its own.", "set resolution.")
+
+
+def side(pipeline: Generator) -> int:
+    """Side of the generator's square images, pixels."""
+    return int(pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
+
+
+def to_latents(pipeline: Generator, frames: Tensor, batch_size: int = 256) -> Tensor:
+    """Scaled latents of signed images.
+
+    Args:
+        frames: float (N, 3, side, side) in [-1, 1].
+
+    Returns:
+        (N, C, h, w) in the autoencoder's dtype: the mean of its posterior, whose spread is small beside it.
+    """
+    return torch.cat([_encode(pipeline, part) for part in frames.split(batch_size)])
+
+
+def encode_images(
+    pipeline: Generator, images: Tensor, mirror: bool = False, batch_size: int = 256
+) -> Iterator[Tensor]:
+    """Scaled latents of images of any size, `batch_size` at a time, in order.
+
+    Args:
+        images: uint8 (N, 1 or 3, H, W), where ever.
+        mirror: after all of them, give them flipped left to right: 2 N in all.
+    """
+    count, pixels = len(images), side(pipeline)
+    fits = BatchSize(by_pixels(pixels, batch_size))
+
+    def encode(rows: range) -> Tensor:
+        wanted = torch.arange(rows.start, rows.stop)
+        frames = to_signed(to_frame(images[wanted % count].to(pipeline.device), pixels))
+        flipped = (wanted >= count).to(pipeline.device)[:, None, None, None]
+        return _encode(pipeline, torch.where(flipped, frames.flip(3), frames))
+
+    everything = range(count * (2 if mirror else 1))
+    for start in everything[::batch_size]:
+        yield torch.cat(list(fits.over(everything[start : start + batch_size], encode)))
+
+
+@torch.no_grad()
+def _encode(pipeline: Generator, frames: Tensor) -> Tensor:
+    vae = pipeline.vae
+    latents: Tensor = vae.encode(frames.to(vae.device, vae.dtype)).latent_dist.mean
+    return latents * vae.config.scaling_factor
+
+
+def noising(pipeline: Generator) -> DDPMScheduler:
+    """The forward process that the generator was trained with."""
+    return DDPMScheduler.from_config(pipeline.scheduler.config)
+
+
+class Denoising:
+    """The denoising loss of a batch (Ho et al. 2020, eq. 14; v-prediction: Salimans & Ho 2022, section 4).
+
+    Args:
+        snr_gamma: weigh timesteps by Min-SNR (Hang et al. 2023, arXiv 2303.09556, section 3.4) with this gamma;
+            None weighs all alike.
+        timesteps: one from each equal part of the schedule, which has less variance, or drawn independently.
+    """
+
+    def __init__(
+        self,
+        scheduler: DDPMScheduler,
+        device: torch.device,
+        snr_gamma: float | None = None,
+        timesteps: Literal["stratified", "independent"] = "stratified",
+    ) -> None:
+        kept = scheduler.alphas_cumprod.to(device)
+        self.signal = kept.sqrt()
+        self.noise = (1 - kept).sqrt()
+        self.prediction = scheduler.config.prediction_type
+        self.weights = (
+            None if snr_gamma is None else min_snr(kept / (1 - kept), snr_gamma, self.prediction)
+        )
+        self.draw = self.stratified_steps if timesteps == "stratified" else self.independent_steps
+
+    def stratified_steps(self, count: int) -> Tensor:
+        """`count` timesteps, one from each equal part of the schedule: less variance than independent ones."""
+        steps = len(self.signal)
+        device = self.signal.device
+        return (
+            (torch.arange(count, device=device) + torch.rand(count, device=device)) / count * steps
+        ).long()
+
+    def independent_steps(self, count: int) -> Tensor:
+        """`count` timesteps, each uniform in the whole schedule."""
+        return torch.randint(len(self.signal), (count,), device=self.signal.device)
+
+    def __call__(self, unet: Callable[..., Any], latents: Tensor, words: Words) -> Tensor:
+        """Mean squared error of the network's prediction, weighted; latents (N, C, h, w), one row of words each."""
+        steps = self.draw(len(latents))
+        noise = torch.randn_like(latents)
+        a, b = self.signal[steps, None, None, None], self.noise[steps, None, None, None]
+        noisy = a * latents + b * noise
+        target = {"epsilon": noise, "v_prediction": a * noise - b * latents, "sample": latents}[
+            self.prediction
+        ]
+        inputs = noisy.to(words.hidden.dtype)
+        predicted = unet(inputs, steps, return_dict=False, **words.arguments())[0]
+        if self.weights is None:
+            return functional.mse_loss(predicted.float(), target.float())
+        errors = functional.mse_loss(predicted.float(), target.float(), reduction="none")
+        return (self.weights[steps] * errors.mean((1, 2, 3))).mean()
+
+
+def min_snr(snr: Tensor, gamma: float, prediction: str) -> Tensor:
+    """Weights of the loss by timestep: min(SNR, gamma), as a share of what the prediction's own loss implies.
+
+    Hang et al. 2023, section 3.4: the implied weight is SNR where noise is predicted, SNR + 1 for v, 1 for the image.
+    """
+    capped = snr.clamp(max=gamma)
+    if prediction == "epsilon":
+        return (gamma / snr).clamp(max=1)  # at SNR 0 the limit, 1
+    return capped / (snr + 1) if prediction == "v_prediction" else capped
+
+
+CLASSES = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpmsolver": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_ancestral": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "lcm": "LCMScheduler",
+}
+
+
+def solver(scheduler: Any, name: Solver) -> Any:
+    """A fresh scheduler of the kind `name` with the configuration of `scheduler`: betas, prediction type, spacing.
+
+    Solvers keep state from step to step, so every batch needs one of its own.
+    """
+    kind = type(scheduler) if name == "as_downloaded" else getattr(diffusers, CLASSES[name])
+    return kind.from_config(scheduler.config)

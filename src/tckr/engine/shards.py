@@ -1,0 +1,179 @@
+"""Where independent shards of work run: in this process or one process a core."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tckr.engine.progress import track
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+
+# Read by a worker when it imports torch: one thread each, and no bar inside the bar of the shards.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TCKR_PROGRESS": "0",
+}
+
+_work: Callable[..., Any] | None = None
+
+
+class ShardError(RuntimeError):
+    """A shard failed: names it; the cause is the error of the shard with its own traceback."""
+
+
+def map_shards(
+    function: Callable[..., Result],
+    shards: Sequence[Shard],
+    workers: int = 1,
+    description: str = "shards",
+    *,
+    shared: Any = None,
+    cards: Sequence[str] = (),
+) -> list[Result]:
+    """Apply `function` to every shard and return the results in the order of the shards.
+
+    Args:
+        function: called as `function(shard)`, or `function(shard, shared)` if `shared` is given;
+            for more than one worker it stands at the top of a module.
+        shards: small, picklable pieces of work; their `str` names them in errors.
+        workers: processes; 1 works in this one. Each process computes on one torch thread.
+        description: name of the progress bar.
+        shared: what all shards read (images, models); handed to every worker once, not once a
+            shard.
+        cards: GPUs by the names of CUDA_VISIBLE_DEVICES; with two or more, one process each works
+            there, instead of `workers`.
+
+    Raises:
+        ShardError: a shard failed; those not yet begun are dropped.
+        ValueError: fewer than one worker.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    arguments = () if shared is None else (shared,)
+    workers = len(cards) or workers
+    if min(workers, len(shards)) <= 1:
+        return [
+            _named(function, shard, arguments) for shard in track(shards, description, len(shards))
+        ]
+    return _in_processes(function, shards, workers, description, arguments, cards)
+
+
+def _named(function: Callable[..., Result], shard: Shard, arguments: tuple[Any, ...]) -> Result:
+    try:
+        # One bar, that of the shards: those inside a shard would push it off the screen.
+        with _environment({"TCKR_PROGRESS": "0"}):
+            return function(shard, *arguments)
+    except Exception as error:
+        raise _shard_error(shard, error) from error
+
+
+def _shard_error(shard: object, error: BaseException) -> ShardError:
+    return ShardError(f"shard {shard} failed: {type(error).__name__}: {error}")
+
+
+def _in_processes(
+    function: Callable[..., Result],
+    shards: Sequence[Shard],
+    workers: int,
+    description: str,
+    arguments: tuple[Any, ...],
+    cards: Sequence[str],
+) -> list[Result]:
+    context = multiprocessing.get_context("spawn")
+    free = context.SimpleQueue()
+    for card in cards:
+        free.put(card)
+    with tempfile.TemporaryDirectory(prefix="tckr-shards-") as folder:
+        # By file, not through torch's shared memory: /dev/shm is small in many containers.
+        path = Path(folder) / "work.pickle"
+        with path.open("wb") as file:
+            pickle.dump((function, arguments), file, protocol=5)
+        pool = ProcessPoolExecutor(
+            min(workers, len(shards)),
+            # Spawned, not forked: a fork after torch has started its threads can hang in the child.
+            mp_context=context,
+            initializer=_start_worker,
+            initargs=(os.getpid(), str(path), free if cards else None),
+        )
+        try:
+            with _environment(WORKER_ENVIRONMENT):
+                futures = {pool.submit(_run, pickle.dumps(shard)): shard for shard in shards}
+            return _collect(futures, description)
+        except BaseException:
+            # Interrupted or failed: nobody will read the other results, so they stop at once.
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def visible_cards() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; empty without any."""
+    import torch
+
+    count = torch.cuda.device_count()
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return names[:count] if names else [str(i) for i in range(count)]
+
+
+def _collect(futures: dict[Future[bytes], Any], description: str) -> list[Any]:
+    for future in track(as_completed(futures), description, len(futures)):
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            raise ShardError("a worker process died, probably for want of memory") from error
+        if error is not None:
+            raise _shard_error(futures[future], error) from error
+    return [pickle.loads(future.result()) for future in futures]  # noqa: S301  our own workers
+
+
+def _start_worker(parent: int, path: str, cards: Any) -> None:
+    """Take a card if there are any, read the shared work once; die with the parent; leave interrupts to it."""
+    global _work  # noqa: PLW0603  the one thing a worker keeps between shards
+    if cards is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()  # before anything imports torch
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    with Path(path).open("rb") as file:
+        function, arguments = pickle.load(file)  # noqa: S301  written by our parent
+    _work = lambda shard: function(shard, *arguments)  # noqa: E731
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, even if that was killed outright."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _run(shard: bytes) -> bytes:
+    if _work is None:
+        raise RuntimeError("the worker was not started by map_shards")
+    return pickle.dumps(_work(pickle.loads(shard)), protocol=5)  # noqa: S301
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

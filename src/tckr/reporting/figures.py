@@ -1,0 +1,236 @@
+"""Pictures of the audit: ROC, score histograms, channels of the leak, closest pairs, exposed images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from tckr.reporting.style import COLOURS, new_figure, notice, rendered
+
+TILE = 84
+GAP = 10
+LINE = 17
+FONT_SIZE = 13
+MARGIN = 24
+BACKGROUND = "#fbfbf9"
+INK = "#22272e"
+FAINT = "#6b7280"
+FRAME = "#dcdcd6"
+OTHERS = "#9ca3af"
+BAR = "#0f766e"
+BINS = 40
+
+# A tile: an image uint8 (C, H, W), or a pair to stand side by side, with the lines under it.
+Tile = tuple[Sequence[torch.Tensor], Sequence[str]]
+
+
+def draw_closest_pairs(
+    images: torch.Tensor,
+    released: torch.Tensor,
+    member_pairs: NDArray[np.int64],
+    holdout_pairs: NDArray[np.int64],
+    scores: NDArray[np.float64] | None = None,
+) -> Image.Image:
+    """Draw the images that the release comes nearest to, each left of its nearest released image.
+
+    The holdout's pairs stand below the members': what a release does to images that it cannot know. Only where the
+    upper pairs are more alike than the lower ones does it disclose members.
+
+    Args:
+        images: uint8 (N, C, H, W), members and holdout, as the pairs count them.
+        released: uint8 (M, C, H, W).
+        member_pairs: (n, 2) of `tckr.attacks.nearest_neighbour.closest_pairs` among the members.
+        holdout_pairs: the same among the holdout.
+        scores: (N,), the density ratio; with it stands under each pair how many times nearer the release comes than
+            other images of the distribution do.
+    """
+    sections = [
+        (
+            title,
+            [
+                (
+                    [images[i], released[j]],
+                    [] if scores is None else [f"{_times(scores[i])} nearer"],
+                )
+                for i, j in pairs
+            ],
+        )
+        for title, pairs in (
+            ("Members (left) and the released images nearest to them (right)", member_pairs),
+            ("For comparison: holdout images, which the release cannot know", holdout_pairs),
+        )
+    ]
+    return _gallery(sections, columns=4)
+
+
+def draw_exposed(
+    images: torch.Tensor, labels: Sequence[str], ranks: Sequence[int], scores: Sequence[float]
+) -> Image.Image:
+    """Draw the most exposed images, eight a row: class, rank and separation under each. For the data owner only.
+
+    Args:
+        images: uint8 (n, C, H, W), most exposed first.
+        labels: class names.
+        ranks: 1 = most exposed.
+        scores: separation of `tckr.audit.vulnerability`.
+    """
+    tiles: list[Tile] = [
+        ([image], [label, f"#{rank}: {score:.1f}"])
+        for image, label, rank, score in zip(images, labels, ranks, scores, strict=True)
+    ]
+    title = "The images given away most: rank and separation in standard deviations"
+    return _gallery([(title, tiles)], columns=8)
+
+
+def draw_histograms(
+    scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]],
+) -> Image.Image:
+    """Draw how the attack scores members and non-members, one panel a model.
+
+    Args:
+        scores: by model, attack scores (N,) and who is a member, bool (N,).
+    """
+    figure = new_figure(width=3.6 * max(len(scores), 1), height=3.0, panels=len(scores))
+    for axes, (model, (values, inside)) in zip(figure.axes, scores.items(), strict=True):
+        # A few extreme scores would leave the rest one bar: they are counted in the outermost bins.
+        low, high = np.quantile(values, [0.005, 0.995])
+        edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+        shown = np.clip(values, edges[0], edges[-1])
+        colour = COLOURS.get(model, BAR)
+        style: dict[str, Any] = {"bins": edges, "density": True}
+        axes.hist(shown[~inside], color=OTHERS, alpha=0.55, label="non-members", **style)
+        axes.hist(shown[inside], color=colour, histtype="step", linewidth=1.6, label="members", **style)  # fmt: skip
+        axes.set(title=model, xlabel="attack score", yticks=[])
+        axes.legend(frameon=False, fontsize=8)
+    figure.axes[0].set_ylabel("share of images")
+    return rendered(figure)
+
+
+def draw_roc(scores: Mapping[str, NDArray[np.float64]], inside: NDArray[np.bool_]) -> Image.Image:
+    """Draw the ROC of an attack on each model, on logarithmic axes: leaks show at the left edge.
+
+    Args:
+        scores: by model, attack scores (N,).
+        inside: bool (N,), who is a member.
+    """
+    from tckr.metrics import roc
+
+    lowest = 0.5 / max(int((~inside).sum()), 1)
+    figure = new_figure()
+    axes = figure.axes[0]
+    for model, values in scores.items():
+        false, true = roc(values, inside)
+        colour = COLOURS.get(model, BAR)
+        axes.plot(false.clip(lowest), true.clip(lowest), color=colour, linewidth=1.8, label=model)
+    axes.plot([lowest, 1], [lowest, 1], color=OTHERS, linewidth=1, linestyle="--", label="guessing")
+    axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1))
+    axes.set_xlabel("false-positive rate (non-members taken for members)")
+    axes.set_ylabel("true-positive rate")
+    axes.legend(frameon=False, loc="lower right")
+    return rendered(figure)
+
+
+def draw_attribution(found: Mapping[str, Any] | None) -> Image.Image:
+    """Draw how much of the student's leak comes in through which channel; the line at 0 is no leak.
+
+    Args:
+        found: `channels` (records of channel, share, low, high) and `students` (student, leak, low, high), see
+            `tckr.audit.attribution.attribute`; None draws how to have them measured.
+    """
+    if found is None:
+        return notice("Channels of the leak: not measured. Set privacy_audit.attribution: true")
+    channels = [
+        (row["channel"], row["share"], row["low"], row["high"]) for row in found["channels"]
+    ]
+    students = [(row["student"], row["leak"], row["low"], row["high"]) for row in found["students"]]
+    bars = channels + students
+    figure = new_figure(width=6.4, height=1.3 + 0.3 * (len(bars) + 2))
+    axes = figure.axes[0]
+    rows = -np.array([*range(1, len(channels) + 1), *range(len(channels) + 2, len(bars) + 2)])
+    colours = [BAR] * len(channels) + [OTHERS] * len(students)
+    value, low, high = 100 * np.array([bar[1:] for bar in bars], dtype=float).T
+    axes.barh(rows, value, height=0.62, color=colours)
+    ends = np.maximum([value - low, high - value], 0)
+    axes.errorbar(value, rows, xerr=ends, fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.5)
+    axes.axvline(0, color=INK, linewidth=1, linestyle="--")
+    left, right = min(low.min(), 0), max(high.max(), 0)
+    reach = max(right - left, 1)
+    for row, number, end in zip(rows, value, high, strict=True):
+        axes.text(max(end, 0) + 0.02 * reach, row, f"{number:+.1f}", va="center", fontsize=8)
+    axes.set(xlim=(left - 0.04 * reach, right + 0.13 * reach), ylim=(-len(bars) - 1.6, 0.6))
+    for row, text in (
+        (0, "What each channel adds"),
+        (rows[len(channels)] + 1, "Leak of a student with these channels open"),
+    ):
+        axes.text(
+            left - 0.03 * reach,
+            row,
+            text,
+            va="center",
+            fontweight="bold",
+            fontsize=8.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        )
+    axes.set_yticks(rows, labels=[str(bar[0]) for bar in bars])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("leak: AUC of the attack above guessing, in points")
+    return rendered(figure)
+
+
+def _times(log_ratio: float) -> str:
+    times = float(np.exp(log_ratio))
+    return f"{times:,.1f} times" if times < 1000 else "over 1,000 times"
+
+
+def _gallery(sections: Sequence[tuple[str, Sequence[Tile]]], columns: int) -> Image.Image:
+    """Titled sections of captioned tiles, `columns` a row; all tiles have the same size."""
+    tiles = [tile for _, section in sections for tile in section]
+    if not tiles:
+        raise ValueError("There is nothing to draw.")
+    across, lines = len(tiles[0][0]), len(tiles[0][1])
+    width, height = across * TILE + GAP // 2 * (across - 1), TILE + lines * LINE + GAP
+    widest = min(columns, max(len(section) for _, section in sections))
+    font, title_font = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 4)
+    rows = [-(-len(section) // columns) for _, section in sections]
+    titles = max(title_font.getlength(title) for title, _ in sections)
+    right = max(widest * (width + 2 * GAP) - 2 * GAP, round(titles))
+    bottom = sum(3 * LINE + count * (height + GAP) for count in rows)
+    canvas = Image.new("RGB", (right + 2 * MARGIN, bottom + 2 * MARGIN - LINE), BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    top = MARGIN
+    for (title, section), count in zip(sections, rows, strict=True):
+        draw.text((MARGIN, top), title, fill=INK, font=title_font, anchor="lt")
+        for index, (pictures, captions) in enumerate(section):
+            x = MARGIN + index % columns * (width + 2 * GAP)
+            y = top + 2 * LINE + index // columns * (height + GAP)
+            for place, picture in enumerate(pictures):
+                _paste(canvas, picture, x + place * (TILE + GAP // 2), y)
+            for number, text in enumerate(captions):
+                ink = INK if number == 0 else FAINT
+                below = y + TILE + 5 + number * LINE
+                draw.text((x, below), _fitting(text, font, width), fill=ink, font=font, anchor="lt")
+        top += 3 * LINE + count * (height + GAP)
+    return canvas
+
+
+def _paste(canvas: Image.Image, picture: torch.Tensor, x: int, y: int) -> None:
+    """The image in the middle of a framed tile; small ones enlarged by whole factors, pixels kept hard."""
+    from tckr.images.sheets import enlarged
+    from tckr.images.tensors import to_pil
+
+    tile = enlarged(to_pil(picture.permute(1, 2, 0).cpu().numpy()).convert("RGB"), TILE)
+    canvas.paste(tile, (x + (TILE - tile.width) // 2, y + (TILE - tile.height) // 2))
+    ImageDraw.Draw(canvas).rectangle((x - 1, y - 1, x + TILE, y + TILE), outline=FRAME)
+
+
+def _fitting(text: str, font: Any, width: int) -> str:
+    """The text, cut where it would run into the next tile."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "\u2026") > width:
+        text = text[:-1]
+    return text.rstrip() + "\u2026"

@@ -1,0 +1,1 @@
+"""Training loops, captured GPU steps and optimizers that several rooms share."""

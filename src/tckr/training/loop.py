@@ -1,0 +1,262 @@
+"""One optimisation loop for every generative model: AdamW, warm-up and cosine, clipping, averaged weights."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tckr.engine.checkpoint import Checkpoint
+from tckr.engine.progress import track
+from tckr.errors import Paused, UserError
+from tckr.options import Schedule
+
+RECORDS = 100  # points of a loss curve
+
+
+def optimise(
+    parameters: Sequence[Tensor],
+    loss: Callable[[], Tensor],
+    schedule: Schedule,
+    description: str,
+    *,
+    capture: bool = False,
+    checkpoint: Checkpoint | None = None,
+    identity: Mapping[str, Any] | None = None,
+    prepare: Callable[[int], None] | None = None,
+    accumulate: int = 1,
+) -> pd.DataFrame:
+    """Minimise `loss`, which draws its own batch each time it is called.
+
+    Args:
+        parameters: leaf tensors, all on one device; changed in place. With `schedule.averaging` they end as
+            the exponential average of their path (corrected for its start).
+        loss: scalar tensor of a fresh batch. What it draws comes from torch's default generators, and it
+            changes nothing but them: only so does work that was interrupted go on exactly.
+        capture: on a GPU, record one whole step as a CUDA graph and replay it; `loss` must then keep shapes and
+            never wait for the GPU.
+        checkpoint: save the state there from time to time and at the end, and go on from it if it is there. Work
+            that was interrupted gives the result of work that was not, and finished work is not done again. Its
+            owner removes the file once the result is safe.
+        identity: plain values that a checkpoint must share with the work that goes on from it (a hash of the data).
+        prepare: called as `prepare(index)` before step `index`, outside the recorded graph: it may fill tensors that
+            `loss` reads, and must not draw from torch's default generators.
+        accumulate: calls of `loss` a step; their gradients are averaged.
+
+    Returns:
+        Table of `step` and `loss` (mean since the row before), about 100 rows.
+
+    Raises:
+        Paused: the checkpoint's deadline has passed; the state is saved.
+        UserError: the loss is not finite, or the checkpoint is of another schedule, other parameters or another seed.
+    """
+    started = time.monotonic()
+    device = parameters[0].device
+    captured = capture and device.type == "cuda"
+    optimizer = _adamw(parameters, schedule, captured)
+    total = torch.zeros((), device=device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        for _ in range(accumulate):
+            value = loss() / accumulate if accumulate > 1 else loss()
+            value.backward()
+            total.add_(value.detach())
+        torch.nn.utils.clip_grad_norm_(parameters, schedule.clip_norm, foreach=True)
+        optimizer.step()
+
+    average = [p.detach().clone() for p in parameters] if schedule.averaging else []
+    state = _State(parameters, optimizer, total, average)
+    keeper = _Keeper(checkpoint, state, schedule, description, started, identity or {})
+    run = _recorded(step, state) if captured else step
+    keeper.resume()
+    every = max(1, schedule.steps // RECORDS)
+    for index in keeper.steps():
+        _set_rate(optimizer, schedule.learning_rate_at(index))
+        if prepare:
+            prepare(index)
+        run()
+        if schedule.averaging:
+            # a young average follows the weights, so that the random start is soon forgotten
+            decay = min(schedule.averaging, (1 + index) / (10 + index))
+            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+        state.done = index + 1
+        if state.done % every == 0:
+            mean = _finite(float(total) / every, description, state.done)
+            state.rows.append({"step": state.done, "loss": mean})
+            total.zero_()
+    _finite(float(total), description, state.done)
+    keeper.finish()
+    if schedule.averaging:
+        with torch.no_grad():
+            torch._foreach_copy_(list(parameters), average)
+    return pd.DataFrame(state.rows, columns=["step", "loss"])
+
+
+def _finite(loss: float, description: str, step: int) -> float:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The {description} diverged: its loss was no longer a number by step {step:,}.",
+            "lower its schedule.learning_rate, or raise its schedule.batch_size.",
+        )
+    return loss
+
+
+@dataclass
+class _State:
+    """All that steps change. It is restored in place: a recorded graph reads and writes these very tensors."""
+
+    parameters: Sequence[Tensor]
+    optimizer: torch.optim.Optimizer
+    total: Tensor
+    average: list[Tensor]
+    rows: list[dict[str, float]] = field(default_factory=list)
+    done: int = 0
+
+    def dump(self) -> dict[str, Any]:
+        """A copy on the CPU, without code: tensors, numbers, lists and dictionaries."""
+        device = self.total.device
+        return {
+            "parameters": [_copy(parameter) for parameter in self.parameters],
+            "average": [_copy(tensor) for tensor in self.average],
+            "optimizer": {
+                index: {name: _copy(value) for name, value in values.items()}
+                for index, values in self.optimizer.state_dict()["state"].items()
+            },
+            "total": _copy(self.total),
+            "rows": list(self.rows),
+            "done": self.done,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Become what `dump` gave, to the bit."""
+        for kept, values in (
+            (self.parameters, saved["parameters"]),
+            (self.average, saved["average"]),
+            ([self.total], [saved["total"]]),
+        ):
+            for tensor, value in zip(kept, values, strict=True):
+                tensor.copy_(value)
+        self._restore_optimizer(saved["optimizer"])
+        self.rows, self.done = list(saved["rows"]), saved["done"]
+        torch.set_rng_state(saved["random"])
+        if self.total.device.type == "cuda" and saved["random_cuda"] is not None:
+            torch.cuda.set_rng_state(saved["random_cuda"], self.total.device)
+
+    def _restore_optimizer(self, saved: dict[int, dict[str, Tensor]]) -> None:
+        if not self.optimizer.state:  # no step was taken yet, so no graph knows any tensor
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": saved})
+            return
+        for index, parameter in enumerate(self.parameters):
+            for name, tensor in self.optimizer.state.get(parameter, {}).items():
+                value = saved.get(index, {}).get(name)
+                # AdamW's state before its first step is zero throughout
+                tensor.zero_() if value is None else tensor.copy_(value)
+
+
+class _Keeper:
+    """Saves the state of one optimisation when it is time, and takes it up again; without a checkpoint, nothing."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        state: _State,
+        schedule: Schedule,
+        description: str,
+        started: float,
+        identity: Mapping[str, Any],
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.state = state
+        self.total_steps = schedule.steps
+        self.description = description
+        self.started = self.saved_at = started
+        self.begun = 0
+        self.fingerprint = {
+            "description": description,
+            "schedule": schedule.model_dump(),
+            "shapes": [list(parameter.shape) for parameter in state.parameters],
+            "seed": torch.initial_seed(),
+            **identity,
+        }
+
+    def resume(self) -> None:
+        """Restore the state that was saved, if any."""
+        saved = self.checkpoint.load(self.fingerprint) if self.checkpoint else None
+        if saved is not None:
+            self.state.restore(saved)
+        self.begun = self.state.done
+
+    def steps(self) -> Iterator[int]:
+        """The steps still to take, behind a bar; between two of them it saves, or stops at the deadline."""
+        begin = self.state.done
+        for index in track(
+            range(begin, self.total_steps), self.description, self.total_steps, begin
+        ):
+            yield index
+            if self.checkpoint and self.state.done < self.total_steps:
+                self._save_if_due(self.checkpoint)
+
+    def _save_if_due(self, checkpoint: Checkpoint) -> None:
+        now = time.monotonic()
+        late = checkpoint.deadline is not None and now - self.started >= checkpoint.deadline
+        if late or now - self.saved_at >= checkpoint.every:
+            checkpoint.save(self.fingerprint, self.state.dump())
+            self.saved_at = time.monotonic()
+        if late:
+            raise Paused(self.description, self.state.done, self.total_steps)
+
+    def finish(self) -> None:
+        """Save the end of the work, unless it is where the work was taken up."""
+        if self.checkpoint and self.state.done > self.begun:
+            self.checkpoint.save(self.fingerprint, self.state.dump())
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _adamw(
+    parameters: Sequence[Tensor], schedule: Schedule, captured: bool
+) -> torch.optim.Optimizer:
+    rate, on_gpu = schedule.learning_rate, parameters[0].is_cuda
+    return torch.optim.AdamW(
+        parameters,
+        lr=torch.tensor(rate, device=parameters[0].device) if captured else rate,
+        betas=(0.9, schedule.beta2),
+        weight_decay=schedule.weight_decay,
+        capturable=captured,
+        foreach=not on_gpu,
+        fused=on_gpu,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(value)  # the captured graph reads this tensor
+        else:
+            group["lr"] = value
+
+
+def _recorded(step: Callable[[], None], state: _State) -> Callable[[], None]:
+    """One step as a CUDA graph; the steps that warm it up leave no trace in `state`."""
+    before = state.dump()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    state.restore(before)
+    return graph.replay

@@ -1,0 +1,199 @@
+"""Real shadows on tiny data: a leaking target is found out, an innocent one is not."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tckr.audit.audit import audit
+from tckr.audit.membership import fingerprint, membership_matrix
+from tckr.audit.options import AuditOptions, ReleaseThreat
+from tckr.audit.recycling import Pool
+from tckr.audit.shadow_models import Experiment, Scores, StudentPlan, run_shadows
+from tckr.audit.signals import model_scores
+from tckr.classifiers.distillation import train_student, train_teacher
+from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
+from tckr.errors import UserError
+
+N, MEMBERS, CLASSES = 200, 100, 3
+# Rare enough an error that an unlucky draw does not fail the test.
+OPTIONS = AuditOptions(
+    attack="bavaria_t",
+    n_shadows=8,
+    workers=1,
+    fprs=(0.1, 0.01),
+    confidence=0.999,
+    release=ReleaseThreat(encoder="none"),
+)
+
+
+def images(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise with a faint bar for the class: hard to learn, easy to memorise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, CLASSES, (n,), generator=generator)
+    pictures = torch.randint(0, 200, (n, 1, 12, 12), generator=generator)
+    for picture, label in zip(pictures, labels, strict=True):
+        picture[:, 4 * int(label)] += 40
+    return pictures.to(torch.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    options = ClassifierOptions(
+        widths=(24,),
+        epochs=10,
+        batch_size=25,
+        augmentation=AugmentationOptions(shift=0, flip=False, contrast=0, offset=0),
+    )
+    return Experiment(
+        *images(N, 0),
+        n_classes=CLASSES,
+        steps=options.steps(MEMBERS),
+        classifier=options,
+        distillation=DistillationOptions(),
+        seed=0,
+        students={"student": StudentPlan("released", "on_the_fly")},
+        pools={"released": Pool(*images(N, 1))},
+    )
+
+
+@pytest.fixture(scope="module")
+def membership() -> np.ndarray:
+    return membership_matrix(N, OPTIONS.n_shadows, 0.5, 0)
+
+
+@pytest.fixture(scope="module")
+def scores(experiment: Experiment, membership: np.ndarray) -> Scores:
+    return run_shadows(experiment, membership)
+
+
+def teacher_of(e: Experiment, pictures: torch.Tensor, labels: torch.Tensor):
+    return train_teacher(pictures, labels, e.classifier, 77, CLASSES, steps=e.steps)
+
+
+IS_MEMBER = np.arange(N) < MEMBERS
+
+
+def test_overfitted_target_leaks_and_another_does_not(experiment, membership, scores):
+    e = experiment
+    leaking = teacher_of(e, e.images[:MEMBERS], e.labels[:MEMBERS])
+    innocent = teacher_of(e, *images(MEMBERS, 2))
+    found, nothing = (
+        audit(
+            model_scores(model, e.images, e.labels),
+            scores["teacher"],
+            membership,
+            IS_MEMBER,
+            accuracy_percent=60.0,
+            options=OPTIONS,
+            scope="classifier",
+        )
+        for model in (leaking, innocent)
+    )
+    assert found["auc"]["low"] > 0.6
+    assert found["tpr"]["value"] > 0.2
+    assert found["aop"]["value"] < 60
+    assert nothing["auc"]["low"] < 0.5 < nothing["auc"]["high"]
+
+
+def test_report_says_what_was_done(experiment, membership, scores):
+    e = experiment
+    teacher = teacher_of(e, e.images[:MEMBERS], e.labels[:MEMBERS])
+    student = train_student(
+        *e.pools["released"],
+        e.classifier,
+        78,
+        CLASSES,
+        distillation=e.distillation,
+        steps=e.steps,
+        teacher=teacher,
+    )
+    report = audit(
+        model_scores(student, e.images, e.labels),
+        scores["student"],
+        membership,
+        IS_MEMBER,
+        accuracy_percent=55.0,
+        options=OPTIONS,
+        scope="distillation",
+    )
+    json.dumps(report, allow_nan=False)
+    assert report["attack_of_record"] == "bavaria_t"
+    assert next(iter(report["attacks"])) == "bavaria_t"
+    assert {"lira_online", "lira_offline", "rmia", "threshold"} <= set(report["attacks"])
+    assert "qmia" not in report["attacks"]  # there were no features
+    assert report["auc"] == report["attacks"]["bavaria_t"]["auc"]
+    assert [rate["fpr"] for rate in report["tprs"]] == [0.1, 0.01]
+    assert report["tprs"][1]["note"] == "not measurable with 100 non-members"
+    assert [ppv["prior"] for ppv in report["tpr"]["ppv"]] == [0.01, 0.1, 0.5]
+    assert report["canaries"] is None
+    assert report["membership_hash"] == fingerprint(membership)
+    assert "held fixed" in report["scope_note"]
+    assert (report["n_members"], report["n_non_members"]) == (MEMBERS, N - MEMBERS)
+
+
+def test_canaries_stand_apart(experiment, membership, scores):
+    """Mislabelled members can only be known by heart: the audit finds them among mislabelled non-members."""
+    e = experiment
+    canary = np.arange(N) % 5 == 0
+    wrong = torch.where(torch.from_numpy(canary), (e.labels + 1) % CLASSES, e.labels)
+    mislabelled = replace(e, labels=wrong)
+    found = audit(
+        model_scores(teacher_of(e, e.images[:MEMBERS], wrong[:MEMBERS]), e.images, wrong),
+        run_shadows(mislabelled, membership)["teacher"],
+        membership,
+        IS_MEMBER,
+        accuracy_percent=60.0,
+        options=OPTIONS,
+        scope="classifier",
+        features=np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32),
+        canary=canary,
+    )
+    canaries = found["canaries"]
+    json.dumps(found, allow_nan=False)
+    assert (canaries["count"], canaries["members"]) == (40, 20)
+    assert canaries["over_shadows"]["auc"]["low"] > 0.6
+    assert canaries["over_shadows"]["auc"]["n_members"] == 8 * 40 // 2
+    assert canaries["one_run"]["value"] >= 0
+    assert "qmia" in found["attacks"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_shadows": 7}, "even"),
+        ({"n_shadows": 6, "variance": "per_example"}, "needs 8 shadows"),
+        ({"attribution": True}, "needs scope: pipeline"),
+        ({"fprs": (0.0,)}, "between 0 and 1"),
+        ({"attack": "guess"}, "bavaria_t"),
+    ],
+)
+def test_options_refuse_what_cannot_be_measured(change, message):
+    with pytest.raises(ValueError, match=message):
+        AuditOptions.model_validate(OPTIONS.model_dump() | change)
+
+
+def test_shadows_know_their_own_members_best(membership, scores):
+    gap = scores["teacher"][membership].mean() - scores["teacher"][~membership].mean()
+    taught = scores["student"][membership].mean() - scores["student"][~membership].mean()
+    assert gap > 1
+    assert taught < gap
+
+
+def test_shadows_are_seeded_and_the_same_in_other_processes(experiment, membership, scores):
+    again = run_shadows(experiment, membership[:2], workers=2)
+    for name, values in again.items():
+        np.testing.assert_allclose(values, scores[name][:2], rtol=1e-3, atol=1e-3)
+
+
+def test_refuses_a_matrix_of_other_data(experiment, membership):
+    with pytest.raises(UserError, match="not of these 200"):
+        run_shadows(experiment, membership[:, :-1])
+
+
+def test_refuses_a_shadow_without_a_class(experiment, membership):
+    without = membership & (experiment.labels.numpy() != 1)
+    with pytest.raises(UserError, match="Shadow 0 would train without class 1"):
+        run_shadows(experiment, without)

@@ -1,0 +1,173 @@
+"""A real, tiny generator that was over-fitted on a few images knows them better than others."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+import miniatures
+from tckr.audit import denoising
+from tckr.audit.denoising import calibrated, denoising_signals
+from tckr.diffusion.pipeline import Denoising, embed, encode_images, noising
+from tckr.errors import UserError
+
+MEMBERS, OTHERS = slice(8), slice(8, 16)
+PROMPTS = ["bag: small grey", "boot: tall"] * 8
+
+
+@pytest.fixture(scope="module")
+def generator() -> StableDiffusionPipeline:
+    torch.manual_seed(0)
+    pipeline = miniatures.generator()
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        part.requires_grad_(False).eval()
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def base(generator: StableDiffusionPipeline, images: torch.Tensor) -> StableDiffusionPipeline:
+    """Its random autoencoder made to give latents of unit spread, as a trained one does."""
+    spread = torch.cat(list(encode_images(generator, images))).std(0).mean().item()
+    factor = generator.vae.config.scaling_factor / spread
+    generator.vae.register_to_config(scaling_factor=factor)
+    return generator
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """16 grey images, smaller than the frame: smooth, so that the autoencoder tells them apart."""
+    torch.manual_seed(1)
+    coarse = torch.rand(16, 1, 4, 4)
+    return (torch.nn.functional.interpolate(coarse, (14, 14)) * 255).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def adapted(base: StableDiffusionPipeline, images: torch.Tensor) -> StableDiffusionPipeline:
+    """The generator after 150 full steps on the first 8 images alone."""
+    torch.manual_seed(2)
+    unet = copy.deepcopy(base.unet).requires_grad_(True)
+    latents = torch.cat(list(encode_images(base, images[MEMBERS])))
+    words = embed(base, PROMPTS[MEMBERS])
+    loss = Denoising(noising(base), latents.device)
+    optimiser = torch.optim.Adam(unet.parameters(), 4e-3)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss(unet, latents, words).backward()
+        optimiser.step()
+    parts = {**base.components, "unet": unet.requires_grad_(False)}
+    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
+@pytest.fixture
+def prediction(base: StableDiffusionPipeline, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The generator taken for one that predicts something else."""
+    before = base.scheduler.config.prediction_type
+    base.scheduler.register_to_config(prediction_type=request.param)
+    yield request.param
+    base.scheduler.register_to_config(prediction_type=before)
+
+
+@pytest.mark.slow
+def test_members_are_known_better(
+    base: StableDiffusionPipeline, adapted: StableDiffusionPipeline, images: torch.Tensor
+) -> None:
+    after = denoising_signals(adapted, images, PROMPTS, noises=2)
+    before = denoising_signals(base, images, PROMPTS, noises=2)
+    for name in ("loss", "one_query"):
+        assert after[name].shape == (16,)
+        assert after[name].dtype == np.float64
+        gain = calibrated(after[name], before[name])
+        np.testing.assert_array_equal(gain, after[name] - before[name])
+        assert ranked_right(before[name]) < 0.75
+        assert ranked_right(after[name]) > 0.8
+        assert ranked_right(gain) > 0.8
+        assert gain[MEMBERS].mean() > 0.3 > gain[OTHERS].mean()
+
+
+def ranked_right(signal: np.ndarray) -> float:
+    """Share of the pairs of a member and another in which the member has more signal."""
+    return float((signal[MEMBERS, None] > signal[OTHERS]).mean())
+
+
+def test_every_image_is_asked_the_same_whatever_its_batch(
+    base: StableDiffusionPipeline, images: torch.Tensor
+) -> None:
+    whole = denoising_signals(base, images, PROMPTS, seed=3)
+    again = denoising_signals(base, images, PROMPTS, seed=3)
+    parts = denoising_signals(base, images, PROMPTS, seed=3, batch_size=5)
+    other = denoising_signals(base, images, PROMPTS, seed=4)
+    alone = denoising_signals(base, images[6:7], PROMPTS[6:7], seed=3)
+    for name in ("loss", "one_query"):
+        np.testing.assert_array_equal(whole[name], again[name])
+        np.testing.assert_allclose(whole[name], parts[name], atol=1e-5)
+        np.testing.assert_allclose(whole[name][6:7], alone[name], atol=1e-5)
+    assert np.abs(whole["loss"] - other["loss"]).min() > 0
+    np.testing.assert_array_equal(whole["one_query"], other["one_query"])  # needs no noise
+
+
+def test_the_loss_is_that_of_training_at_fixed_timesteps(
+    base: StableDiffusionPipeline, images: torch.Tensor
+) -> None:
+    """For v-prediction the training loss is that of the noise over the retained signal."""
+    found = denoising_signals(base, images, PROMPTS, timesteps=(0.4,), seed=5)["loss"]
+    schedule = noising(base)
+    assert schedule.config.prediction_type == "v_prediction"
+    latents, words = torch.cat(list(encode_images(base, images))), embed(base, PROMPTS)
+    noise = torch.randn((1, 1, *latents.shape[1:]), generator=torch.Generator().manual_seed(5))[0]
+    steps, noise = torch.full((16,), 400), noise.expand_as(latents)
+    noisy = schedule.add_noise(latents, noise, steps)
+    with torch.no_grad():
+        answer = base.unet(noisy, steps, return_dict=False, **words.arguments())[0]
+    target = schedule.get_velocity(latents, noise, steps)
+    loss = (answer - target).square().mean((1, 2, 3)) * schedule.alphas_cumprod[400]
+    np.testing.assert_allclose(np.exp(-found), loss.double(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"], indirect=True)
+def test_a_perfect_denoiser_is_read_as_one(
+    base: StableDiffusionPipeline,
+    images: torch.Tensor,
+    prediction: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    latents = torch.cat(list(encode_images(base, images)))
+    schedule = noising(base)
+
+    def knows(noisy: torch.Tensor, steps: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+        a = schedule.alphas_cumprod[steps].sqrt()[:, None, None, None]
+        b = (1 - a.square()).sqrt()
+        noise = (noisy - a * latents) / b
+        velocity = a * noise - b * latents
+        return ({"epsilon": noise, "v_prediction": velocity, "sample": latents}[prediction],)
+
+    monkeypatch.setattr(base.unet, "forward", knows)
+    found = denoising_signals(base, images, PROMPTS)
+    assert found["loss"].min() > 12  # errors below e^-12
+    signal = schedule.alphas_cumprod[int(denoising.ONE_QUERY * 1000)]
+    expected = latents * ((1 - signal.sqrt()) / (1 - signal).sqrt())
+    norm = expected.flatten(1).norm(p=denoising.NORM, dim=1)
+    np.testing.assert_allclose(np.exp(-found["one_query"]), norm, rtol=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["flow_prediction"], indirect=True)
+def test_unknown_predictions_are_refused(
+    base: StableDiffusionPipeline, images: torch.Tensor, prediction: str
+) -> None:
+    with pytest.raises(UserError, match=prediction):
+        denoising_signals(base, images, PROMPTS)
+
+
+def test_what_cannot_be_asked_is_refused(
+    base: StableDiffusionPipeline, images: torch.Tensor
+) -> None:
+    with pytest.raises(UserError, match="16 images and 15 prompts"):
+        denoising_signals(base, images, PROMPTS[:15])
+    with pytest.raises(UserError, match="timesteps"):
+        denoising_signals(base, images, PROMPTS, timesteps=(0.5, 1.0))
+    with pytest.raises(UserError, match="noises"):
+        denoising_signals(base, images, PROMPTS, noises=0)
+    with pytest.raises(UserError, match="do not fit"):
+        calibrated(np.zeros(3), np.zeros(4))

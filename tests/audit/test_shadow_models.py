@@ -1,0 +1,165 @@
+"""A shadow is what the target's own training functions make of the shadow's examples."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tckr.audit import shadow_models as shadows
+from tckr.audit.recycling import Pool
+from tckr.audit.shadow_models import SHADOW_STREAM, Experiment, StudentPlan, run_shadows
+from tckr.audit.signals import model_scores
+from tckr.classifiers.distillation import train_student, train_teacher
+from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.classifiers.predict import soft_labels
+from tckr.errors import UserError
+
+N, M, CLASSES, STEPS = 40, 50, 3, 6
+OPTIONS = ClassifierOptions(widths=(8, 12), depth=2, stride=1, batch_size=16)
+
+
+def images(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    pictures = torch.randint(0, 256, (n, 1, 8, 8), generator=generator)
+    return pictures.to(torch.uint8), torch.arange(n) % CLASSES
+
+
+MEMBERSHIP = np.arange(4 * N).reshape(4, N) % 4 < 2
+
+
+def experiment(labels: str = "on_the_fly", **changes) -> Experiment:
+    e = Experiment(
+        *images(N, 0),
+        n_classes=CLASSES,
+        steps=STEPS,
+        classifier=OPTIONS,
+        distillation=DistillationOptions(labels=labels, patience=1.5),
+        seed=4,
+        students={
+            "small": StudentPlan("released", labels, 10),
+            "student": StudentPlan("released", labels),
+            "control": StudentPlan("other", "hard"),
+        },
+        pools={"released": Pool(*images(M, 1)), "other": Pool(*images(M, 2))},
+    )
+    return replace(e, **changes)
+
+
+@pytest.mark.parametrize("source", ["on_the_fly", "stored", "hard"])
+def test_target_and_shadow_are_trained_alike(source):
+    e = experiment(source)
+    scores = run_shadows(e, MEMBERSHIP[:2])
+    for number, inside in enumerate(MEMBERSHIP[:2]):
+        seeds = np.random.SeedSequence([e.seed, SHADOW_STREAM, number]).generate_state(2)
+        teacher = train_teacher(
+            e.images[inside], e.labels[inside], OPTIONS, int(seeds[0]), CLASSES, steps=STEPS
+        )
+        found = model_scores(teacher, e.images, e.labels)
+        np.testing.assert_array_equal(scores["teacher"][number], found)
+        for name, plan in e.students.items():
+            synthetic, classes = e.pools[plan.pool]
+            student = train_student(
+                synthetic[: plan.size],
+                classes[: plan.size],
+                OPTIONS,
+                int(seeds[1]),
+                CLASSES,
+                distillation=DistillationOptions(labels=plan.labels, patience=1.5),
+                steps=STEPS,
+                teacher=teacher,
+                soft=soft_labels(teacher, synthetic)[: plan.size],
+            )
+            found = model_scores(student, e.images, e.labels)
+            np.testing.assert_array_equal(scores[name][number], found)
+
+
+def test_target_and_shadow_share_one_recipe():
+    """Not equal recipes: the same typed options, read by the same function."""
+    bench = shadows.Bench(experiment())
+    trainer, _ = bench.teachers.training(0)
+    student, _ = bench.student(StudentPlan("released", "on_the_fly"), 0, trainer.network(0))
+    assert trainer.options is OPTIONS
+    assert student.options is OPTIONS
+
+
+def test_stacked_shadows_are_those_trained_alone():
+    alone, stacked = (run_shadows(experiment(stack=stack), MEMBERSHIP) for stack in (1, 3))
+    for name, scores in alone.items():
+        np.testing.assert_array_equal(scores, stacked[name])
+
+
+def test_several_queries():
+    once, twice = (run_shadows(experiment(queries=q), MEMBERSHIP[:1]) for q in (1, 3))
+    assert twice["student"].shape == (1, N, 3)
+    np.testing.assert_array_equal(once["student"][..., 0], twice["student"][..., 0])
+    assert not np.array_equal(twice["student"][..., 1], twice["student"][..., 0])
+
+
+def test_a_killed_audit_goes_on(tmp_path, monkeypatch, caplog):
+    e, trained = experiment(), []
+    original = shadows.shadow_groups
+
+    def counted(rows, bench):
+        trained.extend(row.number for row in rows)
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return original(rows, bench)
+
+    monkeypatch.setattr(shadows, "shadow_groups", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    finished = run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    assert trained == [0, 1, 2, 2, 3]
+    with caplog.at_level("INFO", "tckr"):
+        again = run_shadows(e, MEMBERSHIP, folder=tmp_path)
+    assert "shadow groups are there already" in caplog.text
+    whole = run_shadows(e, MEMBERSHIP)
+    for name, scores in whole.items():
+        np.testing.assert_array_equal(finished[name], scores)
+        np.testing.assert_array_equal(again[name], scores)
+
+
+def test_another_recipe_does_not_find_these_groups(tmp_path):
+    run_shadows(experiment(), MEMBERSHIP[:1], folder=tmp_path)
+    for change in ({"steps": 7}, {"seed": 5}, {"images": images(N, 9)[0]}, {"queries": 2}):
+        assert experiment(**change).fingerprint() != experiment().fingerprint(), change
+    longer = run_shadows(experiment(steps=7), MEMBERSHIP[:1], folder=tmp_path)
+    expected = run_shadows(experiment(steps=7), MEMBERSHIP[:1])
+    np.testing.assert_array_equal(longer["teacher"], expected["teacher"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("stack", [1, 3])
+def test_on_a_gpu_a_shadow_is_the_same_after_another_as_alone(monkeypatch, stack):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    e = experiment(device="cuda", stack=stack)
+    both, again = (run_shadows(e, MEMBERSHIP) for _ in range(2))
+    first = run_shadows(e, MEMBERSHIP[:1])
+    for name, scores in both.items():
+        np.testing.assert_array_equal(scores, again[name])
+        np.testing.assert_array_equal(scores[0], first[name][0])
+
+
+@pytest.mark.parametrize("size", [0, M + 1])
+def test_refuses_a_size_that_is_not_there(size: int):
+    students = {"student": StudentPlan("released", "hard", size)}
+    with pytest.raises(UserError, match=f"{size} of {M}"):
+        run_shadows(experiment(students=students), MEMBERSHIP)
+
+
+def test_refuses_a_student_of_nothing():
+    with pytest.raises(UserError, match="reads nowhere, which nobody makes"):
+        run_shadows(experiment(students={"student": StudentPlan("nowhere", "hard")}), MEMBERSHIP)
+
+
+def test_a_student_of_two_names_is_trained_once(monkeypatch):
+    trained = []
+    original = shadows.train_together
+    monkeypatch.setattr(
+        shadows, "train_together", lambda jobs: trained.extend(jobs) or original(jobs)
+    )
+    plan = StudentPlan("released", "on_the_fly")
+    scores = run_shadows(experiment(students={"student": plan, "twin": plan}), MEMBERSHIP[:1])
+    assert len(trained) == 2  # the teacher and one student
+    np.testing.assert_array_equal(scores["student"], scores["twin"])

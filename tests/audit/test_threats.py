@@ -1,0 +1,59 @@
+"""Each released thing has its own figures, with the attack of record that was named."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tckr.audit.membership import membership_matrix
+from tckr.audit.options import AuditOptions, ReleaseThreat
+from tckr.audit.threats import audit_generator, audit_release
+
+N = 300
+OPTIONS = AuditOptions(attack="bavaria_t", release=ReleaseThreat(encoder="none"), confidence=0.999)
+IS_MEMBER = np.arange(N) < N // 2
+
+
+def signals(leak: float, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    random = np.random.default_rng(seed)
+    difficulty = 5 * random.normal(size=N)
+    base = {"loss": difficulty, "one_query": difficulty}
+    adapted = {
+        name: difficulty + random.normal(size=N) + leak * IS_MEMBER
+        for name in ("loss", "one_query")
+    }
+    return adapted, base
+
+
+def test_the_base_generator_calibrates():
+    found = audit_generator(*signals(2.0, 0), IS_MEMBER, OPTIONS)
+    json.dumps(found, allow_nan=False)
+    assert found["attack_of_record"] == "loss_calibrated"
+    assert found["auc"]["low"] > 0.75 > found["attacks"]["loss"]["auc"]["value"]
+    assert found["n_shadows"] == 0
+
+
+def test_shadow_adapters_calibrate():
+    random = np.random.default_rng(1)
+    adapted, base = signals(2.0, 1)
+    membership = membership_matrix(N, 8, 0.5, 0)
+    shadow = {name: base[name] + random.normal(size=(8, N)) + 2.0 * membership for name in base}
+    found = audit_generator(adapted, base, IS_MEMBER, OPTIONS, shadow, membership)
+    assert found["attack_of_record"] == "loss_bavaria_t"
+    assert found["auc"]["low"] > 0.75
+    assert found["n_shadows"] == 8
+    assert "one_query_rmia" in found["attacks"]
+
+
+@pytest.mark.parametrize("leak", [0.0, 3.0])
+def test_the_release(leak: float):
+    random = np.random.default_rng(2)
+    scores = {
+        name: random.normal(size=N) + leak * IS_MEMBER
+        for name in ("nearest", "density_ratio", "exact")
+    }
+    images = audit_release("images", {**scores, "nearest_index": np.zeros(N)}, IS_MEMBER, OPTIONS)
+    prompts = audit_release("prompts", scores, IS_MEMBER, OPTIONS)
+    assert images["attack_of_record"] == "density_ratio"
+    assert prompts["attack_of_record"] == "exact"
+    assert images["auc"]["no_leak"] is prompts["auc"]["no_leak"] is (leak == 0)

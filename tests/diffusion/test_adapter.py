@@ -1,0 +1,263 @@
+"""Adapters made elsewhere load in ours, ours load in plain diffusers, and what does not fit is refused."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tckr.diffusion.adapter import FILE, Adapter
+from tckr.diffusion.lora import _present
+from tckr.diffusion.options import ATTENTION, EVERYTHING, SamplingOptions
+from tckr.diffusion.pipeline import load
+from tckr.diffusion.sampling import sample
+from tckr.errors import UserError
+
+FolderOf = Callable[[str], Path]
+Weights = dict[str, Tensor]
+RANK = 3
+
+
+def factors(pipeline: Any, layers: tuple[str, ...] = ATTENTION) -> Weights:
+    """Random factors of every wanted layer, in our naming."""
+    draw = torch.Generator().manual_seed(0)
+    found = {}
+    for name in _present(pipeline.unet, layers):
+        out, *into = pipeline.unet.get_submodule(name).weight.shape
+        kernel = into[1:]
+        first = torch.randn(RANK, *into, generator=draw)
+        second = torch.randn(out, RANK, *(1 for _ in kernel), generator=draw)
+        found |= {f"{name}.lora_A.weight": 0.2 * first, f"{name}.lora_B.weight": 0.2 * second}
+    return found
+
+
+def as_diffusers(weights: Weights) -> Weights:
+    return {f"unet.{name}": tensor for name, tensor in weights.items()}
+
+
+def as_diffusers_before(weights: Weights) -> Weights:
+    """The naming of `lora.down` and `lora.up`."""
+    return {
+        f"unet.{name}".replace("lora_A", "lora.down").replace("lora_B", "lora.up"): tensor
+        for name, tensor in weights.items()
+    }
+
+
+def as_processors(weights: Weights) -> Weights:
+    """`...attn1.processor.to_q_lora.down.weight`."""
+    renamed = {}
+    for name, tensor in weights.items():
+        layer, factor = name.rsplit(".lora_", 1)
+        attention, projection = layer.removesuffix(".0").rsplit(".", 1)
+        which = "down" if factor.startswith("A") else "up"
+        renamed[f"unet.{attention}.processor.{projection}_lora.{which}.weight"] = tensor
+    return renamed
+
+
+def as_peft(weights: Weights) -> Weights:
+    return {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
+
+
+def as_kohya(weights: Weights, alpha: float = RANK) -> Weights:
+    renamed = {}
+    for name, tensor in weights.items():
+        layer, factor = name.rsplit(".lora_", 1)
+        flat = "lora_unet_" + layer.replace(".", "_")
+        renamed[f"{flat}.lora_{'down' if factor.startswith('A') else 'up'}.weight"] = tensor
+        renamed[f"{flat}.alpha"] = torch.tensor(float(alpha))
+    return renamed
+
+
+def as_kohya_xl(weights: Weights) -> Weights:
+    """Kohya's names of SDXL, which count the blocks as the original code does."""
+    patterns = (
+        (r"lora_unet_down_blocks_(\d)_attentions_(\d)", "input_blocks_{}_1", 1),
+        (r"lora_unet_up_blocks_(\d)_attentions_(\d)", "output_blocks_{}_1", 0),
+    )
+    renamed = {}
+    for name, tensor in as_kohya(weights).items():
+        new = name.replace("mid_block_attentions_0", "middle_block_1")
+        for pattern, form, first in patterns:
+            if found := re.match(pattern, new):
+                number = first + 3 * int(found[1]) + int(found[2])
+                new = "lora_unet_" + form.format(number) + new[found.end() :]
+        renamed[new] = tensor
+    return renamed
+
+
+def draw(pipeline: Any) -> Tensor:
+    options = SamplingOptions(steps=2, guidance_scale=1)
+    return sample(pipeline, ["tall", "wide"], (16, 16), 3, options, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "naming"),
+    [
+        *(
+            (family, naming)
+            for family in ("sd1", "xl")
+            for naming in (as_diffusers, as_diffusers_before, as_processors, as_peft, as_kohya)
+        ),
+        ("xl", as_kohya_xl),
+    ],
+)
+def test_every_format_loads_and_gives_the_same_images(
+    naming: Callable[[Weights], Weights], family: str, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    folder = str(folder_of(family))
+    weights = factors(load(folder))
+    save_file(naming(weights), tmp_path / "foreign.safetensors")
+
+    adapter = Adapter.load(tmp_path / "foreign.safetensors")
+
+    assert adapter.weights.keys() == weights.keys()
+    assert all(torch.equal(adapter.weights[name], weights[name]) for name in weights)
+    ours = draw(adapter.apply(load(folder)))
+    assert torch.equal(ours, draw(Adapter(weights).apply(load(folder))))
+    assert (ours.int() - draw(load(folder)).int()).abs().max() > 3
+
+
+@pytest.mark.parametrize("naming", [as_diffusers, as_diffusers_before, as_processors, as_kohya])
+def test_diffusers_itself_draws_the_same(
+    naming: Callable[[Weights], Weights], folder_of: FolderOf, tmp_path: Path
+) -> None:
+    folder = str(folder_of("sd2"))
+    save_file(naming(factors(load(folder))), tmp_path / FILE)
+    theirs = load(folder)
+    theirs.load_lora_weights(tmp_path, weight_name=FILE)
+    ours = Adapter.load(tmp_path).apply(load(folder))
+    assert (draw(ours).int() - draw(theirs).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("naming", [as_diffusers, as_peft, as_kohya])
+def test_every_layer_has_its_name(
+    naming: Callable[[Weights], Weights], folder_of: FolderOf, tmp_path: Path
+) -> None:
+    pipeline = load(str(folder_of("sd1")))
+    weights = factors(pipeline, EVERYTHING)
+    save_file(naming(weights), tmp_path / "foreign.safetensors")
+    adapter = Adapter.load(tmp_path / "foreign.safetensors")
+    adapter.check(pipeline.unet)
+    assert adapter.weights.keys() == weights.keys()
+
+
+def test_a_round_trip_through_diffusers_is_exact(folder_of: FolderOf, tmp_path: Path) -> None:
+    from peft.utils import get_peft_model_state_dict
+
+    pipeline = load(str(folder_of("sd2")))
+    mine = Adapter(factors(pipeline, EVERYTHING))
+    mine.save(tmp_path / "ours")
+    pipeline.load_lora_weights(tmp_path / "ours", adapter_name="theirs")
+    layers = get_peft_model_state_dict(pipeline.unet, adapter_name="theirs")
+    type(pipeline).save_lora_weights(tmp_path / "theirs", unet_lora_layers=layers)
+    again = Adapter.load(tmp_path / "theirs")
+    assert again.weights.keys() == mine.weights.keys()
+    assert all(torch.equal(again.weights[name], mine.weights[name]) for name in mine.weights)
+
+
+def test_a_folder_of_peft_keeps_its_alpha(folder_of: FolderOf, tmp_path: Path) -> None:
+    folder = str(folder_of("sd2"))
+    pipeline = load(folder)
+    config = LoraConfig(r=4, lora_alpha=10, target_modules=_present(pipeline.unet, ATTENTION))
+    model = get_peft_model(pipeline.unet, config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    model.save_pretrained(tmp_path)
+    merged = load(folder)
+    merged.unet = model.merge_and_unload()
+    ours = Adapter.load(tmp_path).apply(load(folder))
+    for mine, theirs in zip(ours.unet.parameters(), merged.unet.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_alpha_scales_the_update(folder_of: FolderOf, tmp_path: Path) -> None:
+    weights = factors(load(str(folder_of("sd2"))))
+    save_file(as_kohya(weights, alpha=1.5), tmp_path / "kohya.safetensors")
+    header = {
+        "lora_adapter_metadata": json.dumps(
+            {"unet.r": RANK, "unet.lora_alpha": 1.5, "unet.alpha_pattern": {}}
+        )
+    }
+    save_file(as_diffusers(weights), tmp_path / "diffusers.safetensors", metadata=header)
+    for file in ("kohya", "diffusers"):
+        loaded = Adapter.load(tmp_path / f"{file}.safetensors").weights
+        for name, tensor in weights.items():
+            wanted = tensor * 0.5 if "lora_B" in name else tensor
+            torch.testing.assert_close(loaded[name], wanted)
+
+
+def test_what_does_not_fit_is_named_and_changes_nothing(
+    folder_of: FolderOf, tmp_path: Path
+) -> None:
+    sd2, xl = (load(str(folder_of(family))) for family in ("sd2", "xl"))
+    before = {name: tensor.clone() for name, tensor in sd2.unet.state_dict().items()}
+    foreign = Adapter(factors(xl))
+    with pytest.raises(UserError, match=r"attn2\.to_k have shapes \(3, 48\) .* fit .* \(32, 32\)"):
+        foreign.apply(sd2)
+    after = sd2.unet.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    elsewhere = {f"nowhere.lora_{factor}.weight": torch.ones(2, 2) for factor in "AB"}
+    with pytest.raises(UserError, match="changes nowhere"):
+        Adapter(elsewhere).apply(sd2)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("unet.a.to_q.lora_A.weight",), "one factor only"),
+        (("text_encoder.a.lora_A.weight",), "text encoder"),
+        (("lora_te1_a.lora_down.weight",), "text encoder"),
+        (("unet.conv_in.weight",), "not a factor"),
+        (("lora_unet_a.lora_down.weight",), "no known naming"),
+    ],
+)
+def test_other_files_are_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    save_file({name: torch.ones(2, 2) for name in names}, tmp_path / "some.safetensors")
+    with pytest.raises(UserError, match=message):
+        Adapter.load(tmp_path / "some.safetensors")
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="cannot be read"):
+        Adapter.load(tmp_path)
+
+
+def test_the_published_adapter_has_its_size() -> None:
+    """TCKR's released file for Stable Diffusion 2 has rank 4 and 829,952 numbers."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=96,
+            attention_head_dim=(5, 10, 20, 20),
+            cross_attention_dim=1024,
+            use_linear_projection=True,
+        )
+    rank, layers = 4, _present(unet, ATTENTION)
+    adapter = Adapter(
+        {
+            f"{name}.lora_{factor}.weight": torch.empty(shape, device="meta")
+            for name in layers
+            for factor, shape in (
+                ("A", (rank, unet.get_submodule(name).in_features)),
+                ("B", (unet.get_submodule(name).out_features, rank)),
+            )
+        }
+    )
+    adapter.check(unet)
+    assert sum(tensor.numel() for tensor in adapter.weights.values()) == 829_952
+    assert sum(parameter.numel() for parameter in unet.parameters()) == 865_910_724
+
+
+def test_our_file_is_in_diffusers_current_naming(folder_of: FolderOf, tmp_path: Path) -> None:
+    weights = factors(load(str(folder_of("sd2"))))
+    Adapter(weights).save(tmp_path)
+    assert load_file(tmp_path / FILE).keys() == as_diffusers(weights).keys()
