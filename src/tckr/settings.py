@@ -2,7 +2,7 @@
 
 from kedro.config import OmegaConfigLoader
 
-from tckr.hooks import Checks, Clock, Summary, Tracking
+from tckr.hooks import Checks, Clock, Lineage, Summary, Tracking
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -12,8 +12,8 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }
 
-# Hooks are called in the reverse order of this tuple: checks first, then tracking, then the summary.
-_CLOCK = Clock()
-HOOKS = (Summary(_CLOCK), Tracking(_CLOCK), _CLOCK, Checks())
+# Hooks are called in the reverse order of this tuple: lineage first, then checks, tracking and the summary.
+_CLOCK, _LINEAGE = Clock(), Lineage()
+HOOKS = (Summary(_CLOCK, _LINEAGE), Tracking(_CLOCK, _LINEAGE), _CLOCK, Checks(), _LINEAGE)
 # `Tracking` extends this plugin's own hook; left on, it would log every parameter group a second time.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow", "kedro-telemetry")

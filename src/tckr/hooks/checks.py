@@ -19,7 +19,7 @@ from tckr.pipeline_registry import NAMES
 from tckr.pipelines.knowledge_recycling.options import images_at
 
 # Parameters that the catalog and mlflow.yml read, not a node.
-OUTSIDE = {"images", "run_name"}
+OUTSIDE = {"images", "run_name", "parent"}
 
 
 # What draws synthetic images, with the parameter that says how many times as many as there are members.

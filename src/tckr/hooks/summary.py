@@ -15,7 +15,8 @@ from rich.table import Table
 
 from tckr.hooks.clock import Clock
 from tckr.hooks.estimate import estimate, speed
-from tckr.hooks.paths import saved_path
+from tckr.hooks.lineage import Lineage, describe_start
+from tckr.hooks.project import saved_path
 from tckr.pipeline_registry import NAMES, STAGES, SWEEP
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ RESULTS = {
 class Summary:
     """Print the plan, an estimate and the results."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Args: clock: knows the seconds of every node."""
-        self._clock = clock
+    def __init__(self, clock: Clock, lineage: Lineage) -> None:
+        """Args: clock: knows the seconds of every node. lineage: knows what the run starts from."""
+        self._clock, self._lineage = clock, lineage
         self._console = Console(
             highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110
         )
@@ -75,6 +76,8 @@ class Summary:
             f"\n[bold]tckr {name}[/bold]  version {run_params['run_id']}  seed {self._parameters.get('seed')}"
         )
         self._console.print(f"  on {_machine()}", style="dim")
+        for line in describe_start(self._lineage):
+            self._console.print(f"  {line}", markup=False)
         for stage in self._stages:
             told = describe(stage, self._parameters, catalog)
             self._console.print(f"  {stage:<21} {told}", markup=False)

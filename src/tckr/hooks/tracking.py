@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from mlflow.entities import Metric
 
 from tckr.hooks.clock import Clock
-from tckr.hooks.paths import saved_path
+from tckr.hooks.lineage import Lineage
+from tckr.hooks.project import git_state, saved_path
 from tckr.options import leaves
 
 # kedro-mlflow sets itself to INFO when imported, MLflow prints through a handler of its own.
@@ -42,10 +42,10 @@ class Tracking(MlflowHook):
       every other row becomes a nested run with `cardinality` and `images` for parameters. The file is logged too.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        """Args: clock: knows the seconds of every stage."""
+    def __init__(self, clock: Clock, lineage: Lineage) -> None:
+        """Args: clock: knows the seconds of every stage. lineage: knows what the run starts from."""
         super().__init__()
-        self._clock = clock
+        self._clock, self._lineage = clock, lineage
         self._catalog: CatalogProtocol | None = None
 
     @hook_impl
@@ -59,8 +59,9 @@ class Tracking(MlflowHook):
             return
         mlflow.set_tags(
             {
-                # What `--load-versions=<entry>:<version>` takes to bring an artefact of this run back.
+                # What `--params=parent=<version>` takes to go on from this run.
                 "version": run_params["run_id"],
+                "parent": self._lineage.parent.run if self._lineage.parent else "none",
                 "command": shlex.join(["kedro", *sys.argv[1:]]),
                 **git_state(Path(run_params["project_path"])),
             }
@@ -72,14 +73,6 @@ class Tracking(MlflowHook):
     @hook_impl
     def before_node_run(self) -> None:
         """Log nothing: `before_pipeline_run` has logged the parameters, readably."""
-
-    @hook_impl
-    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Record which private set this run worked on."""
-        if dataset_name == "images" and self._is_mlflow_enabled and mlflow.active_run():
-            from tckr.images.report import data_hash
-
-            mlflow.set_tag("data_hash", data_hash(data))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
@@ -112,31 +105,12 @@ class Tracking(MlflowHook):
     ) -> None:
         """Log the times and close the run."""
         if self._is_mlflow_enabled and mlflow.active_run():
+            if private_set := self._lineage.private_set:
+                mlflow.set_tag("data_hash", private_set)
             mlflow.log_metrics(
                 {f"seconds.{stage}": seconds for stage, seconds in self._clock.stages.items()}
             )
         super().after_pipeline_run(run_params, pipeline, catalog)
-
-
-def git_state(project: Path) -> dict[str, str]:
-    """Return the commit and whether files differ from it; empty where there is no repository."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(  # noqa: S603
-            ["git", *words],  # noqa: S607
-            cwd=project,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=20,
-        )
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return {"git_commit": git("rev-parse", "HEAD"), "git_changed": str(bool(changed)).lower()}
-    except (OSError, subprocess.SubprocessError):
-        return {}
 
 
 def log_history(name: str, table: pd.DataFrame) -> None:

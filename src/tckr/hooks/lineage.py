@@ -1,0 +1,461 @@
+"""Keep a run whole: pin what it reads, write its manifest, restore the settings of what it starts from."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.io.core import AbstractVersionedDataset, Version
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from pydantic import BaseModel, ValidationError
+
+from tckr.errors import UserError
+from tckr.hooks.project import git_state, saved_path
+from tckr.lineage import (
+    Ancestor,
+    Artefact,
+    Manifest,
+    Runs,
+    check_agreement,
+    check_unchanged,
+    choose_parent,
+    fingerprint,
+    hash_files,
+)
+from tckr.options import leaves
+
+PARENT = "parent"  # the parameter that names the run to start from
+SEED = "seed"
+FOLDER = "runs"  # of the manifests, in the data folder
+PREFIX = "params:"
+
+
+class Lineage:
+    """Every artefact knows what it was made from; a run never mixes those of two others.
+
+    * What a run saves is what its later nodes read, whatever appears beside it meanwhile.
+    * What it does not make itself, it reads from one earlier run: its parent.
+    * The settings of what it starts from are those that were used to make it, not today's configuration.
+    """
+
+    def __init__(self) -> None:
+        """Start with no run."""
+        self._project, self._runs = Path(), Runs(Path())
+        self._given: dict[str, Any] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.manifest: Manifest | None = None
+        self.parent: Manifest | None = None
+        self.restored: dict[str, tuple[Any, Any]] = {}  # key: (value of the configuration, used)
+        self._inputs: dict[str, Artefact] = {}
+        self._in_memory: dict[str, Artefact] = {}
+        self._since = 0.0
+
+    @property
+    def private_set(self) -> str | None:
+        """Data hash of the private set that the run works on; None before it is known."""
+        made = self.manifest.artefacts if self.manifest is not None else {}
+        known = [one.private_set for one in (*self._inputs.values(), *made.values())]
+        return next((one for one in known if one is not None), None)
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Learn where the manifests lie and what the command line gave."""
+        self._project = Path(context.project_path)
+        data = context.config_loader["globals"]["data"]
+        self._runs = Runs(self._project / data / FOLDER)
+        self._given = dict(context.config_loader.runtime_params or {})
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Choose the parent, pin every version, restore settings, and write the manifest."""
+        self._reset()
+        _check_way_of_running(run_params)
+        versioned = {
+            name
+            for name in pipeline.datasets()
+            if isinstance(dataset := catalog.get(name), AbstractVersionedDataset)
+            and dataset._version is not None
+        }
+        needed = frozenset(versioned & pipeline.inputs())
+        named = self._named_parent(run_params, catalog)
+        if needed or named:
+            self._inherit(needed, named)
+        for name in versioned:
+            run = self._inputs[name].run if name in self._inputs else run_params["run_id"]
+            _pin(catalog.get(name), run, run_params["run_id"])
+        self._restore_settings(pipeline, catalog, explicit=named is not None)
+        self._begin(run_params, pipeline, catalog)
+
+    def _named_parent(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> str | None:
+        """Return the run to start from, by `parent` or by versions that all are of one run."""
+        named = self._given.get(PARENT)
+        versions = {str(run) for run in (run_params.get("load_versions") or {}).values()}
+        if named is not None:
+            versions.add(str(named))
+        if len(versions) > 1:
+            self._check_mixture(run_params, named)
+            raise UserError(
+                f"This run would read artefacts of several runs ({', '.join(sorted(versions))}).",
+                f"name one run, from which all inputs are read: --params={PARENT}={max(versions)}.",
+            )
+        return next(iter(versions), None)
+
+    def _check_mixture(self, run_params: dict[str, Any], named: Any) -> None:
+        """Say precisely in which ancestor artefacts of several runs disagree, if they do."""
+        found = []
+        for entry, run in (run_params.get("load_versions") or {}).items():
+            artefact = self._runs.load(str(run)).view().get(entry)
+            if artefact is not None:
+                found.append(artefact)
+        if named is not None:
+            found += self._runs.load(str(named)).view().values()
+        check_agreement(found)
+
+    def _inherit(self, needed: frozenset[str], named: str | None) -> None:
+        if named is not None:
+            self._runs.load(named)  # says which runs there are, or why it cannot be read
+        self.parent = choose_parent(self._runs.newest_first(), needed, self._project, named)
+        view = self.parent.view()
+        self._inputs = {name: view[name] for name in sorted(needed)}
+        check_agreement(self._inputs.values())
+        for artefact in self._inputs.values():
+            check_unchanged(artefact, self._project)
+
+    def _restore_settings(
+        self, pipeline: Pipeline, catalog: CatalogProtocol, *, explicit: bool
+    ) -> None:
+        """Let groups that made the inputs keep their values; refuse parameters that would change nothing."""
+        groups = {
+            name.removeprefix(PREFIX) for name in pipeline.inputs() if name.startswith(PREFIX)
+        }
+        past = self._past_settings(explicit)
+        inherited = {group for made in self._inputs.values() for group in made.settings} - {SEED}
+        given = dict(leaves(self._given))
+        self._refuse_without_effect(given, groups, past, inherited, pipeline)
+        parameters = dict(catalog.load("parameters")) if "parameters" in catalog else {}
+        for group, values in past.items():
+            overlay = {} if group in inherited else _below(given, group)
+            if group == SEED:
+                values = self._given.get(SEED, values)  # noqa: PLW2901
+            restored = _overlaid(values, overlay)
+            self._note(group, _lookup(parameters, group), restored)
+            _put(parameters, group, restored)
+            if group in groups:
+                _set(catalog, f"{PREFIX}{group}", restored, self.parent)
+        if self.parent is not None and "parameters" in catalog:
+            catalog.get("parameters").save(parameters)
+
+    def _past_settings(self, explicit: bool) -> dict[str, Any]:
+        """Return the groups whose values come from the parent: those behind the inputs, or all if it was named."""
+        if self.parent is None:
+            return {}
+        prints = {g: p for made in self._inputs.values() for g, p in made.settings.items()}
+        if explicit:
+            prints = {**self.parent.used, **prints}
+        if SEED in self.parent.used:
+            prints[SEED] = self.parent.used[SEED]
+        return {group: self.parent.parameters[mark] for group, mark in prints.items()}
+
+    def _refuse_without_effect(
+        self,
+        given: Mapping[str, Any],
+        groups: set[str],
+        past: Mapping[str, Any],
+        inherited: set[str],
+        pipeline: Pipeline,
+    ) -> None:
+        """Refuse by name a parameter of a stage that does not run, unless it says what was used anyway."""
+        known = dict(leaves(past))
+        if self.parent is not None:
+            known |= self.parent.sources
+            known |= dict(
+                leaves({g: self.parent.parameters[p] for g, p in self.parent.used.items()})
+            )
+        for key, value in given.items():
+            if key in (PARENT, "run_name"):
+                continue
+            if key == "images":
+                effective, known_value = "raw_images" in pipeline.inputs(), known.get("raw_images")
+                same = known_value is not None and Path(str(value)).resolve() == Path(known_value)
+            else:
+                group = _group_of(key, groups | past.keys())
+                effective = group in groups and group not in inherited
+                same = key in known and _same(known[key], value)
+            if effective or same:
+                continue
+            was = (
+                f"run {self.parent.run} used {known[key]!r}" if self.parent and key in known else ""
+            )
+            raise UserError(
+                f"Parameter {key} = {value!r} would change nothing: the stage that reads it does not run"
+                f"{f', and {was}' if was else ''}.",
+                "run that stage too (a pipeline by name starts from raw images), or leave the parameter out.",
+            )
+
+    def _note(self, group: str, configured: Any, restored: Any) -> None:
+        now, then = dict(leaves({group: configured})), dict(leaves({group: restored}))
+        for key, value in then.items():
+            if key in now and not _same(now[key], value):
+                self.restored[key] = (now[key], value)
+
+    def _begin(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        git = git_state(self._project)
+        used, parameters = {}, {}
+        for name in sorted(pipeline.inputs()):
+            if name.startswith(PREFIX):
+                values = _plain(catalog.load(name))
+                used[name.removeprefix(PREFIX)] = mark = fingerprint(values)
+                parameters[mark] = values
+        view: dict[str, Artefact] = {}
+        if self.parent is not None:
+            view = self.parent.view()
+            for made in view.values():
+                for mark in made.settings.values():
+                    parameters[mark] = self.parent.parameters[mark]
+        sources = {
+            name: os.path.abspath(dataset._filepath)
+            for name in pipeline.inputs()
+            if not isinstance(
+                dataset := catalog.get(name), MemoryDataset | AbstractVersionedDataset
+            )
+            and hasattr(dataset, "_filepath")
+        }
+        if self.parent is not None:
+            sources = {**self.parent.sources, **sources}
+        self.manifest = Manifest(
+            run=run_params["run_id"],
+            pipeline=" + ".join(run_params.get("pipeline_names") or ["__default__"]),
+            command=shlex.join(["kedro", *sys.argv[1:]]),
+            commit=git.get("git_commit"),
+            changed=git.get("git_changed") == "true" if git else None,
+            parent=None if self.parent is None else self.parent.run,
+            sources=sources,
+            used=used,
+            parameters=parameters,
+            inherited=view,
+        )
+        self._catalog = catalog
+        self._runs.save(self.manifest)
+
+    @hook_impl
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Let the time of a node begin with its first input."""
+        del node
+        self._since = self._since or time.perf_counter()
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Note which private set an earlier run left."""
+        self._note_private_set(dataset_name, data)
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, node: Node) -> None:
+        """Refuse inputs that disagree about an ancestor."""
+        check_agreement(self._made_from(node))
+
+    @hook_impl(tryfirst=True)
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Record what was saved and what it was made from."""
+        if self.manifest is None:
+            return
+        made_from = self._made_from(node)
+        ancestors: dict[str, Ancestor] = {}
+        settings: dict[str, str] = {}
+        private_set = None
+        for parent in made_from:
+            ancestors |= parent.ancestors
+            settings |= parent.settings
+            private_set = private_set or parent.private_set
+        ancestors |= {
+            one.entry: Ancestor(run=one.run, hash=one.hash)
+            for one in made_from
+            if one.entry not in self._in_memory
+        }
+        groups = [name.removeprefix(PREFIX) for name in node.inputs if name.startswith(PREFIX)]
+        settings |= {group: self.manifest.used[group] for group in groups}
+        dataset = self._catalog.get(dataset_name)
+        versioned = isinstance(dataset, AbstractVersionedDataset) and dataset._version is not None
+        path = saved_path(dataset) if versioned else Path()
+        artefact = Artefact(
+            entry=dataset_name,
+            run=self.manifest.run,
+            hash=hash_files(path) if versioned else "",
+            path=os.path.relpath(path, self._project) if versioned else "",
+            node=node.name,
+            ancestors=ancestors,
+            settings=settings,
+            private_set=private_set,
+        )
+        if not versioned:
+            self._in_memory[dataset_name] = artefact
+            return
+        seconds = dict(self.manifest.seconds)
+        now = time.perf_counter()
+        seconds[node.name] = round(seconds.get(node.name, 0.0) + now - (self._since or now), 3)
+        self._since = 0.0
+        made = {**self.manifest.artefacts, dataset_name: artefact}
+        self.manifest = self.manifest.model_copy(update={"artefacts": made, "seconds": seconds})
+        self._note_private_set(dataset_name, data)
+        self._runs.save(self.manifest)
+
+    def _note_private_set(self, name: str, data: Any) -> None:
+        dataset = self._catalog.get(name) if self.manifest is not None else None
+        if self.manifest is None or not (getattr(dataset, "metadata", None) or {}).get(
+            "private_set"
+        ):
+            return
+        artefact = self.manifest.artefacts.get(name) or self._inputs.get(name)
+        if artefact is None or artefact.private_set is not None:
+            return
+        from tckr.images.report import data_hash
+
+        known = artefact.model_copy(update={"private_set": data_hash(data)})
+        if name in self.manifest.artefacts:
+            made = {**self.manifest.artefacts, name: known}
+            self.manifest = self.manifest.model_copy(update={"artefacts": made})
+        else:
+            self._inputs[name] = known
+
+    def _made_from(self, node: Node) -> list[Artefact]:
+        """Return the artefacts that a node reads."""
+        own = self.manifest.artefacts if self.manifest is not None else {}
+        known = {**self._inputs, **self._in_memory, **own}
+        return [known[name] for name in dict.fromkeys(node.inputs) if name in known]
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Mark the run as finished."""
+        self._end("finished")
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Mark the run as failed; what it saved stays usable."""
+        self._end("failed")
+
+    def _end(self, status: str) -> None:
+        if self.manifest is not None:
+            self.manifest = self.manifest.model_copy(update={"status": status})
+            self._runs.save(self.manifest)
+
+
+def _check_way_of_running(run_params: dict[str, Any]) -> None:
+    if run_params.get("only_missing_outputs"):
+        raise UserError(
+            "--only-missing-outputs looks only at whether outputs exist, not at what they were made from.",
+            "run the stages that changed: kedro run --namespaces=<stage>.",
+        )
+    runner = str(run_params.get("runner") or "")
+    if "Parallel" in runner:
+        raise UserError(
+            "ParallelRunner calls no hooks in its workers, so nothing would record what was made from what.",
+            "leave --runner out: the long stages use all cores by themselves.",
+        )
+
+
+def _pin(dataset: Any, load: str, save: str) -> None:
+    """Let a versioned dataset read and write these versions, whatever appears beside them."""
+    dataset._version = Version(load, save)
+    dataset._clear_version_cache()
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter group as JSON holds it."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _set(catalog: CatalogProtocol, name: str, values: Any, parent: Manifest | None) -> None:
+    """Put other values in the place of a parameter group, typed as it was."""
+    current = catalog.load(name)
+    try:
+        typed = type(current).model_validate(values) if isinstance(current, BaseModel) else values
+    except ValidationError as error:
+        run = "an earlier run" if parent is None else f"run {parent.run}"
+        raise UserError(
+            f"The settings of {run} for {name.removeprefix(PREFIX)} are not valid here: "
+            f"{error.errors()[0]['msg'].lower()}.",
+            "run its stages again with this version.",
+        ) from error
+    catalog.get(name).save(typed)
+
+
+def _group_of(key: str, groups: set[str]) -> str | None:
+    """Return the longest group that a dotted key belongs to, or that lies below it."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        if (group := ".".join(parts[:length])) in groups:
+            return group
+    return None
+
+
+def _below(given: Mapping[str, Any], group: str) -> dict[str, Any]:
+    return {
+        key.removeprefix(f"{group}."): value
+        for key, value in given.items()
+        if key.startswith(f"{group}.")
+    }
+
+
+def _overlaid(values: Any, overlay: Mapping[str, Any]) -> Any:
+    """Return nested values with some leaves replaced."""
+    if not overlay:
+        return values
+    result = dict(values)
+    for key, value in overlay.items():
+        first, _, rest = key.partition(".")
+        result[first] = _overlaid(result.get(first) or {}, {rest: value}) if rest else value
+    return result
+
+
+def _lookup(parameters: Mapping[str, Any], group: str) -> Any:
+    value: Any = parameters
+    for part in group.split("."):
+        value = value.get(part, {}) if isinstance(value, Mapping) else {}
+    return _plain(value)
+
+
+def _put(parameters: dict[str, Any], group: str, value: Any) -> None:
+    *path, last = group.split(".")
+    for part in path:
+        parameters[part] = dict(parameters.get(part) or {})
+        parameters = parameters[part]
+    parameters[last] = value
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Compare values as JSON does, tuples and lists alike."""
+    return (
+        fingerprint(_listed(first)) == fingerprint(_listed(second))
+        or _number(first) == _number(second) is not None
+    )
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def describe_start(lineage: Lineage) -> Iterator[str]:
+    """Yield the lines of the plan that say where a run starts from."""
+    if lineage.parent is None:
+        return
+    parent = lineage.parent
+    yield f"starts from run {parent.run} ({parent.pipeline}, {parent.status}): {', '.join(lineage._inputs)}"
+    for key, (configured, used) in sorted(lineage.restored.items()):
+        yield f"as that run: {key} = {used} (the configuration says {configured})"
