@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,16 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSource(NamedTuple):
+    """Marks a parameter that names a pretrained model: `Annotated[str, ModelSource("generator")]`.
+
+    Attributes:
+        kind: what the model must be; a run checks its folder before it starts.
+    """
+
+    kind: str
 
 
 class Schedule(Options):

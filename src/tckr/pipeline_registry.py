@@ -1,10 +1,13 @@
-"""The pipelines by name. A name is a job: it starts from raw files and ends with the stage of that name."""
+"""The pipelines by name. A name is a job: it starts from raw files and ends with the stage, or the arm, of that name."""
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from kedro.framework.project import pipelines as project
 from kedro.pipeline import Pipeline
+
+from tckr.synthesizers.registry import DEFAULT, SYNTHESIZERS, synthesizer_class
 
 STAGES = (
     "ingestion",
@@ -14,16 +17,16 @@ STAGES = (
     "student_training",
     "privacy_audit",
 )
-# A stage of its own job: students of many cardinalities, on the loop's captions, adapter and teacher.
+# Students of many cardinalities, on the default arm's captions, adapter and teacher.
 SWEEP = "cardinality_sweep"
 # How the shipped models were made: a job beside the others, whose imports the others do not wait for.
 ASIDE = ("foundation",)
-NAMES = (*STAGES, SWEEP, *ASIDE)
+NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, *ASIDE)
 
 
-def stage(name: str) -> Pipeline:
+def stage(name: str, *arguments: Any) -> Pipeline:
     """Return one stage alone; its module is imported only now."""
-    pipeline: Pipeline = import_module(f"tckr.pipelines.{name}").create_pipeline()
+    pipeline: Pipeline = import_module(f"tckr.pipelines.{name}").create_pipeline(*arguments)
     return pipeline
 
 
@@ -31,15 +34,21 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return every pipeline by its name.
 
     `student_training` stops before the audit; `knowledge_recycling`, the papers' name for the whole loop, is the whole
-    loop, and so is `privacy_audit`, its last stage. `cardinality_sweep` draws its own synthetic images: of the stage
-    before it, it needs the teacher alone.
+    loop of the default arm, and so are `privacy_audit`, its last stage, and the arm's own name.
     """
-    stages = [stage(name) for name in STAGES]
-    pipelines = {name: sum(stages[: n + 1], Pipeline([])) for n, name in enumerate(STAGES)}
-    pipelines["knowledge_recycling"] = pipelines["privacy_audit"]
-    pipelines["__default__"] = pipelines["knowledge_recycling"]
-    teacher = stage("knowledge_recycling").only_nodes("knowledge_recycling.train_teacher")
-    pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP)
+    from tckr.pipelines.arm import arm_stages, shared_pipeline
+
+    default = synthesizer_class(DEFAULT)
+    ingestion, teacher = stage("ingestion"), shared_pipeline()
+    stages = {"ingestion": ingestion, **arm_stages(DEFAULT)}
+    stages["knowledge_recycling"] = teacher + stages["knowledge_recycling"]
+    pipelines, so_far = {}, Pipeline([])
+    for name in STAGES:
+        so_far = pipelines[name] = so_far + stages[name]
+    pipelines["knowledge_recycling"] = pipelines["__default__"] = pipelines["privacy_audit"]
+    for arm in SYNTHESIZERS:
+        pipelines[arm] = sum(arm_stages(arm).values(), ingestion + teacher)
+    pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP, default)
     requested = project._requested_pipelines
     for name in ASIDE:
         present = Path(__file__).with_name("pipelines").joinpath(name, "pipeline.py").is_file()

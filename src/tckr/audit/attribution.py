@@ -1,101 +1,109 @@
-"""Where a student's leak comes from: the same shadows, with and without each way in.
+"""Attribute a student's leak to channels: the same shadows, with each channel open and closed.
 
-Three channels lead from the members to a student: the teacher's soft labels, the adapter, the captions. All eight
-combinations are trained for every shadow (counterfactual students: hard labels, unadapted generator, class-name
-prompts), every student of a shadow is attacked with those of the others, and the leak is shared among the channels.
+Channels lead from the members to a student: the teacher's soft labels, and those of the synthesizer (the adapter and the
+captions, say). All combinations are trained for every shadow (counterfactual students: hard labels, unadapted generator,
+class-name prompts), every student of a shadow is attacked with those of the others, and the leak is shared among the
+channels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import factorial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from tckr.audit.recycling import Cell
 from tckr.audit.shadow_models import StudentPlan
 from tckr.classifiers.options import LabelSource
 from tckr.metrics import auc
 
-CHANNELS = ("soft labels", "adapter", "captions")
+SOFT_LABELS = "soft labels"
 GROUPS = 20  # of examples, each left out once
 
+Open = tuple[bool, ...]
+"""Which channels are open: the soft labels first, then those of the synthesizer."""
 
-class Ways(NamedTuple):
-    """Which channels are open."""
 
-    soft_labels: bool
-    adapter: bool
-    captions: bool
+def every_way(channels: Sequence[str]) -> list[Open]:
+    """Return all combinations of open channels; `channels` are those of the synthesizer."""
+    return list(product((False, True), repeat=1 + len(channels)))
 
-    @property
-    def name(self) -> str:
-        """For a column of scores."""
-        opened = [name for name, on in zip(CHANNELS, self, strict=True) if on]
-        return " + ".join(opened) if opened else "nothing"
 
-    @property
-    def cell(self) -> Cell:
-        """The pool that such a student reads."""
-        return Cell(
-            "adapted" if self.adapter else "base", "captions" if self.captions else "class_names"
+def student_name(opened: Open, channels: Sequence[str]) -> str:
+    """Return the name of a student by its open channels.
+
+    >>> student_name((True, False, True), ("adapter", "captions"))
+    'soft labels + captions'
+    """
+    names = [name for name, on in zip((SOFT_LABELS, *channels), opened, strict=True) if on]
+    return " + ".join(names) if names else "nothing"
+
+
+def set_name(opened: Open, channels: Sequence[str]) -> str:
+    """Return the name of the synthetic set that a student with these open channels reads."""
+    return f"set of {student_name((False, *opened[1:]), channels)}"
+
+
+def sets(channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the synthetic sets of all students by name, each with the channels that are closed in it."""
+    return {
+        set_name(opened, channels): tuple(
+            name for name, on in zip(channels, opened[1:], strict=True) if not on
         )
+        for opened in every_way(channels)
+    }
 
 
-EVERY_WAY = tuple(Ways(*on) for on in product((False, True), repeat=len(CHANNELS)))
-
-
-def cells() -> dict[str, Cell]:
-    """The four pools of the eight students, by name."""
-    return {pool_of(ways): ways.cell for ways in EVERY_WAY}
-
-
-def pool_of(ways: Ways) -> str:
-    """Name of the pool that such a student reads."""
-    return " ".join(ways.cell)
-
-
-def plans(soft: LabelSource) -> dict[str, StudentPlan]:
-    """The eight students by name; `soft`: which labels open that channel."""
+def plans(soft: LabelSource, channels: Sequence[str]) -> dict[str, StudentPlan]:
+    """Return the students by name; `soft`: which labels open the first channel."""
     given: dict[bool, LabelSource] = {True: soft if soft != "hard" else "on_the_fly", False: "hard"}
-    return {ways.name: StudentPlan(pool_of(ways), given[ways.soft_labels]) for ways in EVERY_WAY}
+    return {
+        student_name(opened, channels): StudentPlan(set_name(opened, channels), given[opened[0]])
+        for opened in every_way(channels)
+    }
 
 
 def attribute(
     scores: Mapping[str, NDArray[np.float64]],
     membership: NDArray[np.bool_],
+    channels: Sequence[str],
     confidence: float = 0.95,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Share the leak (AUC - 1/2) among the channels.
 
     A channel's share is its Shapley value (Shapley 1953): what opening it adds, averaged over the orders in which the
-    three are opened. The shares add up to the leak of all three less that of none. Intervals: delete-a-group jackknife
+    channels are opened. The shares add up to the leak of all less that of none. Intervals: delete-a-group jackknife
     over examples (the same groups for every student, so that their common noise cancels), t with 19 degrees of freedom.
 
     Args:
-        scores: (S, N) for each of the eight students by `Ways.name`: the attack on every shadow, see `leave_one_out`.
+        scores: (S, N) for each student by `student_name`: the attack on every shadow, see `leave_one_out`.
         membership: bool (S, N).
+        channels: of the synthesizer.
         confidence: of the intervals.
 
     Returns:
-        `students`: student, soft_labels, adapter, captions (bool), auc, leak, low, high; `channels`: channel, share,
-        low, high, alone (leak with this channel only) and without (leak of all less that of all but this one), last
-        row all of them.
+        `students`: student, one bool column per channel, auc, leak, low, high; `channels`: channel, share, low, high,
+        alone (leak with this channel only) and without (leak of all less that of all but this one), last row all of
+        them.
     """
-    whole = _leaks(scores, membership)
-    groups = np.random.default_rng(0).permutation(membership.shape[1]) % GROUPS
-    parts = [
-        _leaks(
-            {name: rows[:, groups != g] for name, rows in scores.items()},
-            membership[:, groups != g],
-        )
-        for g in range(GROUPS)
-    ]
+    ways, names = every_way(channels), (SOFT_LABELS, *channels)
 
-    def interval(of: Callable[[Mapping[Ways, float]], float]) -> dict[str, float]:
+    def leaks(columns: NDArray[Any]) -> dict[Open, float]:
+        truth = membership[:, columns].ravel()
+        return {
+            way: auc(scores[student_name(way, channels)][:, columns].ravel(), truth).value - 0.5
+            for way in ways
+        }
+
+    n = membership.shape[1]
+    groups = np.random.default_rng(0).permutation(n) % GROUPS
+    whole = leaks(np.ones(n, dtype=bool))
+    parts = [leaks(groups != g) for g in range(GROUPS)]
+
+    def interval(of: Callable[[Mapping[Open, float]], float]) -> dict[str, float]:
         value, replicates = of(whole), np.array([of(part) for part in parts])
         spread = replicates - replicates.mean()
         error = float(np.sqrt((GROUPS - 1) / GROUPS * (spread**2).sum()))
@@ -104,56 +112,44 @@ def attribute(
 
     students = [
         {
-            "student": ways.name,
-            **dict(zip(("soft_labels", "adapter", "captions"), ways, strict=True)),
+            "student": student_name(way, channels),
+            **dict(zip((name.replace(" ", "_") for name in names), way, strict=True)),
         }
-        | {"auc": whole[ways] + 0.5}
-        | _named("leak", interval(lambda leaks, ways=ways: leaks[ways]))  # type: ignore[misc]
-        for ways in EVERY_WAY
+        | {"auc": whole[way] + 0.5}
+        | _named("leak", interval(lambda found, way=way: found[way]))  # type: ignore[misc]
+        for way in ways
     ]
-    channels = [
+    everything, nothing = ways[-1], ways[0]
+    table = [
         {"channel": name}
-        | _named("share", interval(lambda leaks, i=i: _shapley(leaks, i)))  # type: ignore[misc]
-        | {"alone": whole[_only(i)], "without": whole[Ways(True, True, True)] - whole[_all_but(i)]}
-        for i, name in enumerate(CHANNELS)
+        | _named("share", interval(lambda found, i=i: _shapley(found, i)))  # type: ignore[misc]
+        | {
+            "alone": whole[_with(nothing, i, True)],
+            "without": whole[everything] - whole[_with(everything, i, False)],
+        }
+        for i, name in enumerate(names)
     ]
-    everything, nothing = Ways(True, True, True), Ways(False, False, False)
-    total = interval(lambda leaks: leaks[everything] - leaks[nothing])
-    channels.append(
+    total = interval(lambda found: found[everything] - found[nothing])
+    table.append(
         {"channel": "all", **_named("share", total), "alone": whole[everything], "without": None}
     )
-    return pd.DataFrame(students), pd.DataFrame(channels)
+    return pd.DataFrame(students), pd.DataFrame(table)
 
 
 def _named(name: Literal["share", "leak"], found: dict[str, float]) -> dict[str, Any]:
     return {name: found["value"], "low": found["low"], "high": found["high"]}
 
 
-def _leaks(
-    scores: Mapping[str, NDArray[np.float64]], membership: NDArray[np.bool_]
-) -> dict[Ways, float]:
-    truth = membership.ravel()
-    return {ways: auc(scores[ways.name].ravel(), truth).value - 0.5 for ways in EVERY_WAY}
-
-
-def _shapley(leaks: Mapping[Ways, float], channel: int) -> float:
-    n = len(CHANNELS)
+def _shapley(leaks: Mapping[Open, float], channel: int) -> float:
+    n = len(next(iter(leaks)))
     share = 0.0
-    for ways in EVERY_WAY:
-        if not ways[channel]:
-            opened = sum(ways)
+    for way in leaks:
+        if not way[channel]:
+            opened = sum(way)
             weight = factorial(opened) * factorial(n - opened - 1) / factorial(n)
-            share += weight * (leaks[_with(ways, channel, True)] - leaks[ways])
+            share += weight * (leaks[_with(way, channel, True)] - leaks[way])
     return share
 
 
-def _with(ways: Ways, channel: int, on: bool) -> Ways:
-    return Ways(*(on if i == channel else value for i, value in enumerate(ways)))
-
-
-def _only(channel: int) -> Ways:
-    return _with(Ways(False, False, False), channel, True)
-
-
-def _all_but(channel: int) -> Ways:
-    return _with(Ways(True, True, True), channel, False)
+def _with(way: Open, channel: int, on: bool) -> Open:
+    return tuple(on if i == channel else value for i, value in enumerate(way))

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
-from tckr.audit.recycling import Pool
 from tckr.audit.shadow_models import Bench, Experiment
 from tckr.classifiers.distillation import Training
 from tckr.classifiers.predict import logits
 from tckr.classifiers.trainer import train_together
 from tckr.errors import UserError
 from tckr.options import Options
+from tckr.synthesizers.base import SyntheticSet
 
 FEWEST = 4  # shadows: two with and two without every example
 SCORED = 1024  # images of the probe
@@ -72,12 +72,12 @@ def seconds_per_group(experiment: Experiment, at_once: int) -> float:
     e = experiment
     with _threads(1 if at_once > 1 and e.device == "cpu" else None):
         seconds = 0.0
-        if e.recycling is not None:
-            seconds = e.recycling.seconds(e.images, e.labels, e.device)
-            blank = torch.zeros((e.recycling.count, *e.images.shape[1:]), dtype=torch.uint8)
-            labels = torch.zeros(e.recycling.count, dtype=torch.int64)
-            made = {name: Pool(blank, labels) for name in e.recycling.cells}
-            e = replace(e, pools={**e.pools, **made}, recycling=None)
+        if e.resynthesis is not None:
+            seconds = e.resynthesis.seconds(e.images, e.labels, e.device)
+            blank = torch.zeros((e.resynthesis.count, *e.images.shape[1:]), dtype=torch.uint8)
+            labels = torch.zeros(e.resynthesis.count, dtype=torch.int64)
+            made = {name: SyntheticSet(blank, labels) for name in e.resynthesis.closed}
+            e = replace(e, pools={**e.pools, **made}, resynthesis=None)
         bench = Bench(e)
         per_step = {"hard": _per_step(lambda n: bench.teachers.training(0, steps=n), e)}
         per_step["stored"] = per_step["hard"]

@@ -1,10 +1,10 @@
 """Typed parameters of the audit: everything in it is fixed before the run, nothing is chosen by its outcome."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tckr.options import Options
+from tckr.options import ModelSource, Options
 
 Variance = Literal["per_example", "global"]
 AttackName = Literal[
@@ -46,7 +46,9 @@ class GeneratorThreat(Options):
 class ReleaseThreat(Options):
     """Attack on what is handed out beside the student: the images alone, the prompts alone."""
 
-    encoder: str = Field(description="folder of a transformers CLIPModel: features of images")
+    encoder: Annotated[str, ModelSource("encoder")] = Field(
+        description="folder of a transformers CLIPModel: features of images"
+    )
     neighbours: int = Field(default=1, ge=1, le=100, description="k of the density ratio")
 
 
@@ -108,6 +110,13 @@ class AuditOptions(Options):
         default=None,
         description="folder of finished shadow groups, from which a killed audit goes on",
     )
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        return (
+            f"attack everything that would be released, calibrated by {self.n_shadows} shadows of each model (scope"
+            f" {self.scope})"
+        )
 
     @field_validator("n_shadows")
     @classmethod

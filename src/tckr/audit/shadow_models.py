@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tckr.audit.membership import fingerprint
-from tckr.audit.recycling import Pool, Recycling
+from tckr.audit.resynthesis import Resynthesis
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import Students, Teachers, Training
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions, LabelSource
@@ -22,6 +22,7 @@ from tckr.engine import map_shards
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
+from tckr.synthesizers.base import SyntheticSet
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Experiment:
         seed: of the run; the shadows' own seeds are derived from it.
         students: by name; the students of a group differ in what they learn from, not in their seed.
         pools: synthetic images that all shadows share, as released.
-        recycling: makes further pools, anew for each shadow (scope `pipeline`).
+        resynthesis: makes further pools, anew for each shadow (scope `pipeline`).
         queries: views of every audited image that a model is asked for; see `signals.query_views`.
         device: where shadows are trained.
         stack: networks that a GPU trains side by side.
@@ -67,8 +68,8 @@ class Experiment:
     distillation: DistillationOptions
     seed: int
     students: Mapping[str, StudentPlan] = field(default_factory=dict)
-    pools: Mapping[str, Pool] = field(default_factory=dict)
-    recycling: Recycling | None = None
+    pools: Mapping[str, SyntheticSet] = field(default_factory=dict)
+    resynthesis: Resynthesis | None = None
     queries: int = 1
     device: str = "cpu"
     stack: int = 1
@@ -89,7 +90,7 @@ class Experiment:
             digest.update(tensor.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
-        digest.update(repr((recipe, plans, self.recycling, self.queries, self.device)).encode())
+        digest.update(repr((recipe, plans, self.resynthesis, self.queries, self.device)).encode())
         return digest.hexdigest()[:32]
 
     def check(self, membership: NDArray[np.bool_]) -> None:
@@ -118,11 +119,11 @@ class Experiment:
                 )
 
     def _check_student(self, name: str, plan: StudentPlan) -> None:
-        made = self.recycling.cells if self.recycling else {}
+        made = self.resynthesis.closed if self.resynthesis else {}
         if plan.pool in self.pools:
             available = len(self.pools[plan.pool].images)
-        elif self.recycling is not None and plan.pool in made:
-            available = self.recycling.count
+        elif self.resynthesis is not None and plan.pool in made:
+            available = self.resynthesis.count
         else:
             raise UserError(
                 f"Student {name} reads {plan.pool}, which nobody makes.",
@@ -180,7 +181,7 @@ class Bench:
     def __reduce__(self) -> tuple[type["Bench"], tuple[Experiment]]:
         return Bench, (self.experiment,)
 
-    def lay_out(self, name: str, pool: Pool) -> None:
+    def lay_out(self, name: str, pool: SyntheticSet) -> None:
         """Put a pool of synthetic images on the device, in the place of the one of that name."""
         e = self.experiment
         images = pool.images.to(e.device)
@@ -251,7 +252,7 @@ def run_shadows(
             "%s shadow groups are there already, from a run that was cut short.", len(found)
         )
     # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
-    size = experiment.stack if experiment.recycling is None else 1
+    size = experiment.stack if experiment.resynthesis is None else 1
     shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
     done = map_shards(
         _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), cards=cards
@@ -284,9 +285,9 @@ def shadow_groups(rows: Sequence[Row], bench: Bench) -> list[Scores]:
     """
     e = bench.experiment
     signals: list[Scores] = [{} for _ in rows]
-    if e.recycling is not None:
+    if e.resynthesis is not None:
         (row,) = rows
-        pools, asked = e.recycling.run(
+        pools, asked = e.resynthesis.run(
             e.images, e.labels, row.inside, row.seeds(e.seed)[2], e.device
         )
         for name, pool in pools.items():

@@ -1,11 +1,11 @@
 """Typed parameters of the classifier recipe shared by teacher, student and every shadow."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tckr.options import Options
+from tckr.options import ModelSource, Options
 
 LabelSource = Literal["on_the_fly", "stored", "hard"]
 Decay = Literal["linear", "cosine"]
@@ -41,7 +41,7 @@ class AugmentationOptions(Options):
 class ClassifierOptions(Options):
     """One recipe for teacher, student and shadows: architecture, optimiser and schedule."""
 
-    architecture: str = Field(
+    architecture: Annotated[str, ModelSource("classifier")] = Field(
         default=OURS,
         min_length=1,
         description="resnet (ours, see widths, depth, stride), or a folder or hub id of any"
@@ -111,6 +111,10 @@ class DistillationOptions(Options):
         description="the student's optimiser steps as a multiple of the teacher's (a patient"
         " student: Beyer et al. 2022, arXiv 2106.05237)",
     )
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        return f"student on the recycled set alone, labels: {self.labels.replace('_', ' ')}"
 
     def steps(self, of_teacher: int) -> int:
         """Optimiser steps of a student whose teacher took `of_teacher`; at least one."""

@@ -1,11 +1,11 @@
 """Typed parameters of adapting and sampling."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tckr.options import Options, Schedule
+from tckr.options import ModelSource, Options, Schedule
 
 Solver = Literal[
     "as_downloaded", "ddim", "ddpm", "dpmsolver", "unipc", "euler", "euler_ancestral", "heun", "pndm", "lcm",
@@ -19,10 +19,55 @@ EVERYTHING = (
 )
 
 
+class SamplingOptions(Options):
+    """How images are drawn from a generator."""
+
+    scheduler: Solver = Field(
+        "as_downloaded", description="solver, built from the generator's own noise schedule"
+    )
+    steps: int = Field(10, ge=1, le=1000, description="denoising steps")
+    guidance_scale: float = Field(
+        1.5, ge=0, le=20, description="classifier-free guidance; 0 and 1 are none"
+    )
+    guidance_interval: tuple[float, float] = Field(
+        (0.0, 1.0),
+        description="part of the steps that is guided, from and to (Kynkäänniemi et al. 2024, arXiv 2404.07724)",
+    )
+    batch_size: int | Literal["auto"] = Field(
+        128,
+        description="images drawn at once; auto: what fills the memory. Halves itself when memory runs out",
+    )
+    workers: int = Field(
+        1, ge=1, description="processes that draw at once, one core each; 1 on a GPU"
+    )
+    cache_gib: float = Field(
+        4.0,
+        ge=0,
+        description="memory for text embeddings, GiB; if they need more they go to shards on disk",
+    )
+    compile: bool = Field(
+        False, description="on a GPU, compile the denoiser: a minute once, faster steps"
+    )
+
+    @property
+    def passes(self) -> int:
+        """Passes of the denoiser for each image: guidance takes two per step."""
+        return self.steps * (2 if self.guidance_scale > 1 else 1)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "SamplingOptions":
+        low, high = self.guidance_interval
+        if not 0 <= low <= high <= 1:
+            raise ValueError("guidance_interval must be 0 <= from <= to <= 1")
+        if self.batch_size != "auto" and self.batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        return self
+
+
 class AdaptationOptions(Options):
     """Parameters of the adaptation stage (LoRA: Hu et al. 2022)."""
 
-    generator: str = Field(
+    generator: Annotated[str, ModelSource("generator")] = Field(
         description="folder or hub id of a diffusers StableDiffusionPipeline (1.x, 2.x, turbo) or "
         "StableDiffusionXLPipeline"
     )
@@ -76,9 +121,20 @@ class AdaptationOptions(Options):
     sheet_every: int = Field(
         0, ge=0, description="steps between two rows of the picture of the progress; 0: none"
     )
+    sheet_sampling: SamplingOptions = Field(
+        SamplingOptions(steps=6, guidance_scale=1.0, workers=1),
+        description="how those pictures are drawn; changes nothing else",
+    )
     checkpoints: str | None = Field(
         None, description="folder of an unfinished adaptation, from which a killed run goes on"
     )
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        if self.adapter:
+            return f"take the adapter {self.adapter} for {self.generator}"
+        work = f"{self.epochs:g} passes" if self.epochs else f"{self.schedule.steps:,} steps"
+        return f"adapt {self.generator} to the members, {work}"
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "AdaptationOptions":
@@ -97,43 +153,3 @@ class AdaptationOptions(Options):
             return self.schedule
         steps = max(1, math.ceil(self.epochs * members / self.schedule.batch_size))
         return self.schedule.model_copy(update={"steps": steps})
-
-
-class SamplingOptions(Options):
-    """How images are drawn from a generator."""
-
-    scheduler: Solver = Field(
-        "as_downloaded", description="solver, built from the generator's own noise schedule"
-    )
-    steps: int = Field(10, ge=1, le=1000, description="denoising steps")
-    guidance_scale: float = Field(
-        1.5, ge=0, le=20, description="classifier-free guidance; 0 and 1 are none"
-    )
-    guidance_interval: tuple[float, float] = Field(
-        (0.0, 1.0),
-        description="part of the steps that is guided, from and to (Kynkäänniemi et al. 2024, arXiv 2404.07724)",
-    )
-    batch_size: int | Literal["auto"] = Field(
-        128,
-        description="images drawn at once; auto: what fills the memory. Halves itself when memory runs out",
-    )
-    workers: int = Field(
-        1, ge=1, description="processes that draw at once, one core each; 1 on a GPU"
-    )
-    cache_gib: float = Field(
-        4.0,
-        ge=0,
-        description="memory for text embeddings, GiB; if they need more they go to shards on disk",
-    )
-    compile: bool = Field(
-        False, description="on a GPU, compile the denoiser: a minute once, faster steps"
-    )
-
-    @model_validator(mode="after")
-    def _in_range(self) -> "SamplingOptions":
-        low, high = self.guidance_interval
-        if not 0 <= low <= high <= 1:
-            raise ValueError("guidance_interval must be 0 <= from <= to <= 1")
-        if self.batch_size != "auto" and self.batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
-        return self

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from operator import attrgetter
 from typing import Any, get_type_hints
 
 from kedro.framework.context import KedroContext
@@ -13,20 +12,12 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tckr.errors import UserError
-from tckr.hooks.models import KINDS, check_model
-from tckr.hooks.room import check_room
-from tckr.pipeline_registry import NAMES
-from tckr.pipelines.knowledge_recycling.options import images_at
+from tckr.hooks.memory import check_memory
+from tckr.hooks.models import check_model, models_of
+from tckr.pipeline_registry import ASIDE
 
 # Parameters that the catalog and mlflow.yml read, not a node.
 OUTSIDE = {"images", "run_name", "parent"}
-
-
-# What draws synthetic images, with the parameter that says how many times as many as there are members.
-DRAWN = {
-    "synthetic_images": "knowledge_recycling.cardinality",
-    "sweep_pool": "cardinality_sweep.cardinalities",
-}
 
 
 class Checks:
@@ -34,7 +25,8 @@ class Checks:
 
     def __init__(self) -> None:
         """Nothing is known before a run."""
-        self._cardinalities: dict[str, float] = {}
+        self._catalog: CatalogProtocol | None = None
+        self._drawing: dict[str, Any] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -45,40 +37,34 @@ class Checks:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
-        self.note_cardinalities(pipeline, catalog)
-        for key in KINDS:
-            stage, field = key.split(".", 1)
-            if f"params:{stage}" in pipeline.inputs():
-                options = catalog.load(f"params:{stage}")
-                # A classifier that starts anew takes the description alone.
-                check_model(key, attrgetter(field)(options), getattr(options, "pretrained", True))
-
-    def note_cardinalities(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Remember how many times as many images as there are members `pipeline` will draw."""
-        self._cardinalities = {}
-        for name, key in DRAWN.items():
-            if name in pipeline.all_outputs():
-                stage, field = key.split(".", 1)
-                wanted = getattr(catalog.load(f"params:{stage}"), field)
-                self._cardinalities[key] = max(wanted) if isinstance(wanted, tuple) else wanted
+        self._catalog = catalog
+        groups = {
+            name: catalog.load(name) for name in pipeline.inputs() if name.startswith("params:")
+        }
+        for name, options in groups.items():
+            for model in models_of(name.removeprefix("params:"), options):
+                check_model(*model)
+        self._drawing = {n: o for n, o in groups.items() if hasattr(o, "n_images")}
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Check that there is room for what will be drawn, as soon as the members can be counted."""
-        self._check_room(dataset_name, data)
+        """Check that the drawn images will fit in memory, as soon as the members can be counted."""
+        self._check_memory(dataset_name, data)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Check that there is room for what will be drawn, as soon as the members can be counted."""
-        self._check_room(dataset_name, data)
+        """Check that the drawn images will fit in memory, as soon as the members can be counted."""
+        self._check_memory(dataset_name, data)
 
-    def _check_room(self, name: str, data: Any) -> None:
-        if name != "images" or not self._cardinalities:
+    def _check_memory(self, name: str, data: Any) -> None:
+        dataset = self._catalog.get(name) if self._catalog is not None and self._drawing else None
+        if not (getattr(dataset, "metadata", None) or {}).get("private_set"):
             return
         members = data[data["split"] == "members"]
-        while self._cardinalities:
-            key, cardinality = self._cardinalities.popitem()
-            check_room(images_at(cardinality, len(members)), members, key)
+        while self._drawing:
+            name, options = self._drawing.popitem()
+            key = f"{name.removeprefix('params:')}.{options.size_field}"
+            check_memory(options.n_images(len(members)), members, key)
 
 
 def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:
@@ -91,7 +77,7 @@ def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> 
     for pipeline in registered:
         for name, annotation in _annotations(pipeline):
             expected[name] = annotation
-    tops = {name.split(".")[0] for name in expected} | set(NAMES) | OUTSIDE
+    tops = {name.split(".")[0] for name in expected} | OUTSIDE | set(ASIDE)
     for key in raw:
         if key not in tops:
             raise UserError(f"Parameter {key} does not exist.", _nearest(key, tops))

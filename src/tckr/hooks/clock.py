@@ -36,7 +36,7 @@ class Clock:
         """Seconds by stage."""
         total: dict[str, float] = {}
         for name, seconds in self.seconds.items():
-            stage = name.split(".")[0]
+            stage = name.rpartition(".")[0] or name
             total[stage] = total.get(stage, 0.0) + seconds
         return total
 

@@ -67,6 +67,14 @@ class Lineage:
         known = [one.private_set for one in (*self._inputs.values(), *made.values())]
         return next((one for one in known if one is not None), None)
 
+    def last_seconds(self, stage: str) -> float | None:
+        """Return how long a stage took in the newest finished run that had it; None without one."""
+        for run in self._runs.newest_first():
+            seconds = [s for node, s in run.seconds.items() if node.rpartition(".")[0] == stage]
+            if seconds and run.status == "finished":
+                return sum(seconds)
+        return None
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Learn where the manifests lie and what the command line gave."""

@@ -1,12 +1,15 @@
 """Look at the folder of a foundation model before a run, without loading it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from tckr.classifiers.options import OURS
 from tckr.engine.loading import HUB_ID, description, download
 from tckr.errors import UserError
+from tckr.options import ModelSource
 
 
 class Kind(NamedTuple):
@@ -36,14 +39,14 @@ def _classifiers() -> Collection[str]:
 
 
 KINDS = {
-    "captioning.captioner": Kind(
+    "captioner": Kind(
         "config.json",
         "model_type",
         "blip-2",
         "a transformers image-text-to-text model, such as BLIP-2",
         _captioners,
     ),
-    "generator_adaptation.generator": Kind(
+    "generator": Kind(
         "model_index.json",
         "_class_name",
         "StableDiffusionPipeline",
@@ -51,7 +54,7 @@ KINDS = {
         lambda: ("StableDiffusionXLPipeline",),
         ("unet", "vae", "text_encoder"),
     ),
-    "classifier.architecture": Kind(
+    "classifier": Kind(
         "config.json",
         "model_type",
         "resnet",
@@ -59,24 +62,42 @@ KINDS = {
         _classifiers,
         own=OURS,
     ),
-    "privacy_audit.release.encoder": Kind(
-        "config.json", "model_type", "clip", "a transformers CLIPModel"
-    ),
+    "encoder": Kind("config.json", "model_type", "clip", "a transformers CLIPModel"),
 }
 
 
-def check_model(parameter: str, source: str, weights: bool = True) -> None:
+def models_of(group: str, options: Any) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield the arguments of `check_model` for every pretrained model that a parameter group names.
+
+    Args:
+        group: name of the group.
+        options: its typed options; anything else names no model.
+    """
+    if not isinstance(options, BaseModel):
+        return
+    for name, field in type(options).model_fields.items():
+        value, key = getattr(options, name), f"{group}.{name}"
+        kinds = [mark.kind for mark in field.metadata if isinstance(mark, ModelSource)]
+        if kinds and value is not None:
+            # A classifier that starts from fresh weights takes the description alone.
+            yield key, kinds[0], value, getattr(options, "pretrained", True)
+        else:
+            yield from models_of(key, value)
+
+
+def check_model(parameter: str, kind_name: str, source: str, weights: bool = True) -> None:
     """Check that `source`, the value of `parameter`, is a model of the right kind.
 
     Args:
-        parameter: a key of `KINDS`.
+        parameter: its name, for messages.
+        kind_name: a key of `KINDS`.
         source: a folder, or a hub id that is already in the local cache.
         weights: whether safetensors weights must be there too.
 
     Raises:
         UserError: nothing is there, or something else, or its weights are missing.
     """
-    kind = KINDS[parameter]
+    kind = KINDS[kind_name]
     if source == kind.own:
         return
     remedy = download(source, parameter, kind.meaning)

@@ -3,9 +3,11 @@
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
@@ -14,31 +16,19 @@ from rich.console import Console
 from rich.table import Table
 
 from tckr.hooks.clock import Clock
-from tckr.hooks.estimate import estimate, speed
 from tckr.hooks.lineage import Lineage, describe_start
 from tckr.hooks.project import saved_path
-from tckr.pipeline_registry import NAMES, STAGES, SWEEP
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
-# Nodes whose time is the price of each model.
-TEACHER = ("knowledge_recycling.train_teacher",)
-RESULTS = {
-    "recycled_set": "recycled set",
-    "student": "student",
-    "report": "report",
-    "audit": "figures",
-    "sweep": "table",
-    "sweep_curves": "curves",
-    "sweep_audit": "all figures",
-}
-
 
 class Summary:
-    """Print the plan, an estimate and the results."""
+    """Print the plan and the results; which ones, the catalog's metadata say.
+
+    * `summary: <title>`: say where this entry lies once the run has figures.
+    * `mlflow: metrics`: print the figures of teacher and student.
+    * `mlflow: children`: print the table of models.
+    """
 
     def __init__(self, clock: Clock, lineage: Lineage) -> None:
         """Args: clock: knows the seconds of every node. lineage: knows what the run starts from."""
@@ -49,38 +39,29 @@ class Summary:
         self._forget()
 
     def _forget(self) -> None:
-        self._stages: list[str] = []
-        self._parameters: dict[str, Any] = {}
-        self._counts: dict[str, int] = {}
-        self._metrics: dict[str, float] = {}
-        self._sweep: pd.DataFrame | None = None
+        self._tables: list[Table] = []
         self._saved: dict[str, Path] = {}
+        self._titles: dict[str, str] = {}
         self._catalog: CatalogProtocol | None = None
 
     @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
-        """Say what will happen, and where."""
+        """Say what will happen, on what, and how long it took the last time."""
         self._forget()
         self._catalog = catalog
-        self._stages = stages_of(pipeline)
-        self._parameters = {
-            name: value
-            for name in (*NAMES, "classifier", "seed")
-            # Kedro types the parameters of the requested pipelines only.
-            if not isinstance(value := catalog.load(f"params:{name}"), dict)
-        }
         name = " + ".join(run_params["pipeline_names"] or ["__default__"])
-        self._console.print(
-            f"\n[bold]tckr {name}[/bold]  version {run_params['run_id']}  seed {self._parameters.get('seed')}"
-        )
+        seed = f"  seed {catalog.load('params:seed')}" if "params:seed" in pipeline.inputs() else ""
+        self._console.print(f"\n[bold]tckr {name}[/bold]  version {run_params['run_id']}{seed}")
         self._console.print(f"  on {_machine()}", style="dim")
         for line in describe_start(self._lineage):
             self._console.print(f"  {line}", markup=False)
-        for stage in self._stages:
-            told = describe(stage, self._parameters, catalog)
-            self._console.print(f"  {stage:<21} {told}", markup=False)
+        for stage in stages_of(pipeline):
+            told = describe(stage, pipeline, catalog)
+            last = self._lineage.last_seconds(stage)
+            took = f" (last time {_duration(last)})" if last is not None and last > 5 else ""
+            self._console.print(f"  {stage:<21} {told}{took}", markup=False)
         self._console.print()
 
     @hook_impl
@@ -89,147 +70,94 @@ class Summary:
         logger.info("%s", node.name)
 
     @hook_impl
-    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Count what a part of the pipeline starts from."""
-        self._count(dataset_name, data)
-
-    @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Remember the figures and where things lie."""
-        self._count(dataset_name, data)
-        if dataset_name == "metrics":
-            self._metrics = dict(data)
-        elif dataset_name == "sweep":
-            self._sweep = data
         dataset = self._catalog.get(dataset_name) if self._catalog is not None else None
+        metadata = getattr(dataset, "metadata", None) or {}
+        if metadata.get("mlflow") == "metrics":
+            arm = dataset_name.rpartition(".")[0]
+            self._tables.append(results_table(data, arm))
+        elif metadata.get("mlflow") == "children":
+            self._tables.append(sweep_table(data))
         if getattr(dataset, "_filepath", None) is not None:
             self._saved[dataset_name] = saved_path(dataset)
+            if title := metadata.get("summary"):
+                self._titles[dataset_name] = str(title)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
-        """Print the table and the places."""
-        if self._metrics:
+        """Print the tables, the places and the times."""
+        for table in self._tables:
             self._console.print()
-            self._console.print(results_table(self._metrics, self._counts, self._minutes()))
-        if self._sweep is not None:
-            self._console.print()
-            self._console.print(sweep_table(self._sweep))
-        finished = self._metrics or self._sweep is not None
-        chosen = (
-            [name for name in RESULTS if name in self._saved] if finished else list(self._saved)
-        )
+            self._console.print(table)
         self._console.print()
+        chosen = list(self._titles) if self._tables else list(self._saved)
+        several = len({name.rpartition(".")[0] for name in chosen}) > 1
         for name in chosen:
             path = os.path.relpath(self._saved[name])
-            self._console.print(f"  {RESULTS.get(name, name):<21} {path}", markup=False)
-        total = sum(self._clock.seconds.values())
-        self._console.print(f"  {'time':<21} {_clock(total)}", markup=False)
-        if finished:
+            title = name if several else self._titles.get(name, name)
+            self._console.print(f"  {title:<21} {path}", markup=False)
+        stages = {stage: s for stage, s in self._clock.stages.items() if s >= 1}
+        parts = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
+        total = _duration(sum(self._clock.seconds.values()))
+        self._console.print(f"  {'time':<21} {total}{f' ({parts})' if parts else ''}", markup=False)
+        if self._tables:
             self._console.print(f"  {'compare runs':<21} make mlflow", markup=False)
-
-    def _count(self, name: str, data: Any) -> None:
-        if name == "images" and "members" not in self._counts:
-            self._counts["members"] = int((data["split"] == "members").sum())
-            self._counts["holdout"] = int((data["split"] == "holdout").sum())
-            self._tell_time()
-        elif name == "recycled_set":
-            self._counts["recycled"] = len(data)
-
-    def _tell_time(self) -> None:
-        """Estimate the time ahead, now that the members are counted."""
-        seconds = estimate(self._stages, self._counts, self._parameters, speed())
-        if seconds is not None and seconds > 5:
-            logger.info(
-                "%s members: about %s ahead (an estimate, from a short probe of this machine).",
-                f"{self._counts['members']:,}",
-                _clock(seconds),
-            )
-
-    def _minutes(self) -> dict[str, float]:
-        """Minutes that each model took, beside the audit, which both share."""
-        seconds = self._clock.seconds
-        teacher = sum(seconds.get(node, 0.0) for node in TEACHER)
-        before_audit = sum(
-            s
-            for stage, s in self._clock.stages.items()
-            if stage not in ("ingestion", "privacy_audit")
-        )
-        return {"teacher": teacher / 60, "student": (before_audit - teacher) / 60}
 
 
 def stages_of(pipeline: Pipeline) -> list[str]:
-    """Return what will run, in order: stages, and `teacher` where that is all of its stage."""
-    nodes = {node.name for node in pipeline.nodes}
-    present = {name.split(".")[0] for name in nodes}
-    stages = [stage for stage in (*STAGES, SWEEP) if stage in present]
-    if {name for name in nodes if name.startswith("knowledge_recycling.")} == set(TEACHER):
-        stages[stages.index("knowledge_recycling")] = "teacher"
-    return stages
+    """Return the stages that will run, in the order in which their first nodes do."""
+    return list(dict.fromkeys(node.namespace or node.name for node in pipeline.nodes))
 
 
-def describe(stage: str, parameters: dict[str, Any], catalog: CatalogProtocol) -> str:
-    """Say in a few words what `stage` will do."""
-    if stage == "ingestion":
-        return f"read, check and split {catalog.load('raw_images')}"
-    if stage == "captioning":
-        return f"describe every member, with {parameters['captioning'].captioner}"
-    if stage == "generator_adaptation":
-        options = parameters["generator_adaptation"]
-        if options.adapter:
-            return f"take the adapter {options.adapter} for {options.generator}"
-        work = (
-            f"{options.epochs:g} passes" if options.epochs else f"{options.schedule.steps:,} steps"
-        )
-        return f"adapt {options.generator} to the members, {work}"
-    if stage == "knowledge_recycling":
-        options = parameters["knowledge_recycling"]
-        return (
-            f"teacher; synthetic images, {options.cardinality:g} x the members, from the {options.generator} "
-            f"generator, prompted with {options.prompts.replace('_', ' ')}"
-        )
-    return _describe_models(stage, parameters)
+def describe(stage: str, pipeline: Pipeline, catalog: CatalogProtocol) -> str:
+    """Say in a few words what a stage will do: what the options that its nodes read say of themselves."""
+    nodes = [node for node in pipeline.nodes if (node.namespace or node.name) == stage]
+    own = stage.rpartition(".")[2]
+    groups = dict.fromkeys(name for node in nodes for name in node.inputs if _is_of(name, own))
+    told = []
+    for name in groups:
+        options = catalog.load(name)
+        if hasattr(options, "describe"):
+            told.append(options.describe())
+    sources = [
+        str(catalog.load(n)) for n in sorted(pipeline.inputs()) if _starts(n, nodes, catalog)
+    ]
+    return "; ".join([*told, *(f"from {source}" for source in sources)]) or _names(nodes)
 
 
-def _describe_models(stage: str, parameters: dict[str, Any]) -> str:
-    """Say which classifiers `stage` will train."""
-    if stage == "teacher":
-        return "classifier trained on the members"
-    if stage == "student_training":
-        return f"student on the recycled set alone, labels: {parameters[stage].labels.replace('_', ' ')}"
-    shadows = f"calibrated by {parameters['privacy_audit'].n_shadows} shadows of each"
-    if stage == SWEEP:
-        sizes = ", ".join(f"{value:g}" for value in parameters[SWEEP].cardinalities)
-        attacked = f", and an attack, {shadows}" if parameters[SWEEP].audit else ""
-        return f"students on {sizes} x the members{attacked}"
-    return f"attack teacher and student, {shadows}"
+def _is_of(name: str, stage: str) -> bool:
+    return name.startswith("params:") and name.removeprefix("params:").rpartition(".")[2] == stage
 
 
-def results_table(
-    metrics: dict[str, float], counts: dict[str, int], minutes: dict[str, float]
-) -> Table:
+def _starts(name: str, nodes: list[Node], catalog: CatalogProtocol) -> bool:
+    """Whether an input is a place outside the catalog's versions that one of the nodes reads."""
+    return hasattr(catalog.get(name), "check") and any(name in node.inputs for node in nodes)
+
+
+def _names(nodes: list[Node]) -> str:
+    return ", ".join(node.short_name for node in nodes[:3]).replace("_", " ").lower()
+
+
+def results_table(metrics: Mapping[str, float], arm: str = "") -> Table:
     """Lay the figures of teacher and student side by side."""
-    table = Table(title="What the models can do, and what they give away", title_justify="left")
+    title = "What the models can do, and what they give away"
+    table = Table(title=f"{title} ({arm})" if arm else title, title_justify="left")
     table.add_column("trained on")
-    for column in ("accuracy %", "AUC_MIA % (95 %)", "AOP", "images", "minutes"):
+    for column in ("accuracy %", "AUC_MIA % (95 %)", "AOP"):
         table.add_column(column, justify="right")
-    rows = (
-        ("real data (teacher)", "teacher.", "members", "teacher"),
-        ("recycled (student)", "", "recycled", "student"),
-    )
-    for title, prefix, images, took in rows:
+    for row, prefix in (("real data (teacher)", "teacher."), ("recycled (student)", "")):
         low, high = metrics[f"{prefix}AUC_MIA_low"], metrics[f"{prefix}AUC_MIA_high"]
         table.add_row(
-            title,
+            row,
             f"{metrics[f'{prefix}accuracy']:.1f}",
             f"{metrics[f'{prefix}AUC_MIA']:.1f} ({low:.1f} to {high:.1f})",
             f"{metrics[f'{prefix}AOP']:.1f}",
-            f"{counts[images]:,}" if images in counts else "",
-            f"{minutes[took]:.1f}" if minutes[took] else "",
         )
     return table
 
 
-def sweep_table(sweep: "pd.DataFrame") -> Table:
+def sweep_table(sweep: pd.DataFrame) -> Table:
     """Lay the figures of the teacher and of the student of every cardinality below each other."""
     figures = sweep.astype(object).where(sweep.notna(), None)
     rate = next((name for name in sweep if name.startswith("TPR_") and name.endswith("FPR")), None)
@@ -274,5 +202,5 @@ def _machine() -> str:
     return f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} CPU cores"
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.1f} minutes"

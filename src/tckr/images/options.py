@@ -74,6 +74,10 @@ class IngestionOptions(Options):
         default=None, description="licence of the source, repeated in the ingestion report"
     )
 
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        return f"read, check and split the images, {self.size} pixels"
+
     @field_validator("class_names")
     @classmethod
     def _distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -40,29 +40,10 @@ def write_report(
     ingestion_report: dict[str, Any],
     student_recipe: dict[str, Any],
     recycled_set: pd.DataFrame,
-    private_sheet: Image.Image,
-    adaptation_sheet: Image.Image,
-    recycled_sheet: Image.Image,
-    adaptation_curve: Image.Image,
-    roc: Image.Image,
-    score_histograms: Image.Image,
-    exposed_sheet: Image.Image,
-    closest_pairs: Image.Image,
-    attribution: Image.Image,
+    pictures: Mapping[str, Image.Image],
     parameters: dict[str, Any],
 ) -> str:
     """Return one self-contained HTML page: pictures inside, no script, nothing fetched."""
-    pictures = {
-        "private": private_sheet,
-        "adaptation": adaptation_sheet,
-        "recycled": recycled_sheet,
-        "curve": adaptation_curve,
-        "roc": roc,
-        "histograms": score_histograms,
-        "exposed": exposed_sheet,
-        "pairs": closest_pairs,
-        "attribution": attribution,
-    }
     confidence, n_test = audit["student"]["auc"]["confidence"], accuracy["n_test"]
     test = ingestion_report["counts"]["test"]
     return templates().render(
@@ -81,7 +62,7 @@ def write_report(
         n_recycled=len(recycled_set),
         pictures={name: embedded(picture) for name, picture in pictures.items()},
         labels=student_recipe["distillation"]["labels"],
-        base=bool((recycled_set["generator"] == "base").all()),
+        base="generator" in recycled_set and bool((recycled_set["generator"] == "base").all()),
         bare=dict(leaves(parameters)).get("knowledge_recycling.prompts") == "class_names",
         seed=parameters["seed"],
         parameters=sorted((key, str(value)) for key, value in leaves(parameters)),

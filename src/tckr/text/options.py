@@ -1,10 +1,10 @@
 """Typed parameters of captioning."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tckr.options import Options
+from tckr.options import ModelSource, Options
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -12,7 +12,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 class CaptionOptions(Options):
     """Parameters of the captioning stage."""
 
-    captioner: str = Field(
+    captioner: Annotated[str, ModelSource("captioner")] = Field(
         description="folder or hub id of a BLIP-2, BLIP or other image-text-to-text model"
     )
     prompt: str | None = Field(
@@ -33,3 +33,7 @@ class CaptionOptions(Options):
         None,
         description="folder of finished shards; captioning that was cut short goes on from there; null: none",
     )
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        return f"describe every member, with {self.captioner}"

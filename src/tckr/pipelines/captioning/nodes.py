@@ -5,23 +5,34 @@ from pathlib import Path
 import pandas as pd
 
 from tckr.engine.device import best
-from tckr.images.tables import of_split
+from tckr.images.tables import class_names, of_split
+from tckr.synthesizers.base import PrivateSet
+from tckr.synthesizers.tckr import TCKR
 from tckr.text.options import CaptionOptions
 
 
 def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFrame:
-    """Caption every member and write its prompt; see `tckr.text.captioner`.
+    """Caption every member and write its prompt; see `TCKR.caption_members`.
 
     Returns:
-        One row a member: image_id, class_name, caption, prompt.
+        One row per member: image_id, class_name, caption, prompt.
     """
+    import torch
+
     from tckr.engine.checkpoint import Checkpoints
-    from tckr.text.captioner import caption, captions_table, load
+    from tckr.lineage import fingerprint
 
     members = of_split(images, "members")
-    captioner = load(options.captioner, best(), options.dtype)
-    unfinished = Checkpoints(Path(options.checkpoints)) if options.checkpoints else None
-    captions = caption(captioner, members["image"].tolist(), options, unfinished)
+    labels = torch.from_numpy(members["label"].to_numpy(copy=True))
+    private = PrivateSet(members["image"].tolist(), labels, class_names(images))
+    unfinished = None
+    if options.checkpoints:
+        # What changes the captions names the folder: another run's, or another set's, is not found there.
+        settings = options.model_dump(exclude={"batch_size", "checkpoints"})
+        mark = fingerprint([settings, members["image_id"].tolist()])
+        unfinished = Checkpoints(Path(options.checkpoints) / mark)
+    synthesizer = TCKR.partly(captioning=options)
+    (captions,) = synthesizer.caption_members(private, {}, 0, best(), unfinished=unfinished)
     if unfinished:
         unfinished.remove()  # private text; all that is left to do is to save the table
-    return captions_table(members["image_id"].tolist(), members["class_name"].tolist(), captions)
+    return captions.assign(image_id=members["image_id"].to_numpy())

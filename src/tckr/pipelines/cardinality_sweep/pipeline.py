@@ -1,106 +1,55 @@
-"""Teacher, captions, adapter -> one pool of synthetic images -> a student a cardinality, audited, in one picture."""
+"""Teacher, captions, adapter -> nested synthetic sets -> one student per cardinality, audited, in one picture.
+
+Its own are the sets, the students and the picture; shadows and attacks are those of every audit.
+"""
 
 from kedro.pipeline import Node, Pipeline
 
+from tckr.pipelines.arm import SEED, arm_node
 from tckr.pipelines.cardinality_sweep import nodes
-from tckr.pipelines.membership import draw_memberships
-from tckr.pipelines.stage import as_stage
+from tckr.pipelines.privacy_audit.pipeline import shadow_nodes
+from tckr.pipelines.stage import in_namespace
+from tckr.synthesizers.base import Synthesizer
 
-SWEEP, AUDIT, SEED = "params:cardinality_sweep", "params:privacy_audit", "params:seed"
-DISTILLATION = "params:student_training"
-
-
-def create_pipeline() -> Pipeline:
-    """images, captions, adapter, teacher, teacher_recipe -> sweep_pool -> sweep_audit, sweep, sweep_curves."""
-    return as_stage("cardinality_sweep", [*student_nodes(), *attack_nodes(), *report_nodes()])
+NAME = "cardinality_sweep"
+SWEEP, AUDIT = "params:cardinality_sweep", "params:privacy_audit"
 
 
-def student_nodes() -> list[Node]:
-    """The pool and what is trained on it."""
-    return [
-        Node(
-            nodes.draw_pool,
-            inputs=[
-                "images",
-                "captions",
-                "adapter",
-                "params:generator_adaptation",
-                "params:knowledge_recycling",
-                SWEEP,
-                SEED,
-            ],
-            outputs="sweep_pool",
-            name="draw_pool",
-        ),
+def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
+    """Wire the sweep: images, the arm's artefacts, teacher, teacher_recipe -> sets -> sweep_audit, table, curves."""
+    read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
+    drawn = {"images": "images", "options": SWEEP, "seed": SEED}
+    students = [
+        arm_node(nodes.draw_sets, arm, drawn, "synthetic_sets", artefacts=read),
         Node(
             nodes.train_students,
             inputs=[
                 "images",
-                "sweep_pool",
+                "synthetic_sets",
                 "teacher",
                 "teacher_recipe",
-                DISTILLATION,
+                "params:student_training",
                 SWEEP,
                 AUDIT,
                 SEED,
             ],
-            outputs=["sweep_accuracy", "sweep_target_scores"],
+            outputs=["sweep_accuracy", "target_scores", "student_recipe"],
             name="train_students",
         ),
     ]
-
-
-def attack_nodes() -> list[Node]:
-    """Memberships, shadows and the audit of every model."""
-    return [
-        Node(
-            nodes.plan_audit,
-            inputs=["images", "sweep_pool", "teacher_recipe", DISTILLATION, AUDIT, SWEEP, SEED],
-            outputs="sweep_plan",
-            name="plan_audit",
-        ),
-        Node(
-            draw_memberships,
-            inputs=["images", "sweep_plan", SEED],
-            outputs="sweep_memberships",
-            name="draw_memberships",
-        ),
-        Node(
-            nodes.score_shadows,
-            inputs=[
-                "images",
-                "sweep_pool",
-                "sweep_memberships",
-                "teacher_recipe",
-                DISTILLATION,
-                AUDIT,
-                SWEEP,
-                SEED,
-            ],
-            outputs="sweep_shadow_scores",
-            name="score_shadows",
-        ),
-        Node(
-            nodes.audit_models,
-            inputs=[
-                "images",
-                "sweep_accuracy",
-                "sweep_target_scores",
-                "sweep_shadow_scores",
-                "sweep_memberships",
-                AUDIT,
-                SWEEP,
-            ],
-            outputs="sweep_audit",
-            name="audit_models",
-        ),
+    attacked = [
+        "images",
+        "sweep_accuracy",
+        "target_scores",
+        "shadow_scores",
+        "membership_matrix",
+        "audit_plan",
+        AUDIT,
     ]
-
-
-def report_nodes() -> list[Node]:
-    """What people and MLflow read."""
-    return [
-        Node(nodes.tabulate, inputs="sweep_audit", outputs="sweep", name="tabulate"),
+    audit = [
+        *shadow_nodes("synthetic_sets", f"{SWEEP}.audit"),
+        Node(nodes.audit_models, inputs=attacked, outputs="sweep_audit", name="audit_models"),
+        Node(nodes.tabulate, inputs="sweep_audit", outputs="sweep_table", name="tabulate"),
         Node(
             nodes.tabulate_attacks,
             inputs="sweep_audit",
@@ -108,6 +57,11 @@ def report_nodes() -> list[Node]:
             name="tabulate_attacks",
         ),
         Node(
-            nodes.draw_curves, inputs=["sweep", AUDIT], outputs="sweep_curves", name="draw_curves"
+            nodes.draw_curves,
+            inputs=["sweep_table", AUDIT],
+            outputs="sweep_curves",
+            name="draw_curves",
         ),
     ]
+    shared = {"images", "teacher", "teacher_recipe", *read}
+    return in_namespace(NAME, Pipeline([*students, *audit]), shared, own_parameters=())

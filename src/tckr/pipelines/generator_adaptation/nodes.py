@@ -1,8 +1,7 @@
 """The base generator learns what the private set looks like."""
 
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from PIL import Image
@@ -10,90 +9,78 @@ from PIL import Image
 from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
+from tckr.images.tables import class_names, images_and_labels
 from tckr.pipelines.types import Adapter
-
-if TYPE_CHECKING:
-    from tckr.engine.checkpoint import Checkpoint
+from tckr.synthesizers.base import PrivateSet
+from tckr.synthesizers.tckr import TCKR
 
 SHOWN = 12
 
 
 def adapt_generator(
-    images: pd.DataFrame,
-    captions: pd.DataFrame,
-    options: AdaptationOptions,
-    recycling: RecyclingOptions,
-    seed: int,
+    images: pd.DataFrame, captions: pd.DataFrame, options: AdaptationOptions, seed: int
 ) -> tuple[Adapter, pd.DataFrame, Image.Image]:
-    """Fine-tune the generator on the members and their captions (LoRA); see `tckr.diffusion.lora`.
+    """Fine-tune the generator on the members and their captions; see `TCKR.adapt_generator`.
 
     Returns:
-        The adapter, the loss by step, and what the generator drew from the same captions on the way. An adapter made
-        elsewhere (`adapter`) is only checked: no step was taken.
+        The adapter, the loss by step, and what the generator drew from the same captions on the way.
     """
-    from tckr.diffusion.lora import Adapter, adapt
-    from tckr.diffusion.pipeline import load
     from tckr.diffusion.sampling import sample
+    from tckr.engine.checkpoint import Checkpoints
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
     from tckr.reporting.style import notice
 
-    generator = load(options.generator, best(), options.resolution)
-    if options.adapter:
-        adapter = Adapter.load(options.adapter)
-        adapter.check(generator.unet)
-        nothing = pd.DataFrame({"step": [], "loss": []})
-        return adapter, nothing, notice("The adapter was made elsewhere.")
+    members = images.set_index("image_id").loc[captions["image_id"]].reset_index()
+    private = PrivateSet(*images_and_labels(members), class_names(images))
     shown = _shown(images, captions)
-    request = _request(shown, recycling, seed)
+    request = _request(shown, options, seed)
     rows = [("private members", to_tensor(shown["image"]))]
 
     def look(step: int, adapted: Any) -> None:
         rows.append((f"after {step:,} steps", sample(adapted, *request)))
 
-    table = captions.merge(images[["image_id", "image"]], on="image_id", validate="one_to_one")
-    adapter, losses = adapt(
-        generator,
-        to_tensor(table["image"]),
-        table["prompt"].tolist(),
-        table["class_name"].tolist(),
-        options,
-        derive(seed, "generator_adaptation"),
-        checkpoint=_checkpoint(table, options, seed),
-        snapshot_every=options.sheet_every,
-        snapshot=look,
+    checkpoint = None
+    if options.checkpoints:
+        mark = _mark(captions, options, seed)
+        checkpoint = Checkpoints(Path(options.checkpoints) / mark).of("adapter")
+    adapter, losses = TCKR.partly(generator_adaptation=options).adapt_generator(
+        private,
+        {"captions": captions},
+        seed,
+        best(),
+        checkpoint=checkpoint,
+        snapshot=look if options.sheet_every else None,
     )
+    if options.adapter:
+        return adapter, losses, notice("The adapter was made elsewhere.")
     if len(rows) == 1:
         return adapter, losses, notice("Set generator_adaptation.sheet_every to see its progress.")
     return adapter, losses, sheet(rows, title="The same captions on the way")
 
 
-def _checkpoint(table: pd.DataFrame, options: AdaptationOptions, seed: int) -> "Checkpoint | None":
-    """Where this very adaptation is kept while it runs; another one does not find it."""
-    from tckr.engine.checkpoint import Checkpoints
+def _mark(captions: pd.DataFrame, options: AdaptationOptions, seed: int) -> str:
+    """Return the name of the folder in which this very adaptation is kept while it runs."""
+    from tckr.lineage import fingerprint
 
-    if options.checkpoints is None:
-        return None
-    told = (options.model_dump_json(), seed, table["image_id"].tolist(), table["prompt"].tolist())
-    part = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-    return Checkpoints(Path(options.checkpoints)).of(f"adapter_{part}")
+    settings = options.model_dump(mode="json", exclude={"checkpoints", "sheet_every"})
+    content = captions[["image_id", "prompt"]].to_numpy().tolist()
+    return fingerprint([settings, seed, content])
 
 
 def _shown(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
-    """Captions and images of one member a class."""
+    """Return captions and images of one member per class."""
     chosen = captions.groupby("class_name", sort=False).head(1).head(SHOWN)
     return chosen.merge(images[["image_id", "image"]], on="image_id", validate="one_to_one")
 
 
-def _request(shown: pd.DataFrame, recycling: RecyclingOptions, seed: int) -> tuple[Any, ...]:
-    """What is drawn from these captions, by every generator with the same noise: arguments of `sample`."""
+def _request(shown: pd.DataFrame, options: AdaptationOptions, seed: int) -> tuple[Any, ...]:
+    """Return what every generator draws from these captions with the same noise: arguments of `sample`."""
     from tckr.images.tensors import to_tensor
 
     channels, height, width = to_tensor(shown["image"].head(1)).shape[1:]
-    sampling = recycling.sampling.model_copy(update={"workers": 1})  # a dozen images
     noise = derive(seed, "adaptation_sheet")
-    return shown["prompt"].tolist(), (height, width), channels, sampling, noise
+    return shown["prompt"].tolist(), (height, width), channels, options.sheet_sampling, noise
 
 
 def draw_adaptation_curve(losses: pd.DataFrame) -> Image.Image:
@@ -103,7 +90,7 @@ def draw_adaptation_curve(losses: pd.DataFrame) -> Image.Image:
     figure = new_figure(5.6, 3.2)
     axes = figure.axes[0]
     axes.plot(losses["step"], losses["loss"], color="#2563eb", linewidth=1.6)
-    axes.set(xlabel="optimiser step", ylabel="denoising loss")
+    axes.set(xlabel="optimizer step", ylabel="denoising loss")
     return rendered(figure)
 
 
@@ -112,7 +99,6 @@ def draw_adaptation_sheet(
     captions: pd.DataFrame,
     adapter: Adapter,
     options: AdaptationOptions,
-    recycling: RecyclingOptions,
     seed: int,
 ) -> Image.Image:
     """Show members, and what the base and the adapted generator draw from their captions with the same noise.
@@ -126,9 +112,9 @@ def draw_adaptation_sheet(
     from tckr.images.tensors import to_tensor
 
     if options.checkpoints:
-        Checkpoints(Path(options.checkpoints)).remove()
+        Checkpoints(Path(options.checkpoints) / _mark(captions, options, seed)).remove()
     shown = _shown(images, captions)
-    request = _request(shown, recycling, seed)
+    request = _request(shown, options, seed)
     generator = load(options.generator, best(), options.resolution)
     base = sample(generator, *request)
     adapted = sample(adapter.apply(generator), *request)

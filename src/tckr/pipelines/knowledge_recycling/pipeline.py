@@ -1,51 +1,45 @@
-"""Members -> teacher; prompts -> synthetic images -> recycled set with the teacher's soft labels."""
+"""Members -> teacher; prompts -> synthetic images -> recycled set, labelled by the teacher."""
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.knowledge_recycling.nodes import (
-    draw_recycled_sheet,
-    generate_images,
-    label_images,
-    train_teacher,
-)
+from tckr.pipelines.arm import SEED, arm_node
+from tckr.pipelines.knowledge_recycling import nodes
 from tckr.pipelines.stage import as_stage
+from tckr.synthesizers.base import Synthesizer
 
 
-def create_pipeline() -> Pipeline:
-    """images, captions, adapter -> teacher, teacher_recipe, synthetic_images -> recycled_set, recycled_sheet."""
+def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
+    """Wire the images of an arm: images, its artefacts, teacher -> synthetic_images -> recycled_set, recycled_sheet."""
+    labelled = {"synthetic_images": "synthetic_images"}
+    if arm.label_source == "teacher":
+        labelled["teacher"] = "teacher"
+    drawn = {"images": "images", "seed": SEED}
+    read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
     return as_stage(
         "knowledge_recycling",
         [
+            arm_node(nodes.generate_images, arm, drawn, "synthetic_images", artefacts=read),
+            arm_node(nodes.label_images, arm, labelled, "recycled_set"),
             Node(
-                train_teacher,
-                inputs=["images", "params:classifier", "params:seed"],
-                outputs=["teacher", "teacher_recipe"],
-                name="train_teacher",
-            ),
-            Node(
-                generate_images,
-                inputs=[
-                    "images",
-                    "captions",
-                    "adapter",
-                    "params:generator_adaptation",
-                    "params:knowledge_recycling",
-                    "params:seed",
-                ],
-                outputs="synthetic_images",
-                name="generate_images",
-            ),
-            Node(
-                label_images,
-                inputs=["synthetic_images", "teacher", "params:knowledge_recycling"],
-                outputs="recycled_set",
-                name="label_images",
-            ),
-            Node(
-                draw_recycled_sheet,
+                nodes.draw_recycled_sheet,
                 inputs=["images", "recycled_set"],
                 outputs="recycled_sheet",
                 name="draw_recycled_sheet",
             ),
+        ],
+    )
+
+
+def create_teacher_pipeline() -> Pipeline:
+    """Wire what all arms share: images -> teacher, teacher_recipe."""
+    return as_stage(
+        "knowledge_recycling",
+        [
+            Node(
+                nodes.train_teacher,
+                inputs=["images", "params:classifier", SEED],
+                outputs=["teacher", "teacher_recipe"],
+                name="train_teacher",
+            )
         ],
     )

@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from tckr.audit import tables
 from tckr.audit.options import AuditOptions
 from tckr.images.tables import images_and_labels
-from tckr.pipelines import membership
 from tckr.pipelines.privacy_audit.figures import MODELS, part
 from tckr.pipelines.types import Tensors
 
@@ -33,9 +33,9 @@ def draw_closest_pairs(
     from tckr.attacks.nearest_neighbour import closest_pairs
     from tckr.reporting import figures as pictures
 
-    audited = membership.audited_images(images)
-    found = part(membership.as_arrays(release_scores, audited), "images")
-    inside = membership.is_member(audited)
+    audited = tables.audited_images(images)
+    found = part(tables.as_arrays(release_scores), "images")
+    inside = tables.is_member(audited)
     pixels, _ = images_and_labels(audited)
     released, _ = images_and_labels(recycled_set)
     return pictures.draw_closest_pairs(
@@ -70,13 +70,11 @@ def draw_scores(
     from tckr.audit.threats import shadow_attack
     from tckr.reporting import figures as pictures
 
-    audited = membership.audited_images(images)
-    targets, shadows = (
-        membership.as_arrays(part, audited) for part in (target_scores, shadow_scores)
-    )
+    audited = tables.audited_images(images)
+    targets, shadows = (tables.as_arrays(part) for part in (target_scores, shadow_scores))
     of_shadows, inside = (
-        membership.memberships(membership_matrix, audited),
-        membership.is_member(audited),
+        tables.memberships(membership_matrix, audited),
+        tables.is_member(audited),
     )
     name = options.attack if options.attack != "qmia" else shadow_attack(options)
     found = {

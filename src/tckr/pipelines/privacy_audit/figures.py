@@ -1,74 +1,90 @@
 """Nodes that turn scores into figures: every threat model's own, the exposed examples, what MLflow compares."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tckr.audit import tables
 from tckr.audit.options import AuditOptions
-from tckr.pipelines import audited as shared
-from tckr.pipelines import membership
 from tckr.pipelines.types import Tensors
+from tckr.synthesizers.base import Synthesizer
 
 MODELS = ("teacher", "student")
 COMPARED = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP", "AOP_low", "AOP_high")
 
 
 def audit_release(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
     images: pd.DataFrame,
     target_scores: Tensors,
     shadow_scores: Tensors,
-    generator_scores: Tensors,
     release_scores: Tensors,
     membership_matrix: pd.DataFrame,
     audit_plan: dict[str, Any],
     accuracy: dict[str, Any],
     options: AuditOptions,
+    generator_scores: Tensors | None = None,
 ) -> dict[str, Any]:
-    """Attack teacher, student, generator, images and prompts, each on its own; see `tckr.audit`."""
+    """Attack teacher, student and every threat that the arm names, each on its own; see `tckr.audit`."""
+    del artefacts
     from tckr.audit.audit import VERSION
-    from tckr.audit.threats import audit_generator
     from tckr.audit.threats import audit_release as attack
 
-    audited = membership.audited_images(images)
-    release = membership.as_arrays(release_scores, audited)
-    accuracies = {model: accuracy[model]["accuracy"] for model in MODELS}
-    models = shared.attack_models(
-        accuracies,
+    audited = tables.audited_images(images)
+    inside, release = tables.is_member(audited), tables.as_arrays(release_scores)
+    found: dict[str, Any] = tables.attack_models(
+        {model: accuracy[model]["accuracy"] for model in MODELS},
         audited,
         target_scores,
         shadow_scores,
         membership_matrix,
         release["features"],
         options,
+        options.scope,
     )
-    inside, asked = membership.is_member(audited), membership.as_arrays(generator_scores, audited)
+    if generator_scores is not None:
+        found["generator"] = _audit_generator(
+            audited, generator_scores, shadow_scores, membership_matrix, options
+        )
+    for threat, rows in (("images", slice(None)), ("prompts", release["rows"])):
+        if threat in synthesizer.threats:
+            found[threat] = attack(threat, part(release, threat), inside[rows], options)
+    tables.forget_checkpoints(options, audit_plan)
+    attributed = _attribution(
+        synthesizer.channels, audited, shadow_scores, membership_matrix, options
+    )
+    return {"version": VERSION, "plan": audit_plan, **found, "attribution": attributed}
+
+
+def _audit_generator(
+    audited: pd.DataFrame,
+    generator_scores: Tensors,
+    shadow_scores: Tensors,
+    membership_matrix: pd.DataFrame,
+    options: AuditOptions,
+) -> dict[str, Any]:
+    from tckr.audit.threats import audit_generator
+
+    queried = tables.as_arrays(generator_scores)
     shadows = {
         name.removeprefix("generator."): scores[..., 0].astype(np.float64)
-        for name, scores in membership.as_arrays(shadow_scores, audited).items()
+        for name, scores in tables.as_arrays(shadow_scores).items()
         if name.startswith("generator.")
     }
     of_shadows = (
-        membership.memberships(membership_matrix, audited)[:, asked["rows"]] if shadows else None
+        tables.memberships(membership_matrix, audited)[:, queried["rows"]] if shadows else None
     )
-    generator = audit_generator(
-        part(asked, "adapted"),
-        part(asked, "base"),
-        inside[asked["rows"]],
+    return audit_generator(
+        part(queried, "adapted"),
+        part(queried, "base"),
+        tables.is_member(audited)[queried["rows"]],
         options,
         shadows or None,
         of_shadows,
     )
-    shared.forget_checkpoints(options)
-    return {
-        "version": VERSION,
-        "plan": audit_plan,
-        **models,
-        "generator": generator,
-        "images": attack("images", part(release, "images"), inside, options),
-        "prompts": attack("prompts", part(release, "prompts"), inside[release["rows"]], options),
-        "attribution": _attribution(audited, shadow_scores, membership_matrix, options),
-    }
 
 
 def part(arrays: dict[str, Any], name: str) -> dict[str, Any]:
@@ -79,27 +95,30 @@ def part(arrays: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _attribution(
+    channels: tuple[str, ...],
     audited: pd.DataFrame,
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
 ) -> dict[str, Any] | None:
-    from tckr.audit.attribution import EVERY_WAY, attribute
+    from tckr.audit.attribution import attribute, every_way, student_name
     from tckr.audit.audit import over_shadows
 
     if not options.attribution:
         return None
-    inside = membership.memberships(membership_matrix, audited)
-    shadows = membership.as_arrays(shadow_scores, audited)
+    inside, shadows = (
+        tables.memberships(membership_matrix, audited),
+        tables.as_arrays(shadow_scores),
+    )
+    names = [student_name(opened, channels) for opened in every_way(channels)]
     scores = {
-        ways.name: over_shadows(shadows[ways.name].astype(np.float64), inside, options)
-        for ways in EVERY_WAY
+        name: over_shadows(shadows[name].astype(np.float64), inside, options) for name in names
     }
-    students, channels = attribute(scores, inside, options.confidence)
+    students, shares = attribute(scores, inside, channels, options.confidence)
     return {
         "n_shadows": len(inside),
         "students": students.to_dict("records"),
-        "channels": channels.astype(object).where(channels.notna(), None).to_dict("records"),
+        "channels": shares.astype(object).where(shares.notna(), None).to_dict("records"),
     }
 
 
@@ -109,9 +128,9 @@ def rank_exposed(
     """Rank the audited images by how much a student that learnt from them moves; for the data owner alone."""
     from tckr.audit.vulnerability import vulnerability
 
-    audited = membership.audited_images(images)
-    shadows = membership.as_arrays(shadow_scores, audited)
-    exposed = vulnerability(shadows["student"], membership.memberships(membership_matrix, audited))
+    audited = tables.audited_images(images)
+    shadows = tables.as_arrays(shadow_scores)
+    exposed = vulnerability(shadows["student"], tables.memberships(membership_matrix, audited))
     facts = audited[["image_id", "split", "class_name"]].reset_index(drop=True)
     return pd.concat([facts, exposed], axis=1).sort_values("rank", ignore_index=True)
 
@@ -120,13 +139,13 @@ def gather_metrics(audit: dict[str, Any]) -> dict[str, float | None]:
     """The figures to compare runs by, in percent: the student's under bare names, others after `teacher.` and so on."""
     metrics: dict[str, float | None] = {}
     for model, prefix in (("student", ""), ("teacher", "teacher.")):
-        figures = shared.in_percent(audit[model])
+        figures = tables.in_percent(audit[model])
         metrics |= {f"{prefix}{name}": figures[name] for name in COMPARED}
-        rate = shared.rate_name(audit[model]["tpr"])
+        rate = tables.rate_name(audit[model]["tpr"])
         ends = {f"{model}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")}
         metrics |= ends
-    for threat in ("generator", "images", "prompts"):
-        figures = shared.in_percent(audit[threat])
+    for threat in (name for name in ("generator", "images", "prompts") if name in audit):
+        figures = tables.in_percent(audit[threat])
         metrics |= {
             f"{threat}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
         }

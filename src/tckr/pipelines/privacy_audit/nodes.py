@@ -1,97 +1,115 @@
 """What the student, and everything else that would be released, give away about who was in the private set."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from tckr.audit import tables
 from tckr.audit.options import AuditOptions
-from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.device import best
-from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels, of_split
-from tckr.pipelines import audited as shared
-from tckr.pipelines import membership
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
-from tckr.pipelines.types import Adapter, Classifier, Tensors
-from tckr.text.options import CaptionOptions
+from tckr.pipelines.types import Classifier, Tensors
+from tckr.synthesizers.base import PrivateSet, Synthesizer
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from tckr.audit.shadow_models import Experiment
 
-REFERENCE = "validation"  # of the same distribution, neither trained on nor audited
+QUERIED = "queried_"  # before the name of a per-image artefact: that of the queried images
 
 
-def caption_asked(
+def describe_queried(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
     images: pd.DataFrame,
-    captions: pd.DataFrame,
-    captioning: CaptionOptions,
     options: AuditOptions,
     seed: int,
-) -> pd.DataFrame:
-    """Caption the images that the audit asks about as the members were: some or all of the audited, and a reference.
+) -> Any:
+    """Make the per-image artefacts (captions, say) of the queried images exactly as those of the members were made.
 
     Returns:
-        One row an image: image_id, split, prompt. In scope `pipeline` all audited images are there.
+        One table per per-image step, one row per image: `image_id`, `split` and the step's columns. In scope `pipeline`
+        all audited images are there, since every shadow has other members.
     """
-    from tckr.images.tensors import to_tensor
-    from tckr.text.captioner import caption, captions_table, load
-
-    asked = _asked(images, options, seed)
-    others = asked[~asked["image_id"].isin(captions["image_id"])]
-    written = caption(
-        load(captioning.captioner, best(), captioning.dtype), to_tensor(others["image"]), captioning
-    )
-    table = captions_table(others["image_id"].tolist(), others["class_name"].tolist(), written)
-    prompts = pd.concat([captions, table]).set_index("image_id")["prompt"]
-    return pd.DataFrame(
-        {
-            "image_id": asked["image_id"].to_numpy(),
-            "split": asked["split"].to_numpy(),
-            "prompt": prompts.loc[asked["image_id"]].to_numpy(),
-        }
-    )
-
-
-def _asked(images: pd.DataFrame, options: AuditOptions, seed: int) -> pd.DataFrame:
-    """As many members as holdout images, drawn by seed, and the reference."""
-    everything = options.scope == "pipeline" or options.asked is None
-    parts = []
-    for split in membership.SPLITS:
-        own = of_split(images, split)
-        count = len(own) if everything else min(options.asked or 0, len(own))
-        chosen = np.random.default_rng(derive(seed, "asked", split)).permutation(len(own))[:count]
-        parts.append(own.iloc[np.sort(chosen)])
-    return pd.concat([*parts, of_split(images, REFERENCE)])
+    wanted = options.model_copy(update={"asked": None}) if options.scope == "pipeline" else options
+    queried = tables.queried_images(images, wanted, seed)
+    result = []
+    for step in (step for step in synthesizer.steps if step.per_image):
+        (name,) = step.makes
+        known = artefacts[name]
+        others = queried[~queried["image_id"].isin(known["image_id"])]
+        private = PrivateSet(*images_and_labels(others), class_names(images))
+        (made,) = getattr(synthesizer, step.name)(private, {}, seed, best())
+        made = made.assign(image_id=others["image_id"].to_numpy())
+        table = pd.concat([known, made]).set_index("image_id").loc[queried["image_id"]]
+        table = table.reset_index()
+        table.insert(1, "split", queried["split"].to_numpy())
+        result.append(table)
+    return result[0] if len(result) == 1 else tuple(result)
 
 
 def plan_audit(
     images: pd.DataFrame,
-    recycled_set: pd.DataFrame,
-    asked_prompts: pd.DataFrame,
+    synthetic_sets: Any,
     student_recipe: dict[str, Any],
-    adaptation: AdaptationOptions,
-    recycling: RecyclingOptions,
+    options: AuditOptions,
+    seed: int,
+    wanted: bool = True,
+) -> dict[str, Any]:
+    """Say how long the shadows will take on this machine, and decide their number before any is trained.
+
+    The synthetic sets are fixed: a shadow repeats teacher and students (scope `distillation`).
+    """
+    if not wanted:
+        return {"n_shadows": options.n_shadows}
+    repeated = tables.experiment(images, synthetic_sets, student_recipe, options, seed)
+    return tables.plan_shadows(repeated, options)
+
+
+def score_shadows(
+    images: pd.DataFrame,
+    synthetic_sets: Any,
+    membership_matrix: pd.DataFrame,
+    student_recipe: dict[str, Any],
+    options: AuditOptions,
+    seed: int,
+    wanted: bool = True,
+) -> Tensors:
+    """Train every shadow by the targets' own recipe on fixed synthetic sets and score every audited image with it.
+
+    Returns:
+        Logit-scaled confidences float32 (S, N, Q) by model: `teacher` and every student; nothing if none is wanted.
+    """
+    if not wanted:
+        return {}
+    repeated = tables.experiment(images, synthetic_sets, student_recipe, options, seed)
+    return tables.train_shadows(repeated, membership_matrix, tables.audited_images(images), options)
+
+
+def plan_arm_audit(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    images: pd.DataFrame,
+    recycled_set: pd.DataFrame,
+    student_recipe: dict[str, Any],
     options: AuditOptions,
     seed: int,
 ) -> dict[str, Any]:
     """Say how long the shadows will take on this machine, and decide their number before any is trained."""
     repeated = _experiment(
-        images, recycled_set, asked_prompts, student_recipe, adaptation, recycling, options, seed
+        synthesizer, artefacts, images, recycled_set, student_recipe, options, seed
     )
-    return shared.plan_shadows(repeated, options)
+    return tables.plan_shadows(repeated, options)
 
 
-def score_shadows(
+def score_arm_shadows(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
     images: pd.DataFrame,
     recycled_set: pd.DataFrame,
-    asked_prompts: pd.DataFrame,
     membership_matrix: pd.DataFrame,
     student_recipe: dict[str, Any],
-    adaptation: AdaptationOptions,
-    recycling: RecyclingOptions,
     options: AuditOptions,
     seed: int,
 ) -> Tensors:
@@ -99,65 +117,34 @@ def score_shadows(
 
     Returns:
         Logit-scaled confidences float32 (S, N, Q): `teacher`, `student`, with attribution the counterfactual students;
-        in scope `pipeline` signals (S, n, 1) of the shadow generators in the n images asked about.
+        in scope `pipeline` signals (S, n, 1) of the shadow generators in the n queried images.
     """
     repeated = _experiment(
-        images, recycled_set, asked_prompts, student_recipe, adaptation, recycling, options, seed
+        synthesizer, artefacts, images, recycled_set, student_recipe, options, seed
     )
-    return shared.train_shadows(
-        repeated, membership_matrix, membership.audited_images(images), options
-    )
+    return tables.train_shadows(repeated, membership_matrix, tables.audited_images(images), options)
 
 
 def _experiment(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
     images: pd.DataFrame,
     recycled_set: pd.DataFrame,
-    asked_prompts: pd.DataFrame,
-    recipe: dict[str, Any],
-    adaptation: AdaptationOptions,
-    options: RecyclingOptions,
-    audit: AuditOptions,
+    student_recipe: dict[str, Any],
+    options: AuditOptions,
     seed: int,
 ) -> "Experiment":
-    from tckr.audit import attribution
-    from tckr.audit.recycling import Cell, Pool, Recycling
-    from tckr.audit.shadow_models import StudentPlan
-
-    audited = membership.audited_images(images)
-    labels = recipe["distillation"]["labels"]
-    if audit.scope == "distillation":
-        released = {"released": Pool(*images_and_labels(recycled_set))}
-        students = {"student": StudentPlan("released", labels)}
-        return shared.experiment(audited, recipe, audit, seed, students=students, pools=released)
-    own = Cell(options.generator, options.prompts)
-    students, cells = {"student": StudentPlan(" ".join(own), labels)}, {" ".join(own): own}
-    if audit.attribution:
-        students |= attribution.plans(labels)
-        cells |= attribution.cells()
-    prompts = asked_prompts.set_index("image_id")["prompt"].loc[audited["image_id"]]
-    repeat = Recycling(
-        prompts.tolist(),
-        class_names(images),
-        adaptation,
-        options.sampling,
-        len(recycled_set),
-        cells,
-        audit.generator,
-        _rows_asked(audited, asked_prompts, audit, seed).tolist(),
-    )
-    return shared.experiment(
-        audited, recipe, audit, seed, students=students, pools={}, recycling=repeat
-    )
+    """Return what a shadow of this arm repeats: in scope `pipeline` the synthesizer too."""
+    resynthesis = None
+    if options.scope == "pipeline":
+        count = len(recycled_set)
+        resynthesis = tables.resynthesize(images, synthesizer, artefacts, count, options, seed)
+    return tables.experiment(images, recycled_set, student_recipe, options, seed, resynthesis)
 
 
-def _rows_asked(
-    audited: pd.DataFrame, asked_prompts: pd.DataFrame, options: AuditOptions, seed: int
-) -> "NDArray[Any]":
-    """Places, among the audited images, of those that generator and prompts are asked about: int64 (n,)."""
-    narrow = options.model_copy(update={"scope": "distillation"})
-    chosen = _asked(audited, narrow, seed)["image_id"]
-    known = audited["image_id"].isin(chosen) & audited["image_id"].isin(asked_prompts["image_id"])
-    return np.flatnonzero(known)
+def draw_memberships(images: pd.DataFrame, audit_plan: dict[str, Any], seed: int) -> pd.DataFrame:
+    """Decide which audited image is in which shadow's training set; see `tckr.audit.tables`."""
+    return tables.draw_memberships(images, audit_plan["n_shadows"], seed)
 
 
 def score_targets(
@@ -167,70 +154,76 @@ def score_targets(
     student_recipe: dict[str, Any],
     options: AuditOptions,
 ) -> Tensors:
-    """Logit-scaled confidence of both models in every audited image, float32 (N, Q)."""
+    """Compute the logit-scaled confidence of both models in every audited image, float32 (N, Q)."""
     models = {"teacher": teacher, "student": student}
-    return shared.score_models(images, models, student_recipe, options)
+    return tables.score_models(images, models, student_recipe, options)
 
 
 def score_generator(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
     images: pd.DataFrame,
-    asked_prompts: pd.DataFrame,
-    adapter: Adapter,
-    adaptation: AdaptationOptions,
     options: AuditOptions,
     seed: int,
 ) -> Tensors:
-    """Ask the base and the adapted generator about images: signals float64 (n,), and `rows` (n,), which images."""
+    """Query the base and the adapted generator about images.
+
+    Returns:
+        Signals float64 (n,), `base.loss` and so on, and `rows` int64 (n,), which of the audited images they are of.
+    """
     from tckr.audit.denoising import ask
 
-    audited = membership.audited_images(images)
-    rows = _rows_asked(audited, asked_prompts, options, seed)
+    audited = tables.audited_images(images)
+    rows = tables.queried_rows(audited, images, options, seed)
     chosen = audited.iloc[rows]
     pixels, _ = images_and_labels(chosen)
-    prompts = asked_prompts.set_index("image_id")["prompt"].loc[chosen["image_id"]].tolist()
-    asked: dict[str, Any] = {"rows": rows}
-    for name, given in (("base", None), ("adapted", adapter)):
+    prompts = artefacts["captions"].set_index("image_id")["prompt"].loc[chosen["image_id"]]
+    adaptation = getattr(synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
+    signals: dict[str, Any] = {"rows": rows}
+    for name, adapter in (("base", None), ("adapted", artefacts["adapter"])):
         found = ask(
             adaptation,
-            given,
+            adapter,
             pixels,
-            prompts,
+            prompts.tolist(),
             device=best(),
             **options.generator.queries(),
         )
-        asked |= {f"{name}.{signal}": values for signal, values in found.items()}
-    return membership.as_tensors(asked, audited)
+        signals |= {f"{name}.{signal}": values for signal, values in found.items()}
+    return tables.as_tensors(signals)
 
 
 def score_release(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
     images: pd.DataFrame,
     synthetic_images: pd.DataFrame,
-    asked_prompts: pd.DataFrame,
     options: AuditOptions,
     seed: int,
 ) -> Tensors:
-    """How near the synthetic images and their prompts come to each audited image; see `tckr.attacks.nearest_neighbour`.
+    """Measure how near the synthetic images and their prompts come to each audited image.
+
+    See `tckr.attacks.nearest_neighbour`. Prompts are compared where they were made of private images.
 
     Returns:
         `features` float32 (N, D) of the audited images; `images.<score>` (N,); `prompts.<score>` (n,) of those at `rows`.
     """
     from tckr.attacks.nearest_neighbour import prompt_disclosure, proximity
 
-    audited = membership.audited_images(images)
-    features, released, reference = shared.image_features(
-        options, audited, synthetic_images, of_split(images, REFERENCE)
-    )
-    of_images = proximity(features, released, reference, options.release.neighbours)
-    rows = _rows_asked(audited, asked_prompts, options, seed)
-    prompts = asked_prompts.set_index("image_id")["prompt"]
-    of_prompts = prompt_disclosure(
-        prompts.loc[audited["image_id"].iloc[rows]].tolist(),
-        synthetic_images["prompt"].tolist(),
-        asked_prompts.loc[asked_prompts["split"] == REFERENCE, "prompt"].tolist(),
-    )
-    return membership.as_tensors(
-        {"features": features, "rows": rows}
-        | {f"images.{name}": values for name, values in of_images.items()}
-        | {f"prompts.{name}": values for name, values in of_prompts.items()},
-        audited,
-    )
+    audited = tables.audited_images(images)
+    reference = of_split(images, tables.REFERENCE)
+    features, released, known = tables.image_features(options, audited, synthetic_images, reference)
+    near = proximity(features, released, known, options.release.neighbours)
+    rows = tables.queried_rows(audited, images, options, seed)
+    scores: dict[str, Any] = {"features": features, "rows": rows}
+    scores |= {f"images.{name}": values for name, values in near.items()}
+    if "prompts" in synthesizer.threats:
+        captions = artefacts["captions"]
+        prompts = captions.set_index("image_id")["prompt"]
+        near = prompt_disclosure(
+            prompts.loc[audited["image_id"].iloc[rows]].tolist(),
+            synthetic_images["prompt"].tolist(),
+            captions.loc[captions["split"] == tables.REFERENCE, "prompt"].tolist(),
+        )
+        scores |= {f"prompts.{name}": values for name, values in near.items()}
+    return tables.as_tensors({n: np.asarray(values) for n, values in scores.items()})

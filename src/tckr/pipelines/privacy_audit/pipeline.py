@@ -2,100 +2,81 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.membership import draw_memberships
+from tckr.pipelines.arm import SEED, arm_node
 from tckr.pipelines.privacy_audit import drawing, figures, nodes
+from tckr.pipelines.privacy_audit.report import write_report
 from tckr.pipelines.stage import as_stage
-from tckr.reporting.report import write_report
+from tckr.synthesizers.base import Synthesizer
 
-AUDIT, SEED = "params:privacy_audit", "params:seed"
-REPEATED = [
-    "student_recipe",
-    "params:generator_adaptation",
-    "params:knowledge_recycling",
-    AUDIT,
-    SEED,
-]
+AUDIT = "params:privacy_audit"
+SHADOWS = {"images": "images", "student_recipe": "student_recipe", "options": AUDIT, "seed": SEED}
 SCORES = ["target_scores", "shadow_scores", "membership_matrix", AUDIT]
+# Pictures that stages before the audit may have left for the report.
+PICTURES_BEFORE = {
+    "adapter": ("adaptation_sheet", "adaptation_curve"),
+}
 
 
-def create_pipeline() -> Pipeline:
-    """images, captions, adapter, teacher, student, recycled_set, accuracy -> audit, metrics, vulnerability, report."""
-    return as_stage("privacy_audit", [*shadow_nodes(), *score_nodes(), *report_nodes()])
+def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
+    """Wire the audit of an arm: what it made, teacher, student, accuracy -> audit, metrics, vulnerability, report."""
+    parts = [*arm_shadow_nodes(arm), *score_nodes(arm), *report_nodes(arm)]
+    return as_stage("privacy_audit", parts)
 
 
-def shadow_nodes() -> list[Node]:
-    """How many shadows, who is in which, and what they say of every audited image."""
+def shadow_nodes(synthetic_sets: str, wanted: str) -> list[Node]:
+    """Wire shadows that repeat teacher and students on fixed synthetic sets, if the parameter `wanted` is true."""
+    fixed = {**SHADOWS, "synthetic_sets": synthetic_sets, "wanted": wanted}
+    drawn = {**fixed, "membership_matrix": "membership_matrix"}
     return [
-        Node(
-            nodes.caption_asked,
-            inputs=["images", "captions", "params:captioning", AUDIT, SEED],
-            outputs="asked_prompts",
-            name="caption_asked",
-        ),
-        Node(
-            nodes.plan_audit,
-            inputs=["images", "recycled_set", "asked_prompts", *REPEATED],
-            outputs="audit_plan",
-            name="plan_audit",
-        ),
-        Node(
-            draw_memberships,
-            inputs=["images", "audit_plan", SEED],
-            outputs="membership_matrix",
-            name="draw_memberships",
-        ),
-        Node(
-            nodes.score_shadows,
-            inputs=["images", "recycled_set", "asked_prompts", "membership_matrix", *REPEATED],
-            outputs="shadow_scores",
-            name="score_shadows",
-        ),
+        Node(nodes.plan_audit, inputs=fixed, outputs="audit_plan", name="plan_audit"),
+        _memberships(),
+        Node(nodes.score_shadows, inputs=drawn, outputs="shadow_scores", name="score_shadows"),
     ]
 
 
-def score_nodes() -> list[Node]:
-    """What the attacker sees of each thing that would be released, and the figures of every attack."""
-    return [
+def arm_shadow_nodes(arm: type[Synthesizer]) -> list[Node]:
+    """Wire shadows that may repeat the synthesizer too, and what is queried about each image."""
+    per_image = arm.artefacts(per_image=True)
+    queried = _queried(arm)
+    read = {**SHADOWS, "recycled_set": "recycled_set"}
+    with_matrix = {**read, "membership_matrix": "membership_matrix"}
+    wired = [
+        arm_node(nodes.plan_arm_audit, arm, read, "audit_plan", extra=queried),
+        _memberships(),
+        arm_node(nodes.score_arm_shadows, arm, with_matrix, "shadow_scores", extra=queried),
+    ]
+    if per_image:
+        asked = {"images": "images", "options": AUDIT, "seed": SEED}
+        made = list(queried.values())
+        outputs = made if len(made) > 1 else made[0]
+        wired.append(arm_node(nodes.describe_queried, arm, asked, outputs, artefacts=per_image))
+    return wired
+
+
+def score_nodes(arm: type[Synthesizer]) -> list[Node]:
+    """Wire what the attacker sees of each thing that would be released, and the figures of every attack."""
+    queried = _queried(arm)
+    asked = {"images": "images", "options": AUDIT, "seed": SEED}
+    attacked = {
+        name: name
+        for name in (
+            *("images", "target_scores", "shadow_scores", "release_scores"),
+            *("membership_matrix", "audit_plan", "accuracy"),
+        )
+    } | {"options": AUDIT}
+    wired = [
         Node(
             nodes.score_targets,
             inputs=["images", "teacher", "student", "student_recipe", AUDIT],
             outputs="target_scores",
             name="score_targets",
         ),
-        Node(
-            nodes.score_generator,
-            inputs=[
-                "images",
-                "asked_prompts",
-                "adapter",
-                "params:generator_adaptation",
-                AUDIT,
-                SEED,
-            ],
-            outputs="generator_scores",
-            name="score_generator",
-        ),
-        Node(
+        arm_node(
             nodes.score_release,
-            inputs=["images", "synthetic_images", "asked_prompts", AUDIT, SEED],
-            outputs="release_scores",
-            name="score_release",
-        ),
-        Node(
-            figures.audit_release,
-            inputs=[
-                "images",
-                "target_scores",
-                "shadow_scores",
-                "generator_scores",
-                "release_scores",
-                "membership_matrix",
-                "audit_plan",
-                "accuracy",
-                AUDIT,
-            ],
-            outputs="audit",
-            name="audit_release",
+            arm,
+            {**asked, "synthetic_images": "synthetic_images"},
+            "release_scores",
+            extra=queried,
         ),
         Node(
             figures.rank_exposed,
@@ -104,10 +85,27 @@ def score_nodes() -> list[Node]:
             name="rank_exposed",
         ),
     ]
+    if "generator" in arm.threats:
+        wired.append(
+            arm_node(
+                nodes.score_generator,
+                arm,
+                asked,
+                "generator_scores",
+                artefacts=("adapter",),
+                extra=queried,
+            )
+        )
+        attacked["generator_scores"] = "generator_scores"
+    wired.append(arm_node(figures.audit_release, arm, attacked, "audit"))
+    return wired
 
 
-def report_nodes() -> list[Node]:
-    """What people and MLflow read."""
+def report_nodes(arm: type[Synthesizer]) -> list[Node]:
+    """Wire what people and MLflow read."""
+    pictures = [
+        name for made, names in PICTURES_BEFORE.items() if made in arm.artefacts() for name in names
+    ]
     return [
         Node(figures.gather_metrics, inputs="audit", outputs="metrics", name="gather_metrics"),
         Node(
@@ -140,7 +138,7 @@ def report_nodes() -> list[Node]:
                 name: name
                 for name in (
                     *("audit", "accuracy", "ingestion_report", "student_recipe", "recycled_set"),
-                    *("private_sheet", "adaptation_sheet", "recycled_sheet", "adaptation_curve"),
+                    *("private_sheet", "recycled_sheet", *pictures),
                     *("roc", "score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
                     "parameters",
                 )
@@ -149,3 +147,17 @@ def report_nodes() -> list[Node]:
             name="write_report",
         ),
     ]
+
+
+def _queried(arm: type[Synthesizer]) -> dict[str, str]:
+    """Return the entries of the queried images' per-image artefacts by the artefacts' names."""
+    return {name: f"{nodes.QUERIED}{name}" for name in arm.artefacts(per_image=True)}
+
+
+def _memberships() -> Node:
+    return Node(
+        nodes.draw_memberships,
+        inputs=["images", "audit_plan", SEED],
+        outputs="membership_matrix",
+        name="draw_memberships",
+    )

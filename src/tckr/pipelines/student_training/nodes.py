@@ -9,30 +9,43 @@ import pandas as pd
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
+from tckr.errors import UserError
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Classifier
 
 
 def train_student(
     recycled_set: pd.DataFrame,
-    teacher: Classifier,
     teacher_recipe: dict[str, Any],
     options: DistillationOptions,
     seed: int,
+    teacher: Classifier = None,
 ) -> tuple[Classifier, dict[str, Any]]:
-    """Train the student on the recycled set alone, by its teacher's recipe, for `patience` times its optimiser steps.
+    """Train the student on the recycled set alone, by its teacher's recipe, for `patience` times its optimizer steps.
 
     The private images are not among the inputs; what comes from them, comes through the recycled set and the teacher.
 
     Returns:
         The student, and its recipe: what the audit repeats for every shadow.
+
+    Raises:
+        UserError: labels of a teacher are wanted in an arm that has none.
     """
     import torch
 
-    from tckr.classifiers.distillation import train_student as train
+    from tckr.classifiers import distillation
 
+    if teacher is None and options.labels != "hard":
+        raise UserError(
+            f"This arm labels by its prompts alone, so its student cannot learn from labels {options.labels}.",
+            "set its student_training.labels to hard.",
+        )
+    soft = None
+    if "soft_label" in recycled_set:
+        rows = np.stack(recycled_set["soft_label"].to_list()).astype(np.float32)
+        soft = torch.from_numpy(rows)
     pixels, labels = images_and_labels(recycled_set)
-    student = train(
+    student = distillation.train_student(
         pixels,
         labels,
         ClassifierOptions.model_validate(teacher_recipe["classifier"]),
@@ -41,23 +54,25 @@ def train_student(
         distillation=options,
         steps=teacher_recipe["steps"],
         teacher=teacher,
-        soft=torch.from_numpy(np.stack(recycled_set["soft_label"].to_list()).astype(np.float32)),
+        soft=soft,
         device=best(),
     )
-    return student, {**teacher_recipe, "distillation": options.model_dump(mode="json")}
+    students = {"student": {"pool": "released", "labels": options.labels}}
+    settings = {"distillation": options.model_dump(mode="json"), "students": students}
+    return student, {**teacher_recipe, **settings}
 
 
 def measure_accuracy(
     images: pd.DataFrame, teacher: Classifier, student: Classifier
 ) -> dict[str, Any]:
-    """Accuracy of both, in percent, on the private test split, by which nothing was chosen; per class too."""
+    """Measure the accuracy of both, in percent, on the private test split, by which nothing was chosen; per class too."""
     figures = accuracies(images, {"teacher": teacher, "student": student})
     n_test = len(of_split(images, "test"))
     return {"n_test": n_test, "classes": class_names(images), **figures}
 
 
 def accuracies(images: pd.DataFrame, models: Mapping[str, Classifier]) -> dict[str, dict[str, Any]]:
-    """Accuracy of each model on the private test split, in percent, and per class."""
+    """Measure the accuracy of each model on the private test split, in percent, and per class."""
     from tckr.classifiers.predict import accuracy, logits
 
     pixels, labels = images_and_labels(of_split(images, "test"))

@@ -1,4 +1,4 @@
-"""Whether a machine can hold what a run is about to draw."""
+"""Check that a machine can hold what a run is about to draw."""
 
 from math import prod
 from typing import TYPE_CHECKING
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 
-def check_room(count: int, members: "pd.DataFrame", key: str) -> None:
-    """Refuse, before hours of drawing, synthetic images that nobody here could train on.
+def check_memory(count: int, members: "pd.DataFrame", key: str) -> None:
+    """Fail early if the synthetic images would not fit in memory for training.
 
     Whoever trains decodes them all, on the host and on the device.
 

@@ -1,0 +1,92 @@
+"""Synthetic sets made again for each shadow, from that shadow's own members (scope `pipeline`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tckr.audit.options import GeneratorThreat
+from tckr.synthesizers.base import PrivateSet, Synthesizer, SyntheticSet
+
+
+@dataclass(frozen=True)
+class Resynthesis:
+    """Fit the target's synthesizer on a shadow's members and sample the sets that its students read.
+
+    Attributes:
+        synthesizer: the target's, with the target's own settings.
+        class_names: names of the classes 0, 1, ...
+        known: per-image artefacts of every audited image, (N,) rows each.
+        count: images of each set.
+        closed: the sets by name, each with the channels that are closed in it.
+        threat: with it the adapted generator is queried about images too.
+        queried: int64 (n,), about which.
+    """
+
+    synthesizer: Synthesizer
+    class_names: Sequence[str]
+    known: Mapping[str, pd.DataFrame]
+    count: int
+    closed: Mapping[str, tuple[str, ...]]
+    threat: GeneratorThreat | None = None
+    queried: Sequence[int] = ()
+
+    def __repr__(self) -> str:
+        """Return what tells one resynthesis from another, for fingerprints."""
+        known = {name: table.to_csv(index=False) for name, table in self.known.items()}
+        settings = (self.synthesizer, list(self.class_names), known, self.count)
+        return repr((settings, sorted(self.closed.items()), self.threat, list(self.queried)))
+
+    def run(
+        self, images: Tensor, labels: Tensor, inside: NDArray[np.bool_], seed: int, device: str
+    ) -> tuple[dict[str, SyntheticSet], dict[str, NDArray[np.float64]]]:
+        """Return the sets, and white-box signals (n,) of the fitted generator by name.
+
+        Args:
+            images: uint8 (N, C, H, W), all audited ones.
+            labels: int64 (N,).
+            inside: bool (N,), the members of this shadow.
+            seed: of this shadow; its parts are derived as those of a run.
+            device: where to compute.
+        """
+        rows = np.flatnonzero(inside).tolist()
+        private = PrivateSet(images, labels, self.class_names)
+        known = {
+            name: table.iloc[rows].reset_index(drop=True) for name, table in self.known.items()
+        }
+        # A shadow runs in a process of its own: no further ones inside it.
+        fitted = self.synthesizer.in_one_process().fit(private.at(rows), seed, device, known)
+        sets = {
+            name: fitted.sample(self.count, seed, closed=closed)
+            for name, closed in self.closed.items()
+        }
+        signals: dict[str, NDArray[np.float64]] = {}
+        if self.threat is not None:
+            signals = self._query(fitted.artefacts, images, device)
+        return sets, signals
+
+    def _query(
+        self, artefacts: Mapping[str, Any], images: Tensor, device: str
+    ) -> dict[str, NDArray[np.float64]]:
+        from tckr.audit.denoising import ask
+
+        assert self.threat is not None
+        prompts = self.known["captions"]["prompt"].iloc[list(self.queried)].tolist()
+        options = getattr(self.synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
+        pixels = images[list(self.queried)]
+        questions = self.threat.queries()
+        return ask(options, artefacts["adapter"], pixels, prompts, device=device, **questions)
+
+    def seconds(self, images: Tensor, labels: Tensor, device: str) -> float:
+        """Estimate the duration of one `run` on this machine from short trials."""
+        private = PrivateSet(images, labels, self.class_names)
+        synthesizer = self.synthesizer.in_one_process()
+        fit, fitted = synthesizer.estimate_fit(private, self.known, device)
+        image = fitted.seconds_per_image()
+        passes = getattr(getattr(synthesizer.knowledge_recycling, "sampling", None), "passes", 1)
+        queries = 0.0 if self.threat is None else self.threat.passes * len(self.queried) / passes
+        return fit + image * (self.count * len(self.closed) + queries)

@@ -1,0 +1,379 @@
+"""The audit on image tables: who was in which training set, what shadows repeat, and the attacks on every model."""
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tckr.audit.options import AuditOptions, Scope
+from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import class_names, images_and_labels, of_split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tckr.audit.budget import Plan
+    from tckr.audit.resynthesis import Resynthesis
+    from tckr.audit.shadow_models import Experiment
+    from tckr.synthesizers.base import SyntheticSet
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("members", "holdout")
+REFERENCE = "validation"  # of the same distribution, neither trained on nor audited
+RELEASED = "released"  # the synthetic set that is released
+TEACHER = "teacher"
+Tensors = dict[str, Any]
+
+
+def audited_images(images: pd.DataFrame) -> pd.DataFrame:
+    """Return members and holdout, in the table's own order."""
+    return of_split(images, *SPLITS)
+
+
+def is_member(audited: pd.DataFrame) -> "NDArray[np.bool_]":
+    """Return True for members, (N,)."""
+    return (audited["split"] == "members").to_numpy()
+
+
+def draw_memberships(images: pd.DataFrame, n_shadows: int, seed: int) -> pd.DataFrame:
+    """Decide which audited image is in which shadow's training set.
+
+    Returns:
+        One row per member or holdout image: image_id, is_member, and one boolean column per shadow.
+    """
+    from tckr.audit.membership import membership_matrix
+
+    audited = audited_images(images)
+    drawn = membership_matrix(len(audited), n_shadows, 0.5, derive(seed, "membership"))
+    shadows = {f"shadow_{i}": row for i, row in enumerate(drawn)}
+    return pd.DataFrame(
+        {"image_id": audited["image_id"].to_numpy(), "is_member": is_member(audited), **shadows}
+    )
+
+
+def memberships(table: pd.DataFrame, audited: pd.DataFrame) -> "NDArray[np.bool_]":
+    """Take the matrix bool (S, N) out of its table, for these images in their order.
+
+    Raises:
+        KeyError: the table was made for other images.
+    """
+    rows = table.set_index("image_id").loc[audited["image_id"]]
+    columns = [column for column in rows if column.startswith("shadow_")]
+    # A copy: pandas returns read-only views.
+    return np.array(rows[columns].to_numpy(dtype=bool).T, order="C")
+
+
+def as_tensors(arrays: "Mapping[str, NDArray[Any]]") -> Tensors:
+    """Return arrays as the catalog keeps them."""
+    import torch
+
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def as_arrays(tensors: Tensors) -> "dict[str, NDArray[Any]]":
+    """Return arrays as the attacks read them."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def synthetic_sets(stored: "pd.DataFrame | Tensors") -> "dict[str, SyntheticSet]":
+    """Return the synthetic sets by name out of an image table, which is the released one, or out of named tensors."""
+    from tckr.synthesizers.base import SyntheticSet
+
+    if isinstance(stored, pd.DataFrame):
+        return {RELEASED: SyntheticSet(*images_and_labels(stored))}
+    names = dict.fromkeys(name.split(".")[0] for name in stored)
+    return {n: SyntheticSet(stored[f"{n}.images"], stored[f"{n}.labels"]) for n in names}
+
+
+def queried_images(images: pd.DataFrame, options: AuditOptions, seed: int) -> pd.DataFrame:
+    """Return as many members as holdout images, drawn by seed, and the reference."""
+    parts = []
+    for split in SPLITS:
+        own = of_split(images, split)
+        count = len(own) if options.asked is None else min(options.asked, len(own))
+        chosen = np.random.default_rng(derive(seed, "asked", split)).permutation(len(own))[:count]
+        parts.append(own.iloc[np.sort(chosen)])
+    return pd.concat([*parts, of_split(images, REFERENCE)])
+
+
+def queried_rows(
+    audited: pd.DataFrame, images: pd.DataFrame, options: AuditOptions, seed: int
+) -> "NDArray[np.int64]":
+    """Return the rows, among the audited images, about which generator and prompts are queried: int64 (n,)."""
+    chosen = queried_images(images, options, seed)["image_id"]
+    return np.flatnonzero(audited["image_id"].isin(chosen))
+
+
+def resolve_workers() -> tuple[int, list[str]]:
+    """Return the number of worker processes and the GPUs to use; `(0, [])` on a CPU, where the caller decides."""
+    from tckr.engine import visible_cards
+
+    cards = visible_cards() if best() == "cuda" else []
+    return (0, []) if not cards else (len(cards), cards if len(cards) > 1 else [])
+
+
+def experiment(
+    images: pd.DataFrame,
+    stored: "pd.DataFrame | Tensors",
+    recipe: Mapping[str, Any],
+    options: AuditOptions,
+    seed: int,
+    resynthesis: "Resynthesis | None" = None,
+) -> "Experiment":
+    """Return what each shadow repeats: the recipe of the target students, on fixed sets or on sets made again.
+
+    Args:
+        images: image table of the private set.
+        stored: the released synthetic sets, see `synthetic_sets`.
+        recipe: of the target students: classifier, distillation, steps, classes, students.
+        options: of the audit.
+        seed: of the run.
+        resynthesis: with it each shadow makes its own sets (scope `pipeline`).
+    """
+    from tckr.audit import attribution
+    from tckr.audit.shadow_models import Experiment, StudentPlan
+
+    audited = audited_images(images)
+    pixels, labels = images_and_labels(audited)
+    students = {name: StudentPlan(**plan) for name, plan in recipe["students"].items()}
+    sets = synthetic_sets(stored) if resynthesis is None else {}
+    if resynthesis is not None and options.attribution:
+        channels = resynthesis.synthesizer.channels
+        students |= attribution.plans(recipe["distillation"]["labels"], channels)
+    return Experiment(
+        pixels,
+        labels,
+        n_classes=len(recipe["classes"]),
+        steps=recipe["steps"],
+        classifier=ClassifierOptions.model_validate(recipe["classifier"]),
+        distillation=DistillationOptions.model_validate(recipe["distillation"]),
+        seed=derive(seed, "shadows"),
+        students=students,
+        pools=sets,
+        resynthesis=resynthesis,
+        queries=options.queries,
+        device=best(),
+        stack=options.stack,
+    )
+
+
+def resynthesize(
+    images: pd.DataFrame,
+    synthesizer: Any,
+    known: Mapping[str, pd.DataFrame],
+    count: int,
+    options: AuditOptions,
+    seed: int,
+) -> "Resynthesis":
+    """Return how each shadow makes its own synthetic sets.
+
+    Args:
+        images: image table of the private set.
+        synthesizer: the target's.
+        known: per-image artefacts of all audited images, by name, with `image_id`.
+        count: images of each set.
+        options: of the audit.
+        seed: of the run.
+    """
+    from tckr.audit import attribution
+    from tckr.audit.resynthesis import Resynthesis
+
+    audited = audited_images(images)
+    aligned = {
+        name: table.set_index("image_id").loc[audited["image_id"]].reset_index()
+        for name, table in known.items()
+    }
+    closed: dict[str, tuple[str, ...]] = {RELEASED: ()}
+    if options.attribution:
+        closed |= attribution.sets(synthesizer.channels)
+    queries_generator = "generator" in synthesizer.threats
+    return Resynthesis(
+        synthesizer,
+        class_names(images),
+        aligned,
+        count,
+        closed,
+        options.generator if queries_generator else None,
+        queried_rows(audited, images, options, seed).tolist() if queries_generator else [],
+    )
+
+
+def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any]:
+    """Probe the machine, say how long the shadows will take, and decide their number; see `tckr.audit.budget`.
+
+    A resumed audit keeps the number of shadows chosen at the start, because changing it would invalidate the finished
+    ones.
+
+    Returns:
+        The plan, and the fingerprint of the shadows' work, by which its checkpoints are found.
+    """
+    from tckr.audit.budget import plan
+
+    processes, _ = resolve_workers()
+    mark = repeated.fingerprint()
+    kept = _plan_file(mark, options)
+    decided = None if kept is None else _saved_plan(kept)
+    if decided is None:
+        decided = plan(repeated, options, processes or options.workers)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_name(f".{kept.name}-{uuid.uuid4().hex}")
+        unfinished.write_text(decided.model_dump_json())
+        unfinished.replace(kept)
+    why = "" if decided.n_shadows == decided.asked_for else f" ({decided.asked_for} do not fit)"
+    logger.info(
+        "%s shadow groups%s, about %.1f minutes (%.1f s each, %s at once).",
+        decided.n_shadows,
+        why,
+        decided.minutes,
+        decided.seconds_per_group,
+        decided.at_once,
+    )
+    return {**decided.model_dump(), "fingerprint": mark}
+
+
+def _plan_file(mark: str, options: AuditOptions) -> Path | None:
+    if options.checkpoints is None:
+        return None
+    name = f"plan_{options.n_shadows}_{options.time_budget_minutes}.json"
+    return Path(options.checkpoints) / mark / name
+
+
+def _saved_plan(file: Path) -> "Plan | None":
+    """Return the plan of an interrupted audit; one that cannot be read is made again."""
+    from tckr.audit.budget import Plan
+
+    try:
+        return Plan.model_validate_json(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def train_shadows(
+    repeated: "Experiment",
+    membership_table: pd.DataFrame,
+    audited: pd.DataFrame,
+    options: AuditOptions,
+) -> Tensors:
+    """Train every shadow and score every audited image with it: float32 (S, N, Q) by model."""
+    from tckr.audit.shadow_models import run_shadows
+
+    _, cards = resolve_workers()
+    scores = run_shadows(
+        repeated,
+        memberships(membership_table, audited),
+        workers=options.workers if repeated.device == "cpu" else 1,
+        cards=cards,
+        folder=Path(options.checkpoints) if options.checkpoints else None,
+    )
+    return as_tensors(scores)
+
+
+def forget_checkpoints(options: AuditOptions, plan: Mapping[str, Any]) -> None:
+    """Remove the finished shadow groups of this audit, once their scores are in the catalog."""
+    from tckr.engine.checkpoint import Checkpoints
+
+    if options.checkpoints is None or "fingerprint" not in plan:
+        return
+    folder = Path(options.checkpoints) / plan["fingerprint"]
+    for file in folder.glob("plan_*.json"):
+        file.unlink(missing_ok=True)
+    Checkpoints(folder).remove()
+
+
+def score_models(
+    images: pd.DataFrame,
+    models: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    options: AuditOptions,
+) -> Tensors:
+    """Logit-scaled confidence of every model in every audited image, float32 (N, Q) by model."""
+    from tckr.audit.signals import model_scores
+
+    audited = audited_images(images)
+    pixels, labels = images_and_labels(audited)
+    augmentation = ClassifierOptions.model_validate(recipe["classifier"]).augmentation
+    scores = {
+        name: model_scores(model.to(best()), pixels, labels, options.queries, augmentation)
+        for name, model in models.items()
+    }
+    return as_tensors(scores)
+
+
+def image_features(options: AuditOptions, *tables: pd.DataFrame) -> "list[NDArray[np.float32]]":
+    """Features (N, D) of the images of each table, by the encoder that the audit names."""
+    from tckr.images.tensors import to_tensor
+    from tckr.text.clip import image_embeddings, load_clip
+
+    clip = load_clip(options.release.encoder, best())
+    return [image_embeddings(clip, to_tensor(table["image"])).numpy() for table in tables]
+
+
+def attack_models(
+    accuracies: Mapping[str, float],
+    audited: pd.DataFrame,
+    target_scores: Tensors,
+    shadow_scores: Tensors,
+    membership_table: pd.DataFrame,
+    features: "NDArray[np.float32]",
+    options: AuditOptions,
+    scope: Scope,
+) -> dict[str, dict[str, Any]]:
+    """Attack every model of `accuracies` (percent); see `tckr.audit.audit`. `teacher` alone is no student."""
+    from tckr.audit.audit import audit
+
+    inside = memberships(membership_table, audited)
+    targets, shadows = as_arrays(target_scores), as_arrays(shadow_scores)
+    classes = np.eye(int(audited["label"].max()) + 1, dtype=np.float32)[audited["label"]]
+    # The canaries' classes are wrong on purpose: what an attacker would give for theirs.
+    canary = audited["canary"].to_numpy(dtype=bool) if "canary" in audited else None
+    return {
+        model: audit(
+            targets[model],
+            shadows[model],
+            inside,
+            is_member(audited),
+            accuracy_percent=accuracy,
+            options=options,
+            scope="classifier" if model == TEACHER else scope,
+            features=np.hstack([features, classes]),
+            canary=canary,
+        )
+        for model, accuracy in accuracies.items()
+    }
+
+
+def rate_name(figures: Mapping[str, Any]) -> str:
+    """Name of a true-positive rate as MLflow and tables show it; `figures` is an entry of `tprs`."""
+    return f"TPR_at_{100 * figures['fpr']:g}pct_FPR"
+
+
+def in_percent(
+    figures: Mapping[str, Any], rates: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, float | None]:
+    """The figures of one attack on a model with their intervals, rates in percent; None where nothing is measurable.
+
+    Args:
+        figures: with `auc`, `tpr` and, of a model, `aop` and `accuracy`.
+        rates: true-positive rates to list; the headline alone without them.
+    """
+    estimates = {"AUC_MIA": (figures["auc"], 100)}
+    if "aop" in figures:
+        estimates["AOP"] = (figures["aop"], 1)
+    for rate in rates or [figures["tpr"]]:
+        estimates[rate_name(rate)] = (rate, 100)
+    percent: dict[str, float | None] = {}
+    if "accuracy" in figures:
+        percent["accuracy"] = figures["accuracy"]
+    for name, (estimate, scale) in estimates.items():
+        for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high")):
+            value = estimate[part]
+            percent[f"{name}{suffix}"] = None if value is None else scale * value
+    return percent

@@ -1,0 +1,132 @@
+"""An arm as pipelines: its steps, then the stages that all arms share, under the arm's name."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, get_type_hints
+
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
+
+from tckr.engine.device import best
+from tckr.images.tables import class_names, images_and_labels, of_split
+from tckr.pipelines.stage import as_stage, in_namespace
+from tckr.synthesizers.base import PrivateSet, Step, Synthesizer
+from tckr.synthesizers.registry import DEFAULT, synthesizer_class
+
+SEED = "params:seed"
+# What all arms share is made once: the private set, its report and sheet, the teacher.
+SHARED = ("images", "ingestion_report", "private_sheet", "teacher", "teacher_recipe")
+# Groups that every arm has for itself, beside those of its synthesizer.
+OWN = ("student_training",)
+# Steps that have a stage of their own, with pictures of what they did.
+STAGE_OF_STEP = {"caption_members": "captioning", "adapt_generator": "generator_adaptation"}
+
+
+def arm_stages(arm: str) -> dict[str, Pipeline]:
+    """Return the stages of an arm by name, in order: its steps, images, student, audit.
+
+    The default arm keeps plain names; the datasets and groups of another are `<arm>.<name>`.
+    """
+    synthesizer = synthesizer_class(arm)
+    stages: dict[str, Pipeline] = {}
+    for step in synthesizer.steps:
+        name = STAGE_OF_STEP.get(step.name)
+        if name is not None:
+            stages[name] = _stage(name)
+        else:
+            stages[step.name] = as_stage(step.name, [step_node(step, synthesizer)])
+    for name in ("knowledge_recycling", "student_training", "privacy_audit"):
+        stages[name] = _stage(name, synthesizer)
+    if arm == DEFAULT:
+        return stages
+    own = {*synthesizer.model_fields, *OWN}
+    return {name: in_namespace(arm, made, SHARED, own) for name, made in stages.items()}
+
+
+def shared_pipeline() -> Pipeline:
+    """Return what all arms read and none makes for itself: the teacher."""
+    module = import_module("tckr.pipelines.knowledge_recycling")
+    made: Pipeline = module.create_teacher_pipeline()
+    return made
+
+
+def _stage(name: str, *arguments: Any) -> Pipeline:
+    made: Pipeline = import_module(f"tckr.pipelines.{name}").create_pipeline(*arguments)
+    return made
+
+
+def step_node(step: Step, arm: type[Synthesizer]) -> Node:
+    """Return the node of one step: it runs the synthesizer's own method on the members."""
+    place = arm.steps.index(step)
+    read = [name for earlier in arm.steps[:place] for name in earlier.makes]
+
+    def run_step(
+        synthesizer: Synthesizer, artefacts: Mapping[str, Any], images: pd.DataFrame, seed: int
+    ) -> Any:
+        members = of_split(images, "members")
+        private = PrivateSet(*images_and_labels(members), class_names(images))
+        made = getattr(synthesizer, step.name)(
+            private, aligned(artefacts, synthesizer, members), seed, best()
+        )
+        if step.per_image:
+            ids = members["image_id"].to_numpy()
+            made = tuple(table.assign(image_id=ids) for table in made)
+        return made[0] if len(made) == 1 else made
+
+    run_step.__name__, run_step.__doc__ = step.name, getattr(arm, step.name).__doc__
+    outputs = list(step.makes) if len(step.makes) > 1 else step.makes[0]
+    return arm_node(run_step, arm, {"images": "images", "seed": SEED}, outputs, artefacts=read)
+
+
+def arm_node(
+    function: Callable[..., Any],
+    arm: type[Synthesizer],
+    datasets: Mapping[str, str],
+    outputs: str | list[str],
+    *,
+    artefacts: Sequence[str] = (),
+    extra: Mapping[str, str] | None = None,
+) -> Node:
+    """Return the node of a function of an arm: `function(synthesizer, artefacts, **datasets)`.
+
+    The node takes the arm's parameter groups and artefacts by their own names, so that Kedro validates and draws them.
+
+    Args:
+        function: named as the node.
+        arm: its synthesizer's class.
+        datasets: catalog entry of each further argument.
+        outputs: catalog entries that it makes.
+        artefacts: those of the arm that it reads.
+        extra: artefacts under other names, by the name that the function reads them by.
+    """
+    groups = {name: field.annotation for name, field in arm.model_fields.items()}
+    read = {**{name: name for name in artefacts}, **(extra or {})}
+
+    def call(**given: Any) -> Any:
+        synthesizer = arm(**{name: given.pop(name) for name in groups})
+        made = {name: given.pop(name) for name in read}
+        return function(synthesizer, made, **given)
+
+    hints = get_type_hints(function)
+    typed = {**groups, **dict.fromkeys(read, Any), **{n: hints.get(n, Any) for n in datasets}}
+    call.__name__ = call.__qualname__ = function.__name__
+    call.__doc__, call.__module__ = function.__doc__, function.__module__
+    call.__annotations__ = {**typed, "return": hints.get("return", Any)}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, kind, annotation=hint) for name, hint in typed.items()]
+    )
+    inputs = {name: f"params:{name}" for name in groups} | read | dict(datasets)
+    return Node(call, inputs=inputs, outputs=outputs, name=function.__name__)
+
+
+def aligned(artefacts: Mapping[str, Any], arm: Synthesizer, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the artefacts, those that are per image in the order of `rows`."""
+    per_image = set(arm.artefacts(per_image=True))
+    return {
+        name: made.set_index("image_id").loc[rows["image_id"]].reset_index()
+        if name in per_image
+        else made
+        for name, made in artefacts.items()
+    }

@@ -1,0 +1,281 @@
+"""The seam between an arm and everything else: fit on some private images, then sample synthetic sets.
+
+Target and shadow call the same synthesizer: a shadow fits it on other images with another seed, nothing else differs.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from tckr.options import Options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Images of a short trial on a GPU and on a CPU, few and many: the difference says how long one takes.
+TRIAL_IMAGES = {"cuda": (64, 1024), "cpu": (8, 40)}
+
+
+class RecyclingOptions(Options):
+    """How large the synthetic set is and what of it is released; every arm's group `knowledge_recycling` extends this."""
+
+    size_field: ClassVar[str] = "cardinality"
+
+    cardinality: float = Field(
+        1.0, gt=0, le=100, description="synthetic images as a multiple of the members"
+    )
+    release_prompts: bool = Field(
+        False,
+        description="release the prompts with the images: captions of members tell who was one (docs/audit.md)",
+    )
+
+    def n_images(self, members: int) -> int:
+        """Return the number of synthetic images for so many members: at least one.
+
+        >>> RecyclingOptions(cardinality=0.5).n_images(60)
+        30
+        """
+        return images_at(self.cardinality, members)
+
+
+def images_at(cardinality: float, members: int) -> int:
+    """Return the number of synthetic images at a cardinality: at least one."""
+    return max(1, round(cardinality * members))
+
+
+@dataclass(frozen=True)
+class PrivateSet:
+    """Private images to fit on.
+
+    Attributes:
+        images: uint8 tensor (N, C, H, W); N PNGs will do for a step that reads one image after another.
+        labels: int64 (N,).
+        class_names: names of the classes 0, 1, ...
+    """
+
+    images: Any
+    labels: "Tensor"
+    class_names: Sequence[str]
+
+    def at(self, rows: Sequence[int]) -> "PrivateSet":
+        """Return the images at some rows."""
+        chosen = list(rows)
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+
+
+class SyntheticSet(NamedTuple):
+    """Synthetic images.
+
+    Attributes:
+        images: uint8 (M, C, H, W).
+        labels: int64 (M,), the classes of their prompts.
+    """
+
+    images: "Tensor"
+    labels: "Tensor"
+
+
+class Step(NamedTuple):
+    """One step of an arm's fit, a method of its synthesizer: `method(private, artefacts, seed, device)`.
+
+    Attributes:
+        name: of the method, and of the Kedro node.
+        makes: the artefacts that it returns, in order; they are catalog entries too.
+        per_image: row i of what it makes depends on image i alone, so that it is computed once for all audited images
+            and shadows read their own rows.
+    """
+
+    name: str
+    makes: tuple[str, ...]
+    per_image: bool = False
+
+
+class Synthesizer(Options, ABC):
+    """An arm: one way from private images to synthetic sets. Its fields are its parameter groups.
+
+    Attributes:
+        steps: what `fit` runs, in the paper's order.
+        channels: ways in from the private images that `sample` can close, for the attribution of a leak.
+        threats: what a release would contain beside the student, and the audit therefore attacks.
+        label_source: whether the set is labelled by the teacher, or by the prompts alone.
+        by_products: artefacts that nothing is drawn from, such as losses.
+        ledger: mechanisms under differential privacy; empty means that nothing is proven.
+    """
+
+    steps: ClassVar[tuple[Step, ...]] = ()
+    channels: ClassVar[tuple[str, ...]] = ()
+    threats: ClassVar[tuple[str, ...]] = ("images",)
+    label_source: ClassVar[Literal["teacher", "prompts"]] = "teacher"
+    by_products: ClassVar[tuple[str, ...]] = ()
+    ledger: ClassVar[tuple[str, ...]] = ()
+
+    knowledge_recycling: RecyclingOptions
+
+    @classmethod
+    def partly(cls, **groups: Options) -> Self:
+        """Return the arm with the groups alone that one of its steps reads, for running that step by itself."""
+        return cls.model_construct(**groups)  # type: ignore[arg-type, return-value]
+
+    @abstractmethod
+    def plan_prompts(
+        self,
+        fitted: "Fitted",
+        count: int,
+        seed: int,
+        *,
+        nested: bool = False,
+        closed: Collection[str] = (),
+    ) -> pd.DataFrame:
+        """Choose the prompts of `count` images, balanced over the classes.
+
+        Args:
+            fitted: of this synthesizer.
+            count: synthetic images.
+            seed: of the run.
+            nested: balance every prefix too, so that the first n make a set of their own.
+            closed: channels through which nothing private may pass.
+
+        Returns:
+            `prompt` and `label`, one row per image.
+        """
+
+    @abstractmethod
+    def draw(
+        self, fitted: "Fitted", prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
+    ) -> Iterator["Tensor"]:
+        """Yield one image per prompt in batches, uint8 (B, C, H, W), in order."""
+
+    def fit(
+        self,
+        private: PrivateSet,
+        seed: int,
+        device: str = "cpu",
+        known: Mapping[str, Any] | None = None,
+    ) -> "Fitted":
+        """Run the steps that make what is not yet known.
+
+        Args:
+            private: images to fit on.
+            seed: of the run; every step derives its own.
+            device: where to compute.
+            known: artefacts by name that were made before, aligned with `private`.
+        """
+        artefacts = dict(known or {})
+        for step in self.steps:
+            if not set(step.makes) <= artefacts.keys():
+                made = getattr(self, step.name)(private, artefacts, seed, device)
+                artefacts |= zip(step.makes, made, strict=True)
+        shape = private.images.shape[1:]
+        return Fitted(self, private.labels.tolist(), private.class_names, shape, artefacts, device)
+
+    def provenance(self) -> dict[str, str]:
+        """Return columns that say of every synthetic image how it was made."""
+        return {}
+
+    def in_one_process(self) -> Self:
+        """Return the same synthesizer for use inside a worker, which starts no further processes."""
+        return self
+
+    def estimate_fit(
+        self, private: PrivateSet, known: Mapping[str, Any], device: str
+    ) -> "tuple[float, Fitted]":
+        """Estimate the seconds of a shadow's fit on half of these images; by default by timing a whole one.
+
+        Returns:
+            The seconds, and what a short fit gave, from which images can be drawn.
+        """
+        start = time.perf_counter()
+        fitted = self.fit(private, 0, device, known)
+        return time.perf_counter() - start, fitted
+
+    @classmethod
+    def artefacts(cls, *, per_image: bool | None = None) -> tuple[str, ...]:
+        """Return the names of what the steps make, in order; of all steps, or of those that are per image or not."""
+        chosen = [s for s in cls.steps if per_image is None or s.per_image == per_image]
+        return tuple(name for step in chosen for name in step.makes)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A synthesizer with what its steps made of some private images.
+
+    Attributes:
+        synthesizer: the arm.
+        labels: classes of the private images, in the order of the per-image artefacts.
+        class_names: names of the classes 0, 1, ...
+        shape: channels, height and width of the images to draw.
+        artefacts: what the steps made, by name.
+        device: where to draw.
+    """
+
+    synthesizer: Synthesizer
+    labels: Sequence[int]
+    class_names: Sequence[str]
+    shape: Sequence[int]
+    artefacts: Mapping[str, Any]
+    device: str = "cpu"
+    loaded: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def sample(
+        self, count: int, seed: int, *, nested: bool = False, closed: Collection[str] = ()
+    ) -> SyntheticSet:
+        """Draw `count` images with the classes of their prompts; image i depends on the seed and i alone."""
+        import torch
+
+        from tckr.diffusion.sampling import gathered
+
+        plan = self.plan_prompts(count, seed, nested=nested, closed=closed)
+        images = gathered(self.draw(plan["prompt"].tolist(), seed, closed=closed), count)
+        return SyntheticSet(images, torch.from_numpy(plan["label"].to_numpy(copy=True)))
+
+    def plan_prompts(
+        self, count: int, seed: int, *, nested: bool = False, closed: Collection[str] = ()
+    ) -> pd.DataFrame:
+        """Choose the prompts; see `Synthesizer.plan_prompts`."""
+        return self.synthesizer.plan_prompts(self, count, seed, nested=nested, closed=closed)
+
+    def draw(
+        self, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
+    ) -> Iterator["Tensor"]:
+        """Yield the images of the prompts in batches; see `Synthesizer.draw`."""
+        return self.synthesizer.draw(self, prompts, seed, closed=closed)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` gives, made once per key: a generator is loaded once for all the sets drawn from it."""
+        if key not in self.loaded:
+            self.loaded[key] = make()
+        return self.loaded[key]
+
+    def seconds_per_image(self) -> float:
+        """Estimate the duration of drawing one image on this machine, by two short trials."""
+        few, many = TRIAL_IMAGES["cpu" if self.device == "cpu" else "cuda"]
+
+        def seconds(count: int) -> float:
+            start = time.perf_counter()
+            self.sample(count, 0)
+            return time.perf_counter() - start
+
+        return slope(seconds, few, many)
+
+
+def slope(seconds: Callable[[int], float], few: int, many: int) -> float:
+    """Return the seconds that each further unit of work takes; the first call warms up."""
+    seconds(few)
+    short, long = seconds(few), seconds(many)
+    return max(long - short, 0.0) / (many - few)
+
+
+def class_prompts(class_names: Sequence[str], labels: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Return one bare prompt per class that occurs: its name.
+
+    >>> class_prompts(["boot", "bag", "coat"], [2, 0, 2])
+    (['boot', 'coat'], [0, 2])
+    """
+    present = np.unique(np.asarray(labels)).tolist()
+    return [class_names[label] for label in present], present

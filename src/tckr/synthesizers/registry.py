@@ -1,0 +1,28 @@
+"""The arms by name. A further arm is its file, a line here and a parameters file."""
+
+from importlib import import_module
+
+from tckr.errors import UserError
+from tckr.synthesizers.base import Synthesizer
+
+DEFAULT = "tckr"
+SYNTHESIZERS = {
+    "tckr": "tckr.synthesizers.tckr:TCKR",
+    "unadapted": "tckr.synthesizers.unadapted:Unadapted",
+}
+
+
+def synthesizer_class(arm: str) -> type[Synthesizer]:
+    """Return the class of an arm.
+
+    >>> synthesizer_class("tckr").artefacts()
+    ('captions', 'adapter', 'adaptation_losses')
+
+    Raises:
+        UserError: there is no such arm.
+    """
+    if arm not in SYNTHESIZERS:
+        raise UserError(f"There is no arm {arm!r}.", f"choose one of {', '.join(SYNTHESIZERS)}.")
+    module, _, name = SYNTHESIZERS[arm].partition(":")
+    found: type[Synthesizer] = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,202 @@
+"""TCKR (Resmini, Lomurno et al., arXiv 2504.04582): caption the members, adapt a generator, generate from the captions.
+
+Section 3 of the paper in four steps: BLIP-2 describes each private image; LoRA adapts a text-to-image diffusion model to
+images and captions; the adapted model draws from the captions, balanced over the classes; the teacher labels what was
+drawn (Generative Knowledge Distillation, `tckr.classifiers.distillation`).
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from tckr.diffusion.options import AdaptationOptions, SamplingOptions
+from tckr.engine.seeds import derive
+from tckr.synthesizers.base import (
+    Fitted,
+    PrivateSet,
+    RecyclingOptions,
+    Step,
+    Synthesizer,
+    class_prompts,
+)
+from tckr.text.options import CaptionOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tckr.diffusion.adapter import Adapter
+    from tckr.engine.checkpoint import Checkpoint, Checkpoints
+
+# Optimizer steps of a short trial, few and many: the difference says how long one takes.
+TRIAL_STEPS = {"cuda": (10, 110), "cpu": (2, 6)}
+
+
+class TckrRecyclingOptions(RecyclingOptions):
+    """How the synthetic set is made."""
+
+    generator: Literal["adapted", "base"] = Field(
+        "adapted", description="base is a control: the generator as downloaded"
+    )
+    prompts: Literal["captions", "class_names"] = Field(
+        "captions",
+        description="captions of the members, or the bare class name (a control: no caption leaks)",
+    )
+    sampling: SamplingOptions = SamplingOptions()
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        return (
+            f"synthetic images, {self.cardinality:g} x the members, from the {self.generator} generator, prompted with"
+            f" {self.prompts.replace('_', ' ')}"
+        )
+
+
+class TCKR(Synthesizer):
+    """Caption, adapt, generate."""
+
+    steps: ClassVar[tuple[Step, ...]] = (
+        Step("caption_members", ("captions",), per_image=True),
+        Step("adapt_generator", ("adapter", "adaptation_losses")),
+    )
+    channels: ClassVar[tuple[str, ...]] = ("adapter", "captions")
+    threats: ClassVar[tuple[str, ...]] = ("generator", "images", "prompts")
+    by_products: ClassVar[tuple[str, ...]] = ("adaptation_losses",)
+
+    captioning: CaptionOptions
+    generator_adaptation: AdaptationOptions
+    knowledge_recycling: TckrRecyclingOptions
+
+    def caption_members(
+        self,
+        private: PrivateSet,
+        artefacts: Mapping[str, Any],
+        seed: int,
+        device: str,
+        *,
+        unfinished: "Checkpoints | None" = None,
+    ) -> tuple[pd.DataFrame]:
+        """Describe each image in one sentence.
+
+        Returns:
+            `class_name`, `caption` and `prompt` ("{class}: {caption}"), one row per image.
+        """
+        from tckr.text.captioner import caption, captions_table, load
+
+        captioner = load(self.captioning.captioner, device, self.captioning.dtype)
+        captions = caption(captioner, private.images, self.captioning, unfinished)
+        names = [private.class_names[label] for label in private.labels.tolist()]
+        return (captions_table([str(i) for i in range(len(names))], names, captions),)
+
+    def adapt_generator(
+        self,
+        private: PrivateSet,
+        artefacts: Mapping[str, Any],
+        seed: int,
+        device: str,
+        *,
+        checkpoint: "Checkpoint | None" = None,
+        snapshot: Callable[[int, Any], None] | None = None,
+    ) -> "tuple[Adapter, pd.DataFrame]":
+        """Fine-tune the denoiser on images and prompts (LoRA); an adapter made elsewhere is only checked.
+
+        Returns:
+            The adapter, and the loss by step (`step`, `loss`).
+        """
+        from tckr.diffusion.adapter import Adapter
+        from tckr.diffusion.lora import adapt
+        from tckr.diffusion.pipeline import load
+
+        options = self.generator_adaptation
+        pipeline = load(options.generator, device, options.resolution)
+        if options.adapter:
+            adapter = Adapter.load(options.adapter)
+            adapter.check(pipeline.unet)
+            return adapter, pd.DataFrame({"step": [], "loss": []})
+        return adapt(
+            pipeline,
+            private.images,
+            artefacts["captions"]["prompt"].tolist(),
+            [private.class_names[label] for label in private.labels.tolist()],
+            options,
+            derive(seed, "generator_adaptation"),
+            checkpoint=checkpoint,
+            snapshot_every=options.sheet_every if snapshot else 0,
+            snapshot=snapshot,
+        )
+
+    def plan_prompts(
+        self,
+        fitted: Fitted,
+        count: int,
+        seed: int,
+        *,
+        nested: bool = False,
+        closed: Collection[str] = (),
+    ) -> pd.DataFrame:
+        """Use the captions of each class in turn, shuffled; with the channel closed, the class's name."""
+        from tckr.diffusion.sampling import balanced_prompts
+
+        if self.knowledge_recycling.prompts == "captions" and "captions" not in closed:
+            prompts, labels = fitted.artefacts["captions"]["prompt"].tolist(), fitted.labels
+        else:
+            prompts, labels = class_prompts(fitted.class_names, fitted.labels)
+        return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
+
+    def draw(
+        self, fitted: Fitted, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
+    ) -> "Iterator[Tensor]":
+        """Draw from the adapted generator; with the channel closed, from the base one."""
+        from tckr.diffusion.sampling import stream
+
+        adapted = self.knowledge_recycling.generator == "adapted" and "adapter" not in closed
+        pipeline = fitted.once(adapted, lambda: self.generator(fitted, adapted))
+        channels, height, width = fitted.shape
+        options = self.knowledge_recycling.sampling
+        return stream(
+            pipeline, prompts, (height, width), channels, options, derive(seed, "sampling")
+        )
+
+    def generator(self, fitted: Fitted, adapted: bool) -> Any:
+        """Load the diffusers pipeline, with the adapter merged in or as it was downloaded."""
+        from tckr.diffusion.pipeline import load
+
+        options = self.generator_adaptation
+        pipeline = load(options.generator, fitted.device, options.resolution)
+        return fitted.artefacts["adapter"].apply(pipeline) if adapted else pipeline
+
+    def provenance(self) -> dict[str, str]:
+        """Say which generator drew the images."""
+        return {"generator": self.knowledge_recycling.generator}
+
+    def in_one_process(self) -> "TCKR":
+        """Return the same arm, drawing in this process."""
+        sampling = self.knowledge_recycling.sampling.model_copy(update={"workers": 1})
+        recycling = self.knowledge_recycling.model_copy(update={"sampling": sampling})
+        return self.model_copy(update={"knowledge_recycling": recycling})
+
+    def estimate_fit(
+        self, private: PrivateSet, known: Mapping[str, Any], device: str
+    ) -> tuple[float, Fitted]:
+        """Estimate the duration of the adaptation by linear extrapolation from two short trials."""
+        captioned = set(self.artefacts(per_image=True)) <= known.keys()
+        if self.generator_adaptation.adapter or not captioned:
+            return super().estimate_fit(private, known, device)
+
+        def trial(steps: int) -> tuple[float, Fitted]:
+            schedule = self.generator_adaptation.schedule.model_copy(update={"steps": steps})
+            changes = {"schedule": schedule, "epochs": None}
+            brief = self.generator_adaptation.model_copy(update=changes)
+            start = time.perf_counter()
+            arm = self.model_copy(update={"generator_adaptation": brief})
+            fitted = arm.fit(private, 0, device, known)
+            return time.perf_counter() - start, fitted
+
+        few, many = TRIAL_STEPS["cpu" if device == "cpu" else "cuda"]
+        trial(few)  # the first one sets up libraries
+        (short, fitted), (long, _) = trial(few), trial(many)
+        each = max(long - short, 0.0) / (many - few)
+        steps = self.generator_adaptation.schedule_for(max(1, len(private.images) // 2)).steps
+        return max(short - few * each, 0.0) + each * steps, fitted
