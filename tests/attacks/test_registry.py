@@ -52,7 +52,7 @@ def test_a_planted_leak_is_ranked_right(name: str):
 
 @pytest.mark.parametrize("name", SHADOWED)
 def test_bad_arrays_are_refused(small, name: str):
-    target, shadow, inside = small.target, small.shadow, small.inside
+    target, shadow, inside = small.target_scores, small.shadow_scores, small.membership
     for arrays, message in (
         ((target * np.nan, shadow, inside), "NaN"),
         ((target, np.where(inside, np.inf, shadow), inside), "NaN"),
@@ -68,10 +68,10 @@ def test_bad_arrays_are_refused(small, name: str):
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_offline_reads_no_in_score(small, name: str):
-    changed = np.where(small.inside, 99.0, small.shadow)
+    changed = np.where(small.membership, 99.0, small.shadow_scores)
     one, other = (
-        scores(name, small.target, shadow, small.inside, variance="per_example")
-        for shadow in (small.shadow, changed)
+        scores(name, small.target_scores, shadow, small.membership, variance="per_example")
+        for shadow in (small.shadow_scores, changed)
     )
     np.testing.assert_array_equal(one, other)
 
@@ -118,12 +118,12 @@ def test_the_order_of_examples_and_shadows_does_not_matter(name, n, n_shadows, s
 
 
 def test_unknown_names_and_missing_features(small):
-    arrays = small.target, small.shadow, small.inside
+    arrays = small.target_scores, small.shadow_scores, small.membership
     for unknown in ("lira", "lira_", "bavaria_tt"):
         with pytest.raises(UserError, match="There is no attack"):
             scores(unknown, *arrays, variance="global")
     with pytest.raises(UserError, match="qmia needs features"):
-        scores("qmia", *arrays, variance="global", reference=~small.inside[0])
+        scores("qmia", *arrays, variance="global", reference=~small.membership[0])
 
 
 @pytest.mark.parametrize("name", ATTACKS)
