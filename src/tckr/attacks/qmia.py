@@ -66,8 +66,8 @@ def qmia(
             f"name at least {MIN_REFERENCE}.",
         )
     result = np.empty_like(phi)
-    for others, fold in KFold(FOLDS, shuffle=True, random_state=seed).split(x):
-        train = others[is_reference[others]]
+    for other_folds, fold in KFold(FOLDS, shuffle=True, random_state=seed).split(x):
+        train = other_folds[is_reference[other_folds]]
         for query, phi_q in enumerate(phi.T):
             mean, scale = _predict_gaussian(x[train], phi_q[train], x[fold])
             # Quantile of phi under the predicted N(mean, scale^2), on a normal scale.

@@ -53,7 +53,7 @@ class Attack:
         return "features" in self.needs
 
 
-# In the order of the report.
+# One attack per line, in the order of the report.
 # fmt: off
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in (
     Attack("threshold", "Global threshold on the confidence (no shadows)", threshold),

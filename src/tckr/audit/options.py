@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from tckr.attacks import ATTACKS, Variance
 from tckr.options import Options
 
+# A type checker cannot read the names off the registry; pydantic, at run time, does.
 if TYPE_CHECKING:
     AttackName: TypeAlias = str
 else:
