@@ -10,14 +10,14 @@ import pytest
 class Small:
     """Example 0 has in {2, 4} and out {0, 1}; the target says 1."""
 
-    target: np.ndarray
-    shadow: np.ndarray
-    inside: np.ndarray
+    target_scores: np.ndarray
+    shadow_scores: np.ndarray
+    membership: np.ndarray
 
     def sides(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """The "in" and the "out" scores of example i."""
-        column, chosen = self.shadow[:, i], self.inside[:, i]
-        return column[chosen], column[~chosen]
+        column, member = self.shadow_scores[:, i], self.membership[:, i]
+        return column[member], column[~member]
 
 
 @pytest.fixture

@@ -35,12 +35,12 @@ def priors(small):
 def test_the_score_is_the_ratio_of_predictives(small):
     inside, outside = priors(small)
     online, offline = [], []
-    for i, x in enumerate(small.target):
+    for i, x in enumerate(small.target_scores):
         ins, outs = small.sides(i)
         without = predictive(outs, outside)
         online.append(predictive(ins, inside).logpdf(x) - without.logpdf(x))
         offline.append(norm.ppf(without.cdf(x)))
-    arrays = small.target, small.shadow, small.inside
+    arrays = small.target_scores, small.shadow_scores, small.membership
     np.testing.assert_allclose(bavaria_t(*arrays), online, rtol=1e-9)
     np.testing.assert_allclose(bavaria_t(*arrays, online=False), offline, rtol=0.02)
 
@@ -128,18 +128,26 @@ def test_few_shadows_are_no_worse_than_either_lira(n_shadows: int):
 
 def test_equal_scores_stay_finite(small):
     flat = np.ones((4, 3))
-    half = np.where(np.arange(3) == 0, small.shadow, 1.0)  # one example varies, the others do not
+    half = np.where(
+        np.arange(3) == 0, small.shadow_scores, 1.0
+    )  # one example varies, the others do not
     for shadow in (flat, half):
         for online in (True, False):
-            assert np.isfinite(bavaria_t(small.target, shadow, small.inside, online)).all()
+            assert np.isfinite(
+                bavaria_t(small.target_scores, shadow, small.membership, online)
+            ).all()
 
 
 def test_offline_does_not_saturate(small):
-    far = bavaria_t(np.array([1e3, 1e4, 1e5]), small.shadow, small.inside, online=False)
+    far = bavaria_t(np.array([1e3, 1e4, 1e5]), small.shadow_scores, small.membership, online=False)
     assert np.isfinite(far).all()
     assert (np.diff(far) > 0).all()
 
 
 def test_one_score_of_a_kind_everywhere_has_no_variance(small):
     with pytest.raises(UserError, match="too few"):
-        bavaria_t(small.target, small.shadow[:2], np.array([[1, 0, 1], [0, 1, 0]], dtype=bool))
+        bavaria_t(
+            small.target_scores,
+            small.shadow_scores[:2],
+            np.array([[1, 0, 1], [0, 1, 0]], dtype=bool),
+        )

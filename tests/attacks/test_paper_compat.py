@@ -67,11 +67,13 @@ def test_offline_is_two_sided(logits):
 
 
 def test_the_pipelines_score_is_one_function_of_the_confidence(small):
-    ours = paper_compat_score(small.target, small.shadow, small.inside)
-    a, b = small.shadow[small.inside], small.shadow[~small.inside]
+    ours = paper_compat_score(small.target_scores, small.shadow_scores, small.membership)
+    a, b = small.shadow_scores[small.membership], small.shadow_scores[~small.membership]
     inside, outside = (norm(side.mean(), side.std(ddof=1)) for side in (a, b))
-    np.testing.assert_allclose(ours, inside.logpdf(small.target) - outside.logpdf(small.target))
-    same = paper_compat_score(np.full(3, 0.7), small.shadow, small.inside)
+    np.testing.assert_allclose(
+        ours, inside.logpdf(small.target_scores) - outside.logpdf(small.target_scores)
+    )
+    same = paper_compat_score(np.full(3, 0.7), small.shadow_scores, small.membership)
     assert same[0] == same[1] == same[2]
 
 

@@ -1,20 +1,26 @@
 """What holds for every attack: leaks ranked right, bad input refused, examples treated alike."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from tckr.attacks.registry import NAMES, scores
+from tckr.attacks.registry import ATTACKS, scores
 from tckr.audit.membership import membership_matrix
+from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.errors import UserError
 from tckr.metrics import auc
 
-SHADOWED = [name for name in NAMES if name not in {"threshold", "qmia"}]
-OFFLINE = [name for name in NAMES if name.endswith("_offline")]
+SHADOWED = [name for name, attack in ATTACKS.items() if attack.needs_shadows]
+OFFLINE = [name for name in ATTACKS if name.endswith("_offline")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_a_planted_leak_is_ranked_right(name: str):
     """The more of the members are memorised, the larger the AUC; none gives 0.5."""
     random = np.random.default_rng(0)
@@ -46,7 +52,7 @@ def test_a_planted_leak_is_ranked_right(name: str):
 
 @pytest.mark.parametrize("name", SHADOWED)
 def test_bad_arrays_are_refused(small, name: str):
-    target, shadow, inside = small.target, small.shadow, small.inside
+    target, shadow, inside = small.target_scores, small.shadow_scores, small.membership
     for arrays, message in (
         ((target * np.nan, shadow, inside), "NaN"),
         ((target, np.where(inside, np.inf, shadow), inside), "NaN"),
@@ -62,15 +68,15 @@ def test_bad_arrays_are_refused(small, name: str):
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_offline_reads_no_in_score(small, name: str):
-    changed = np.where(small.inside, 99.0, small.shadow)
+    changed = np.where(small.membership, 99.0, small.shadow_scores)
     one, other = (
-        scores(name, small.target, shadow, small.inside, variance="per_example")
-        for shadow in (small.shadow, changed)
+        scores(name, small.target_scores, shadow, small.membership, variance="per_example")
+        for shadow in (small.shadow_scores, changed)
     )
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_queries_are_averaged(name: str):
     """Equal queries change nothing; different ones each count as much as the other."""
     random = np.random.default_rng(0)
@@ -89,7 +95,7 @@ def test_queries_are_averaged(name: str):
 
 # QMIA stands apart: which examples share a fold depends on their order.
 @given(
-    name=st.sampled_from([name for name in NAMES if name != "qmia"]),
+    name=st.sampled_from([name for name in ATTACKS if name != "qmia"]),
     n=st.integers(2, 20),
     n_shadows=st.sampled_from([4, 6, 8]),
     seed=st.integers(0, 2**31),
@@ -112,9 +118,36 @@ def test_the_order_of_examples_and_shadows_does_not_matter(name, n, n_shadows, s
 
 
 def test_unknown_names_and_missing_features(small):
-    arrays = small.target, small.shadow, small.inside
+    arrays = small.target_scores, small.shadow_scores, small.membership
     for unknown in ("lira", "lira_", "bavaria_tt"):
         with pytest.raises(UserError, match="There is no attack"):
             scores(unknown, *arrays, variance="global")
     with pytest.raises(UserError, match="qmia needs features"):
-        scores("qmia", *arrays, variance="global", reference=~small.inside[0])
+        scores("qmia", *arrays, variance="global", reference=~small.membership[0])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_configuration_knows_every_attack(name: str):
+    release = ReleaseThreat(encoder="clip")
+    assert AuditOptions(attack=name, release=release).attack == name
+    with pytest.raises(ValidationError, match=f"'{name}'"):
+        AuditOptions(attack=f"{name}_", release=release)
+
+
+def test_every_entry_is_named_by_its_key():
+    assert {name: attack.name for name, attack in ATTACKS.items()} == {
+        name: name for name in ATTACKS
+    }
+
+
+def test_names_are_known_without_waiting_for_scipy():
+    """The configuration reads them at start-up: heavy imports belong inside the functions."""
+    code = (
+        "import sys; import tckr.audit.options;"
+        "print([name for name in ('scipy', 'sklearn', 'torch', 'pandas') if name in sys.modules])"
+    )
+    source = Path(__file__).parents[2] / "src"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=source
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -14,7 +14,7 @@ def sigmoid(phi):
 def by_table(small, population, gamma: float, online: bool, a: float) -> np.ndarray:
     """Every pair of x and z, in plain probabilities."""
     ratio = []
-    for i, phi in enumerate(small.target):
+    for i, phi in enumerate(small.target_scores):
         inside, outside = (sigmoid(side).mean() for side in small.sides(i))
         reference = (inside + outside) / 2 if online else ((1 + a) * outside + 1 - a) / 2
         ratio.append(sigmoid(phi) / reference)
@@ -28,9 +28,9 @@ def test_the_score_is_the_share_of_pairs_won(small, population, gamma: float, on
     chosen = None if population is None else np.array(population)
     played = np.arange(3) if chosen is None else np.arange(3)[chosen]
     ours = rmia(
-        small.target,
-        small.shadow,
-        small.inside,
+        small.target_scores,
+        small.shadow_scores,
+        small.membership,
         chosen,
         gamma,
         online=online,
@@ -56,7 +56,7 @@ def test_by_hand():
 
 def test_sure_models_do_not_round_to_nothing(small):
     """Confidences of 1 - 1e-300 and of 1e-300 still have an order."""
-    scores = rmia(small.target * 500, small.shadow * 500, small.inside)
+    scores = rmia(small.target_scores * 500, small.shadow_scores * 500, small.membership)
     assert np.isfinite(scores).all()
     low = rmia([-800.0, -801.0], [[0.0, 0.0], [0.0, 0.0]], [[True, False], [False, True]])
     assert low[0] > low[1]
@@ -65,10 +65,10 @@ def test_sure_models_do_not_round_to_nothing(small):
 @pytest.mark.parametrize("population", [[], [3], [-1], [0.5], np.zeros(3, dtype=bool), [[0]]])
 def test_a_population_of_nobody_here(small, population):
     with pytest.raises(UserError, match="population"):
-        rmia(small.target, small.shadow, small.inside, population)
+        rmia(small.target_scores, small.shadow_scores, small.membership, population)
 
 
 def test_ranges(small):
     for wrong in ({"gamma": 0.0}, {"offline_a": 1.5}):
         with pytest.raises(ValueError, match="need gamma"):
-            rmia(small.target, small.shadow, small.inside, **wrong)
+            rmia(small.target_scores, small.shadow_scores, small.membership, **wrong)

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tckr.audit.recycling import Cell, Recycling
+from tckr.pipelines.audited import forget_checkpoints, plan_shadows
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 import miniatures
 from tckr.audit.attribution import cells, plans
 from tckr.audit.budget import plan
 from tckr.audit.options import AuditOptions, GeneratorThreat, ReleaseThreat
-from tckr.audit.recycling import Cell, Recycling
 from tckr.audit.shadow_models import Experiment, StudentPlan, run_shadows
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
@@ -20,10 +22,8 @@ from tckr.engine.device import best
 from tckr.errors import UserError
 from tckr.images.tensors import to_png
 from tckr.options import Schedule
-from tckr.pipelines.audited import forget_checkpoints, plan_shadows
 from tckr.pipelines.generator_adaptation.nodes import adapt_generator
 from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 N, CLASSES, SEED = 24, ("bag", "boot"), 5
 MEMBERSHIP = np.arange(4 * N).reshape(4, N) % 8 < 4

@@ -7,14 +7,14 @@ import psutil
 import pytest
 import torch
 from kedro.io import DataCatalog, MemoryDataset
+from tckr.hooks.room import check_room
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 from tckr.errors import UserError
 from tckr.hooks.checks import Checks
-from tckr.hooks.room import check_room
 from tckr.images.tensors import to_png
 from tckr.pipeline_registry import register_pipelines
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 MEMBERS = pd.DataFrame({"image": to_png(torch.zeros(2, 3, 32, 64, dtype=torch.uint8))})
 

@@ -1,4 +1,4 @@
-"""What every attack does with its arrays: check them, give them a query axis, take moments."""
+"""Validation and per-example moments of the score arrays, shared by all attacks."""
 
 from typing import Literal, NamedTuple
 
@@ -10,28 +10,81 @@ from tckr.errors import UserError
 Variance = Literal["per_example", "global"]
 Floats = NDArray[np.float64]
 
-# Below this a spread is rounding, and a division by it would be noise.
+# A smaller variance is rounding error, and dividing by it would amplify noise.
 SMALLEST_VARIANCE = 1e-12
 
 
-class Arrays(NamedTuple):
-    """Checked arrays with a query axis: target (N, Q), shadow (S, N, Q), inside bool (S, N, 1)."""
+class ScoreArrays(NamedTuple):
+    """Checked scores with a query axis.
 
-    target: Floats
-    shadow: Floats
-    inside: NDArray[np.bool_]
+    Attributes:
+        target_scores: (N, Q).
+        shadow_scores: (S, N, Q).
+        membership: bool (S, N, 1), so that it broadcasts over the queries.
+    """
+
+    target_scores: Floats
+    shadow_scores: Floats
+    membership: NDArray[np.bool_]
 
 
 class Moments(NamedTuple):
-    """Of the chosen scores of each example: number (N, 1), mean and sum of squares about it (N, Q)."""
+    """Moments of each example's selected shadow scores.
 
-    number: NDArray[np.int64]
+    Attributes:
+        n: int (N, 1), number of selected scores.
+        mean: (N, Q).
+        sum_of_squares: (N, Q), squared deviations from the mean, summed.
+    """
+
+    n: NDArray[np.int64]
     mean: Floats
-    squares: Floats
+    sum_of_squares: Floats
+
+
+def check_scores(
+    target_scores: ArrayLike, shadow_scores: ArrayLike, membership: ArrayLike
+) -> ScoreArrays:
+    """Check that the arrays belong together and give each a query axis.
+
+    Args:
+        target_scores: (N,), or (N, Q).
+        shadow_scores: (S, N), or (S, N, Q).
+        membership: bool (S, N).
+
+    Raises:
+        UserError: NaN scores, or shapes that do not fit.
+    """
+    target = finite("target", target_scores)
+    shadow = finite("shadow", shadow_scores)
+    member = np.asarray(membership, dtype=bool)
+    shapes_fit = shadow.shape[1:] == target.shape and member.shape == shadow.shape[:2]
+    if target.ndim not in (1, 2) or not shapes_fit:
+        raise UserError(
+            f"Attack arrays do not fit: target scores {target.shape}, shadow scores {shadow.shape},"
+            f" membership {member.shape}.",
+            "give (N,), (S, N) and (S, N) of the same examples, or (N, Q), (S, N, Q) and (S, N).",
+        )
+    queries = check_target_scores(target)
+    return ScoreArrays(queries, shadow.reshape(len(shadow), *queries.shape), member[:, :, None])
+
+
+def check_target_scores(target_scores: ArrayLike) -> Floats:
+    """Return the target scores as (N, Q), where (N,) is one query.
+
+    Raises:
+        UserError: NaN scores, or neither (N,) nor (N, Q).
+    """
+    array = finite("target", target_scores)
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise UserError(
+            f"Target scores have shape {array.shape}.", "give (N,), or (N, Q) for Q queries."
+        )
+    return array.reshape(len(array), -1)
 
 
 def finite(name: str, values: ArrayLike) -> Floats:
-    """Copy as float64.
+    """Copy `values` as float64.
 
     Raises:
         UserError: a value is NaN or infinite.
@@ -40,67 +93,31 @@ def finite(name: str, values: ArrayLike) -> Floats:
     if not np.isfinite(array).all():
         raise UserError(
             f"{np.count_nonzero(~np.isfinite(array))} {name} scores are NaN or infinite.",
-            "check that the models trained: such a score has no place in a ranking.",
+            "check that the models trained: such a score cannot be ranked.",
         )
     return array
 
 
-def by_query(target: ArrayLike) -> Floats:
-    """Scores of the target as (N, Q); (N,) is one query.
-
-    Raises:
-        UserError: NaN scores, or neither (N,) nor (N, Q).
-    """
-    array = finite("target", target)
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise UserError(
-            f"Target scores have shape {array.shape}.", "give (N,), or (N, Q) for Q queries."
-        )
-    return array.reshape(len(array), -1)
-
-
-def checked(target: ArrayLike, shadow: ArrayLike, membership: ArrayLike) -> Arrays:
-    """Check that the arrays are of the same examples and queries.
+def moments(shadow_scores: Floats, selected: NDArray[np.bool_], purpose: str = "mean") -> Moments:
+    """Compute the moments of each example's selected shadow scores.
 
     Args:
-        target: (N,), or (N, Q).
-        shadow: (S, N), or (S, N, Q).
-        membership: (S, N).
+        shadow_scores: (S, N, Q).
+        selected: bool (S, N, 1), the shadows that count for each example.
+        purpose: what the moments are for: a "mean", a "global" or a "per_example" variance.
 
     Raises:
-        UserError: NaN scores, or shapes that do not fit.
+        UserError: an example has too few selected scores for that purpose.
     """
-    one, many = finite("target", target), finite("shadow", shadow)
-    inside = np.asarray(membership, dtype=bool)
-    if one.ndim not in (1, 2) or many.shape[1:] != one.shape or inside.shape != many.shape[:2]:
-        raise UserError(
-            f"Attack arrays do not fit: target {one.shape}, shadow {many.shape}, membership"
-            f" {inside.shape}.",
-            "give (N,), (S, N) and (S, N) of the same examples, or (N, Q), (S, N, Q) and (S, N).",
-        )
-    queries = by_query(one)
-    return Arrays(queries, many.reshape(len(many), *queries.shape), inside[:, :, None])
-
-
-def moments(scores: Floats, chosen: NDArray[np.bool_], kind: str = "mean") -> Moments:
-    """Moments of the chosen scores (S, N, Q) of each example; `chosen` is (S, N, 1).
-
-    Args:
-        scores: of the shadows.
-        chosen: which of them count.
-        kind: what is wanted: a "mean", a "global" or a "per_example" variance.
-
-    Raises:
-        UserError: too few scores of an example for that.
-    """
-    count = chosen.sum(0)
+    count = selected.sum(0)
     fewest = int(count.min())
-    pooled = count.sum() > len(count)
-    if fewest < (2 if kind == "per_example" else 1) or (kind != "mean" and not pooled):
+    some_variance = count.sum() > len(count)
+    if fewest < (2 if purpose == "per_example" else 1) or (purpose != "mean" and not some_variance):
         raise UserError(
-            f"An example has {fewest} shadow scores of one kind: too few for a {kind}"
-            f"{'' if kind == 'mean' else ' variance'}.",
+            f"An example has {fewest} shadow scores of one kind: too few for a {purpose}"
+            f"{'' if purpose == 'mean' else ' variance'}.",
             "use more shadows, with every example in half of them.",
         )
-    mean = np.where(chosen, scores, 0).sum(0) / count
-    return Moments(count, mean, np.where(chosen, (scores - mean) ** 2, 0).sum(0))
+    mean = np.where(selected, shadow_scores, 0).sum(0) / count
+    deviations = np.where(selected, (shadow_scores - mean) ** 2, 0)
+    return Moments(count, mean, deviations.sum(0))

@@ -1,6 +1,6 @@
-"""What the release alone discloses: are its examples nearer to members than to others of the same distribution?
+"""What a release alone discloses: are its examples nearer to members than to non-members?
 
-No model is asked and no shadow trained. The same scores serve released images (features of an image encoder) and
+No model is queried and no shadow trained. The same scores serve released images (features of an image encoder) and
 released prompts (TF-IDF).
 """
 
@@ -11,59 +11,72 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
-from torch import Tensor
 
 from tckr.errors import UserError
 
-# Two distances below this are the same: features have length 1 or so, in float32.
+# Smaller distances count as equal: features have a length of about 1, in float32.
 SMALLEST_DISTANCE = 1e-6
 
-Features: TypeAlias = NDArray[np.float32] | Tensor | csr_matrix
+Features: TypeAlias = NDArray[np.float32] | csr_matrix
 
 
 def proximity(
     candidates: Features, released: Features, reference: Features, k: int = 1
 ) -> dict[str, NDArray[Any]]:
-    """How near the release comes to each candidate; larger = more likely a member.
+    """Score how near the release comes to each candidate; larger = more likely a member.
 
-    `nearest`: minus the Euclidean distance to the nearest released example (distance to closest record).
-    `density_ratio`: log distance to the k-th nearest reference example, less log distance to the k-th nearest released
-    one. Up to a factor D and a constant that is the log ratio of the two k-nearest-neighbour densities, the score of
-    DOMIAS (van Breugel et al., AISTATS 2023, arXiv 2302.12580): an example that lies where everything lies
-    is no evidence, one that only the release comes near is.
+    `nearest` is the distance to closest record. `density_ratio` is DOMIAS (van Breugel et al., AISTATS 2023,
+    arXiv 2302.12580) with k-nearest-neighbour densities: an example that lies where everything lies is no evidence, one
+    that only the release comes near is.
 
     Args:
-        candidates: float32 (N, D), members and holdout.
-        released: (M, D).
-        reference: (R, D), of the distribution of the candidates, but neither members nor holdout (the validation split).
-        k: which neighbour measures a density.
-
-    All three may be arrays, tensors or sparse rows. Neighbours are exact and found in blocks; equal examples are at
-    distance 0.
+        candidates: float32 (N, D), members and holdout; an array or sparse rows.
+        released: float32 (M, D).
+        reference: float32 (R, D), of the distribution of the candidates, but neither members nor holdout (the
+            validation split).
+        k: which neighbour measures a density, 1 to min(M, R).
 
     Returns:
-        `nearest` and `density_ratio`, float64 (N,), and `nearest_index`, int64 (N,), into `released`.
+        `nearest` and `density_ratio`, float64 (N,), and `nearest_index`, int64 (N,), into `released`. Neighbours are
+        exact; equal examples are at distance 0.
 
     Raises:
         UserError: fewer than k released or reference examples, widths that differ, or NaN.
+
+    The release holds a copy of the first candidate, and nothing near the second:
+
+    >>> candidates = np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
+    >>> released = np.array([[0.0, 1.0], [0.6, 0.8]], dtype=np.float32)
+    >>> reference = np.array([[0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
+    >>> found = proximity(candidates, released, reference)
+    >>> (-found["nearest"]).round(2).tolist(), found["nearest_index"].tolist()
+    ([0.0, 0.89], [0, 1])
+    >>> bool(found["density_ratio"][0] > found["density_ratio"][1])
+    True
     """
-    rows, out, known = (_matrix(part) for part in (candidates, released, reference))
-    if len({part.shape[1] for part in (rows, out, known)}) > 1:
+    candidates, released, reference = map(_check_features, (candidates, released, reference))
+    widths = [part.shape[1] for part in (candidates, released, reference)]
+    if len(set(widths)) > 1:
         raise UserError(
-            f"Features of widths {rows.shape[1]}, {out.shape[1]} and {known.shape[1]} do not compare.",
+            f"Features of widths {widths[0]}, {widths[1]} and {widths[2]} do not compare.",
             "compute all of them with one encoder.",
         )
-    if not 1 <= k <= min(out.shape[0], known.shape[0]):
+    if not 1 <= k <= min(released.shape[0], reference.shape[0]):
         raise UserError(
-            f"There is no neighbour {k} among {out.shape[0]} released and {known.shape[0]} reference examples.",
-            "take a smaller k, or more examples.",
+            f"There is no neighbour {k} among {released.shape[0]} released and {reference.shape[0]} reference examples.",
+            "use a smaller k, or more examples.",
         )
-    distances, indices = _neighbours(rows, out, k)
-    usual = _neighbours(rows, known, k)[0][:, -1]
-    logs = [np.log(np.maximum(part, SMALLEST_DISTANCE)) for part in (usual, distances[:, -1])]
+    to_released, indices = _neighbours(candidates, released, k)
+    to_reference, _ = _neighbours(candidates, reference, k)
+    # DOMIAS, eq. 2: p_released(x) / p_reference(x), with densities ~ 1 / distance^D to the k-th neighbour; its log, up
+    # to the factor D and a constant: log d_k(reference) - log d_k(released).
+    log_reference, log_released = (
+        np.log(np.maximum(distances[:, -1], SMALLEST_DISTANCE))
+        for distances in (to_reference, to_released)
+    )
     return {
-        "nearest": -distances[:, 0],
-        "density_ratio": logs[0] - logs[1],
+        "nearest": -to_released[:, 0],
+        "density_ratio": log_reference - log_released,
         "nearest_index": indices[:, 0],
     }
 
@@ -71,17 +84,21 @@ def proximity(
 def closest_pairs(
     found: dict[str, NDArray[Any]], count: int, among: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """The candidates that the release gives away most, each with its nearest released example.
+    """Return the candidates that the release gives away most, each with its nearest released example.
 
     Ranked by `density_ratio`, so that dull images, which lie near to everything, do not crowd the list.
 
     Args:
-        found: of `proximity`.
+        found: result of `proximity`.
         count: pairs at most.
-        among: (N,), which candidates to list: the members, say, or for comparison the holdout. None takes all.
+        among: bool (N,), which candidates to list: the members, or for comparison the holdout. None: all.
 
     Returns:
-        (at most count, 2): index of the candidate, index of the released example; nearest first.
+        int64 (at most count, 2): index of the candidate, index of the released example; most exposed first.
+
+    >>> found = {"density_ratio": np.array([0.1, 2.0, 0.5]), "nearest_index": np.array([7, 8, 9])}
+    >>> closest_pairs(found, 2).tolist()
+    [[1, 8], [2, 9]]
     """
     ratio = found["density_ratio"]
     listed = np.arange(len(ratio)) if among is None else np.flatnonzero(among)
@@ -92,19 +109,23 @@ def closest_pairs(
 def prompt_disclosure(
     candidates: Sequence[str], released: Sequence[str], reference: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """How near the released prompts come to each candidate's own; larger = more likely a member.
-
-    `nearest`, `density_ratio` and `nearest_index` as in `proximity`, of `prompt_features`. `exact` is 0 where the
-    candidate's prompt is not among the released ones, else log((R + 1) / (c + 1)) with c its count among the R
-    reference prompts: a prompt that many images share says little, one never seen elsewhere says most.
+    """Score how near the released prompts come to each candidate's own; larger = more likely a member.
 
     Args:
-        candidates: N prompts (`"{class}: {caption}"`), members' and holdout's.
+        candidates: N prompts (`"{class}: {caption}"`), of members and holdout.
         released: M prompts.
         reference: R prompts of images that are neither members nor holdout.
 
+    Returns:
+        `nearest`, `density_ratio` and `nearest_index` as in `proximity`, of `prompt_features`; and `exact`, float64
+        (N,): 0 if the candidate's prompt is not among the released ones, else the larger the rarer it is.
+
     Raises:
         UserError: no prompts of a kind.
+
+    >>> found = prompt_disclosure(["a red bag", "a boot"], ["a red bag"], ["a boot", "a coat"])
+    >>> found["exact"].round(2).tolist()
+    [1.1, 0.0]
     """
     for name, texts in (
         ("candidate", candidates),
@@ -118,6 +139,8 @@ def prompt_disclosure(
     first = {text: index for index, text in reversed(list(enumerate(released)))}
     places = np.array([first[text] for text in distinct])
     counts, size = Counter(reference), len(reference)
+    # Ours: log((R + 1) / (c + 1)) with c the prompt's count among the R reference prompts. A prompt that many images
+    # share says little, one never seen elsewhere says most.
     rarity = [
         np.log((size + 1) / (counts[text] + 1)) if text in first else 0.0 for text in candidates
     ]
@@ -131,49 +154,51 @@ def prompt_disclosure(
 def prompt_features(
     candidates: Sequence[str], released: Sequence[str], reference: Sequence[str]
 ) -> tuple[csr_matrix, csr_matrix, csr_matrix]:
-    """TF-IDF of words and pairs of neighbouring words, rows of length 1, sparse float32.
+    """Return TF-IDF of words and pairs of neighbouring words, rows of length 1, sparse float32.
 
     Vocabulary and weights come from the released and reference prompts, which an outsider has; never from who is a
     member.
+
+    >>> features, _, _ = prompt_features(["red bag", "blue bag"], ["red bag"], ["blue boot"])
+    >>> features.shape
+    (2, 6)
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     words = r"\b\w+\b"  # of one letter too: a class may be called "3"
-    reader = TfidfVectorizer(
+    vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=words, dtype=np.float32
     )
-    reader.fit([*released, *reference])
-    return tuple(reader.transform(texts) for texts in (candidates, released, reference))
+    vectorizer.fit([*released, *reference])
+    return tuple(vectorizer.transform(texts) for texts in (candidates, released, reference))
 
 
-def _matrix(features: Features) -> NDArray[np.float32] | csr_matrix:
+def _check_features(features: Features) -> Features:
     if issparse(features):
         return csr_matrix(features, dtype=np.float32)
-    dense = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
-    array = np.ascontiguousarray(dense, dtype=np.float32)
+    array = np.ascontiguousarray(features, dtype=np.float32)
     if array.ndim != 2 or not np.isfinite(array).all():
         raise UserError(
-            f"Features {array.shape} are not a finite table.", "give one row of numbers an example."
+            f"Features {array.shape} are not a finite table.",
+            "give one row of numbers per example.",
         )
     return array
 
 
 def _neighbours(
-    rows: NDArray[np.float32] | csr_matrix, points: NDArray[np.float32] | csr_matrix, k: int
+    rows: Features, points: Features, k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances and indices (N, k) of the k nearest points, nearest first."""
+    """Return distances to, and indices of, the k points nearest to each row, nearest first; (N, k) each."""
     from sklearn.neighbors import NearestNeighbors
 
     indices = NearestNeighbors(algorithm="brute").fit(points).kneighbors(rows, k, False)
-    # The search works with products, which leave a rounding error between equal rows: differences do not.
+    # The search uses inner products, which leave a rounding error between equal rows: differences do not.
     distances = np.stack([_distance(rows, points[column]) for column in indices.T], axis=1)
     order = np.argsort(distances, axis=1, kind="stable")
     return np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
 
 
-def _distance(
-    left: NDArray[np.float32] | csr_matrix, right: NDArray[np.float32] | csr_matrix
-) -> NDArray[np.float64]:
+def _distance(left: Features, right: Features) -> NDArray[np.float64]:
     difference = left - right
     squares = (
         difference.multiply(difference) if isinstance(difference, csr_matrix) else difference**2

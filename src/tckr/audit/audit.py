@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tckr import metrics
-from tckr.attacks.qmia import FEWEST
-from tckr.attacks.registry import NAMES, scores
+from tckr.attacks import ATTACKS
+from tckr.attacks.qmia import MIN_REFERENCE
+from tckr.attacks.registry import scores
 from tckr.audit.membership import fingerprint
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
 from tckr.audit.vulnerability import leave_one_out
@@ -75,12 +76,17 @@ def audit(
             reference=~is_member,
         )
 
-    names = [options.attack, *(name for name in NAMES if name != options.attack)]
-    if features is None or ((~is_member).sum() < FEWEST and options.attack != "qmia"):
-        names.remove("qmia")
+    names = [options.attack, *(name for name in ATTACKS if name != options.attack)]
+    few_reference = (~is_member).sum() < MIN_REFERENCE
+    names = [
+        name
+        for name in names
+        if not ATTACKS[name].needs_features
+        or (features is not None and (name == options.attack or not few_reference))
+    ]
     of_attack = {name: attack(name) for name in names}
     found = {
-        name: figures(values, is_member, options, accuracy_percent) | {"label": NAMES[name]}
+        name: figures(values, is_member, options, accuracy_percent) | {"label": ATTACKS[name].title}
         for name, values in of_attack.items()
     }
     marked = canary is not None and bool(canary.any())
@@ -148,7 +154,7 @@ def over_shadows(
     shadow: NDArray[np.float64], membership: NDArray[np.bool_], options: AuditOptions
 ) -> NDArray[np.float64]:
     """Scores (S, N) of the attack of record on every shadow, with the others as its shadows."""
-    name = options.attack if options.attack not in ("qmia",) else "threshold"
+    name = "threshold" if ATTACKS[options.attack].needs_features else options.attack
     return leave_one_out(
         shadow,
         membership,

@@ -1,22 +1,17 @@
 """Typed parameters of the audit: everything in it is fixed before the run, nothing is chosen by its outcome."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
+from tckr.attacks import ATTACKS, Variance
 from tckr.options import ModelSource, Options
 
-Variance = Literal["per_example", "global"]
-AttackName = Literal[
-    "bavaria_t",
-    "lira_online",
-    "rmia",
-    "lira_offline",
-    "bavaria_t_offline",
-    "qmia",
-    "threshold",
-    "paper_compat",
-]
+# A type checker cannot read the names off the registry; pydantic, at run time, does.
+if TYPE_CHECKING:
+    AttackName: TypeAlias = str
+else:
+    AttackName = Literal[tuple(ATTACKS)]
 Scope = Literal["classifier", "distillation", "pipeline"]
 FEWEST_FOR_A_VARIANCE = 8
 FEWEST_TO_LEAVE_ONE_OUT = 6

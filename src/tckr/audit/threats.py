@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tckr.attacks.registry import NAMES, scores
+from tckr.attacks import ATTACKS
+from tckr.attacks.registry import scores
 from tckr.audit.audit import figures
 from tckr.audit.denoising import calibrated
 from tckr.audit.options import AuditOptions
@@ -63,7 +64,9 @@ def audit_generator(
                 of_attack[key] = scores(
                     attack, signal, shadow[name], membership, variance=options.variance
                 )
-                labels[key] = f"{LABELS[name].split(',')[0]}, shadow adapters: {NAMES[attack]}"
+                labels[key] = (
+                    f"{LABELS[name].split(',')[0]}, shadow adapters: {ATTACKS[attack].title}"
+                )
     record = "loss_calibrated" if shadow is None else f"loss_{shadow_attack(options)}"
     shadows = 0 if membership is None or shadow is None else len(membership)
     found = _threat("generator", of_attack, record, is_member, options, labels)
@@ -72,8 +75,8 @@ def audit_generator(
 
 def shadow_attack(options: AuditOptions) -> str:
     """The attack of record if it reads shadows, else the one for few of them."""
-    without = ("threshold", "qmia", "paper_compat")
-    return "rmia" if options.attack in without else options.attack
+    attack = ATTACKS[options.attack]
+    return attack.name if attack.needs_shadows and not attack.comparison_only else "rmia"
 
 
 def audit_release(

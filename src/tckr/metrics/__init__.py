@@ -1,8 +1,18 @@
-"""Statistics of an attack as pure functions: each is an estimate with its interval.
+"""Statistics of an attack as pure functions of arrays; each returns an estimate with its interval.
 
-`scores` are float (N,), larger = more likely a member; `is_member` bool (N,). Intervals hold for
-examples drawn independently of one another; where one example has several scores (over shadows),
-`clusters` int (N,) names the example of each score and the interval is a cluster bootstrap's.
+`scores` are float (N,), larger = more likely a member; `is_member` is bool (N,). Intervals hold for
+examples drawn independently of one another; if one example has several scores (over shadows),
+`clusters` int (N,) names the example of each score and the interval comes from a cluster bootstrap.
+
+>>> import numpy as np
+>>> from tckr.metrics import auc, ppv, tpr_at_fpr
+>>> random, is_member = np.random.default_rng(0), np.arange(4000) < 2000
+>>> scores = random.normal(size=4000) + is_member
+>>> auc(scores, is_member).low > 0.5
+True
+>>> rate = tpr_at_fpr(scores, is_member, 0.01)
+>>> rate.measurable, rate.value > 0.05, ppv(rate, prior=0.5).value > 0.8
+(True, True, True)
 """
 
 from tckr.metrics.epsilon import epsilon_lower_bound, epsilon_one_run, one_run_bound

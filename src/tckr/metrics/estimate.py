@@ -1,4 +1,4 @@
-"""A figure with its interval, and the exact interval of a count."""
+"""Estimates with their intervals, and what all statistics share: checked inputs, exact and bootstrap intervals."""
 
 import math
 from collections.abc import Callable
@@ -12,13 +12,29 @@ from scipy.stats import beta, norm, t
 
 from tckr.errors import UserError
 
-# A rate of which fewer events are expected is not printed as if it were measured.
+# A rate at which fewer false positives are expected is reported as not measurable.
 FEWEST_FALSE_POSITIVES = 10
+
+# Bootstrap weights of this many scores are held in memory at once, whatever the number of resamples.
+BLOCK = 1 << 20
+
+Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, the interval that holds it with the stated confidence, and how that was made."""
+    """A value and its confidence interval.
+
+    Attributes:
+        value: point estimate.
+        low: lower end of the interval.
+        high: upper end.
+        confidence: probability, in (0, 1), with which such an interval covers the true value.
+        method: how the interval was computed.
+
+    >>> Estimate(0.6, 0.55, 0.65, 0.95, "an example").to_dict()["low"]
+    0.55
+    """
 
     value: float
     low: float
@@ -27,7 +43,7 @@ class Estimate:
     method: str
 
     def to_dict(self) -> dict[str, float | int | bool | str | None]:
-        """As JSON takes it: a figure that is not finite becomes None."""
+        """Return the fields for JSON, in which a value that is not finite is None."""
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()
@@ -38,7 +54,10 @@ class Estimate:
 class AucEstimate(Estimate):
     """Area under the ROC curve in [0, 1]; 0.5 = no leak.
 
-    `n_clusters`: examples behind the scores where one has several, else None.
+    Attributes:
+        n_members: scores of members.
+        n_non_members: scores of non-members.
+        n_clusters: examples behind the scores if some have several, else None.
     """
 
     n_members: int
@@ -48,10 +67,13 @@ class AucEstimate(Estimate):
 
 @dataclass(frozen=True, kw_only=True)
 class RateEstimate(Estimate):
-    """A figure read at a false-positive rate, in [0, 1].
+    """A rate in [0, 1], read at a false-positive rate.
 
-    Where `measurable` is False, too few non-members stand behind the figure to read it.
-    `n_clusters`: examples behind the scores where one has several, else None.
+    Attributes:
+        fpr: nominal false-positive rate, in (0, 1).
+        n_non_members: scores of non-members.
+        n_clusters: examples behind the scores if some have several, else None.
+        measurable: False if too few non-members stand behind the rate.
     """
 
     fpr: float
@@ -61,14 +83,14 @@ class RateEstimate(Estimate):
 
     @property
     def note(self) -> str:
-        """One plain sentence where the rate cannot be measured, else nothing."""
+        """Say why the rate cannot be measured; empty if it can."""
         if self.measurable:
             return ""
         source = "" if self.n_clusters is None else f" of {self.n_clusters:,} examples"
         return f"not measurable with {self.n_non_members:,} non-members{source}"
 
     def to_dict(self) -> dict[str, float | int | bool | str | None]:
-        """As JSON takes it; the figures of a rate that is not measurable are None."""
+        """Return the fields for JSON; value and interval are None if not measurable."""
         blank = {} if self.measurable else {"value": None, "low": None, "high": None}
         return {**super().to_dict(), **blank, "note": self.note}
 
@@ -77,8 +99,11 @@ class RateEstimate(Estimate):
 class TprEstimate(RateEstimate):
     """True-positive rate at a false-positive rate, in [0, 1].
 
-    `realised_fpr`, `false_positives` and `true_positives` are those of the threshold behind
-    `value`.
+    Attributes:
+        realised_fpr: false-positive rate of the threshold behind `value`, at most `fpr`.
+        false_positives: non-members above that threshold.
+        true_positives: members above it.
+        n_members: scores of members.
     """
 
     realised_fpr: float
@@ -89,13 +114,28 @@ class TprEstimate(RateEstimate):
 
 @dataclass(frozen=True, kw_only=True)
 class PpvEstimate(RateEstimate):
-    """Share of the true among those called members, in [0, 1], where `prior` of all are members."""
+    """Positive predictive value, in [0, 1]: the share of true members among those called members.
+
+    Attributes:
+        prior: share of members among all examples, in (0, 1).
+    """
 
     prior: float
 
 
 def clopper_pearson(events: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided exact interval of a probability (Clopper & Pearson, Biometrika 1934)."""
+    """Compute the exact two-sided interval of a probability (Clopper & Pearson, Biometrika 1934).
+
+    Args:
+        events: 0 to `trials`.
+        trials: at least 1.
+        confidence: in (0, 1).
+
+    >>> low, high = clopper_pearson(0, 100)
+    >>> low, round(high, 3)
+    (0.0, 0.036)
+    """
+    # The ends are the quantiles (1 -+ confidence) / 2 of Beta(k, n - k + 1) and Beta(k + 1, n - k).
     tail = (1 - confidence) / 2
     low = float(beta.ppf(tail, events, trials - events + 1)) if events > 0 else 0.0
     high = float(beta.ppf(1 - tail, events + 1, trials - events)) if events < trials else 1.0
@@ -103,7 +143,7 @@ def clopper_pearson(events: int, trials: int, confidence: float = 0.95) -> tuple
 
 
 class Side(NamedTuple):
-    """Scores of one side in ascending order, and the cluster of each, numbered from 0."""
+    """Scores of the members or of the non-members, ascending, and the cluster of each, from 0."""
 
     scores: NDArray[np.float64]
     clusters: NDArray[np.intp]
@@ -112,85 +152,96 @@ class Side(NamedTuple):
 def split(
     scores: ArrayLike, is_member: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of the members and of the non-members, in the order given.
+    """Split the scores into those of the members and those of the non-members, in the order given.
+
+    Args:
+        scores: (N,).
+        is_member: bool (N,).
 
     Raises:
         UserError: shapes that differ, NaN scores, or members or non-members missing.
     """
-    values, inside = checked(scores, is_member)
-    return values[inside], values[~inside]
+    values, member = check_scores(scores, is_member)
+    return values[member], values[~member]
 
 
 def split_clusters(
     scores: ArrayLike, is_member: ArrayLike, clusters: ArrayLike
 ) -> tuple[Side, Side, int]:
-    """As `split`, sorted, with the cluster of each score; and the number of clusters.
+    """Split scores with several per example into those of members and of non-members.
+
+    Args:
+        scores: (N,).
+        is_member: bool (N,).
+        clusters: int (N,), the example behind each score.
+
+    Returns:
+        Members, non-members, and the number of clusters.
 
     Raises:
         UserError: as `split`; clusters that do not fit, or fewer than two.
     """
-    values, inside = checked(scores, is_member)
-    names = np.asarray(clusters)
-    if names.shape != values.shape or not np.issubdtype(names.dtype, np.integer):
+    values, member = check_scores(scores, is_member)
+    examples = np.asarray(clusters)
+    if examples.shape != values.shape or not np.issubdtype(examples.dtype, np.integer):
         raise UserError(
-            f"Clusters {names.shape} of type {names.dtype} do not fit scores {values.shape}.",
-            "give one whole number a score: the example it belongs to.",
+            f"Clusters {examples.shape} of type {examples.dtype} do not fit scores {values.shape}.",
+            "give one whole number per score: the example it belongs to.",
         )
-    distinct, numbers = np.unique(names, return_inverse=True)
+    distinct, numbers = np.unique(examples, return_inverse=True)
     if len(distinct) < 2:
         raise UserError(
             "All scores are of one example, which says nothing about the others.",
             "give the scores of several examples.",
         )
     order = np.argsort(values, kind="stable")
-    members, others = order[inside[order]], order[~inside[order]]
+    members, non_members = order[member[order]], order[~member[order]]
     return (
         Side(values[members], numbers[members]),
-        Side(values[others], numbers[others]),
+        Side(values[non_members], numbers[non_members]),
         len(distinct),
     )
 
 
-def checked(
+def check_scores(
     scores: ArrayLike, is_member: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores float64 (N,) and membership bool (N,); raises as `split`."""
-    values, inside = np.asarray(scores, dtype=np.float64), np.asarray(is_member, dtype=bool)
-    if values.shape != inside.shape or values.ndim != 1:
+    """Return scores float64 (N,) and membership bool (N,); raises as `split`."""
+    values, member = np.asarray(scores, dtype=np.float64), np.asarray(is_member, dtype=bool)
+    if values.shape != member.shape or values.ndim != 1:
         raise UserError(
-            f"Scores {values.shape} and membership {inside.shape} do not fit.",
-            "give one score and one flag an example.",
+            f"Scores {values.shape} and membership {member.shape} do not fit.",
+            "give one score and one flag per example.",
         )
     if np.isnan(values).any():
-        raise UserError("A score is NaN.", "check the attack: NaN has no place in a ranking.")
-    if inside.all() or not inside.any():
+        raise UserError("A score is NaN.", "check the attack: NaN cannot be ranked.")
+    if member.all() or not member.any():
         raise UserError(
-            f"There are {inside.sum()} members and {(~inside).sum()} non-members.",
+            f"There are {member.sum()} members and {(~member).sum()} non-members.",
             "give both: the holdout provides the non-members.",
         )
-    return values, inside
+    return values, member
 
 
-# Weights of this many scores are held at once, whatever the number of replicates.
-BLOCK = 1 << 20
-
-Weights = NDArray[np.float64]
-
-
-def replicates(
+def cluster_bootstrap(
     statistic: Callable[[Weights], NDArray[np.float64]],
     n_clusters: int,
     n_scores: int,
     resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """The statistic (B,) over draws of the clusters; those where it is not defined are left out.
+    """Compute the statistic on resamples of whole clusters.
 
     Args:
-        statistic: takes weights float64 (rows, n_clusters), gives (rows,), NaN = not defined.
-        n_scores: in all; bounds the rows handed over at once, and with them the memory.
-        resamples: B, before any are left out.
+        statistic: maps weights float64 (rows, n_clusters), how often each resample holds each
+            cluster, to (rows,); NaN = not defined.
+        n_clusters: clusters, and draws per resample.
+        n_scores: in all; limits the rows passed at once, and with them the memory.
+        resamples: B.
         seed: of the draws.
+
+    Returns:
+        float64 (at most B,); resamples on which the statistic is not defined are left out.
     """
     random = np.random.default_rng(seed)
     rows = max(1, min(resamples, BLOCK // n_scores))
@@ -208,20 +259,22 @@ def replicates(
 def percentile(
     drawn: NDArray[np.float64], n_clusters: int, confidence: float
 ) -> tuple[float, float]:
-    """Percentile interval, expanded for few clusters (Hesterberg, Am. Statistician 2015, 4.3)."""
+    """Compute the percentile interval of resamples, expanded for few clusters."""
+    # Hesterberg, The American Statistician 2015, section 4.3: quantiles at Phi(-+ sqrt(n / (n - 1)) t).
     wide = math.sqrt(n_clusters / (n_clusters - 1)) * t.ppf((1 + confidence) / 2, n_clusters - 1)
     low, high = np.quantile(drawn, norm.cdf([-wide, wide]))
     return float(low), float(high)
 
 
 def on_logit_scale(value: float, error: float, quantile: float) -> tuple[float, float]:
-    """Ends at logit(value) -+ quantile x the standard error carried to that scale.
+    """Compute a symmetric interval on the logit scale and map it back to (0, 1).
 
     Args:
         value: in (0, 1); so are the ends.
         error: standard error of the value, > 0.
-        quantile: of the standardised figure, for instance 1.96.
+        quantile: of the standardized estimate, for instance 1.96.
     """
+    # Delta method: the standard error of logit(v) is that of v over v (1 - v).
     width = quantile * error / (value * (1 - value))
     low, high = expit(logit(value) + np.array([-width, width]))
     return float(low), float(high)

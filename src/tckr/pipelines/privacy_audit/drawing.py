@@ -66,7 +66,7 @@ def draw_scores(
     Returns:
         The ROC on logarithmic axes, where leaks show at the left edge, and the scores of members and non-members.
     """
-    from tckr.attacks.registry import scores
+    from tckr.attacks.registry import ATTACKS, scores
     from tckr.audit.threats import shadow_attack
     from tckr.reporting import figures as pictures
 
@@ -76,7 +76,7 @@ def draw_scores(
         tables.memberships(membership_matrix, audited),
         tables.is_member(audited),
     )
-    name = options.attack if options.attack != "qmia" else shadow_attack(options)
+    name = shadow_attack(options) if ATTACKS[options.attack].needs_features else options.attack
     found = {
         model: scores(name, targets[model], shadows[model], of_shadows, variance=options.variance)
         for model in MODELS
