@@ -316,7 +316,10 @@ class TrainingSlot:
         self.generator = torch.Generator(device)
         self._run: list[Any] = [self.model, self.teacher]  # what a step calls
         if options.compile and on_gpu:
-            self._run = [net and torch.compile(net, dynamic=False) for net in self._run]
+            self._run = [
+                None if network is None else torch.compile(network, dynamic=False)
+                for network in self._run
+            ]
         capacity = max(capacity, WARM_UP)  # the capture is preceded by steps too
         self.order = torch.zeros((capacity, options.batch_size), dtype=torch.int64, device=device)
         self.rates = torch.zeros(capacity, device=device)
