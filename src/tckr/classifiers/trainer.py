@@ -1,7 +1,7 @@
 """Train many classifiers with one recipe on a shared image set, on a GPU optionally several side by side."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -164,9 +164,8 @@ class Trainer:
         targets = self._targets_of(spec)
         slots = self._slots
         if place == len(slots) or not slots[place].fits(len(order), spec.teacher):
-            del slots[
-                place : place + 1
-            ]  # frees the old graph's memory before the new one is allocated
+            # Free the memory of the old graph before the new one takes its own.
+            del slots[place : place + 1]
             slot = TrainingSlot(self.padded, self.options, model, spec.teacher, targets, len(order))
             slot.capture()
             slots.insert(place, slot)
@@ -326,7 +325,7 @@ class TrainingSlot:
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
         self.steps = 0
         self.stream: Any = torch.cuda.Stream() if on_gpu else None
-        self.advance: Callable[[], None] = self._step
+        self._graphed: GraphedStep | None = None
 
     def capture(self) -> None:
         """Capture a step, which `advance` replays from now on.
@@ -335,7 +334,14 @@ class TrainingSlot:
         so that slots can be replayed side by side.
         """
         with _default_generator_is(self.generator):
-            self.advance = GraphedStep(self._step, generators=[self.generator], stream=self.stream)
+            self._graphed = GraphedStep(self._step, generators=[self.generator], stream=self.stream)
+
+    def advance(self) -> None:
+        """Take the next step: replay the captured one, or compute it where none was captured."""
+        if self._graphed is None:
+            self._step()
+        else:
+            self._graphed()
 
     def _step(self) -> None:
         self.rate.copy_(self.rates.index_select(0, self.counter).squeeze(0))
