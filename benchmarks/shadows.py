@@ -30,9 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 from tckr.audit.membership import membership_matrix
 from tckr.audit.shadow_models import Bench, Experiment, Row, Rows, shadow_groups
 from tckr.classifiers.augment import pad, views
+from tckr.classifiers.optimizers import build_optimizer, learning_rates
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import accuracy, logits
-from tckr.classifiers.trainer import Lesson, Trainer, cycle
+from tckr.classifiers.trainer import Trainer, TrainSpec
 
 RECIPES = {
     # conf/gpu, and the default classifier of conf/base
@@ -74,36 +75,29 @@ def one_by_one(
         drop_last=len(images) >= options.batch_size,
         persistent_workers=workers > 0,
     )
-    trainer = Trainer(
-        images[:2], replace_compile(options), int(labels.max()) + 1, targets=labels[:2]
-    )
-    trainer.device = torch.device(device)
-    lesson = Lesson(trainer, trainer.network(seed), None, None, 0.0, torch.Generator(device))
+    network = Trainer(images[:2], options, int(labels.max()) + 1).network(seed)
+    model = network.to(device).train()
+    optimizer = build_optimizer(model, options, rate=0.0)
+    rates = learning_rates(options, steps)
     step = 0
     while step < steps:
         for pixels, classes in loader:
-            rate = options.learning_rate * cycle((step + 0.5) / steps, options.warmup)
-            lesson.optimiser.set_rate(rate)
-            lesson.optimiser.zero_grad(set_to_none=True)
+            optimizer.set_rate(rates[step])
+            optimizer.zero_grad(set_to_none=True)
             batch = pixels.to(device, non_blocking=True, memory_format=torch.channels_last)
             with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                predicted = lesson.model(batch)
+                predicted = model(batch)
             loss = functional.cross_entropy(
                 predicted.float(),
                 classes.to(device, non_blocking=True),
                 label_smoothing=options.label_smoothing,
             )
             loss.backward()
-            lesson.optimiser.step()
+            optimizer.step()
             step += 1
             if step == steps:
                 break
-    return lesson.model.eval()
-
-
-def replace_compile(options: ClassifierOptions) -> ClassifierOptions:
-    """The same recipe, not compiled."""
-    return options.model_copy(update={"compile": False})
+    return model.eval()
 
 
 def synchronised() -> float:
@@ -144,7 +138,7 @@ def accuracies(
     found = []
     for number, row in enumerate(membership):
         inside = torch.from_numpy(np.flatnonzero(row))
-        model = bench.teachers.train(number, steps=experiment.steps, inside=inside)
+        (model,) = bench.teachers.fit([TrainSpec(number, experiment.steps, inside)])
         found.append(right(model, test, experiment.device))
     return found
 

@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tckr.audit.recycling import Pool
 
 from tckr.audit import shadow_models as shadows
-from tckr.audit.recycling import Pool
 from tckr.audit.shadow_models import SHADOW_STREAM, Experiment, StudentPlan, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
+from tckr.classifiers.trainer import Trainer
 from tckr.errors import UserError
 
 N, M, CLASSES, STEPS = 40, 50, 3, 6
@@ -77,7 +78,7 @@ def test_target_and_shadow_are_trained_alike(source):
 def test_target_and_shadow_share_one_recipe():
     """Not equal recipes: the same typed options, read by the same function."""
     bench = shadows.Bench(experiment())
-    trainer, _ = bench.teachers.training(0)
+    trainer = bench.teachers
     student, _ = bench.student(StudentPlan("released", "on_the_fly"), 0, trainer.network(0))
     assert trainer.options is OPTIONS
     assert student.options is OPTIONS
@@ -155,9 +156,13 @@ def test_refuses_a_student_of_nothing():
 
 def test_a_student_of_two_names_is_trained_once(monkeypatch):
     trained = []
-    original = shadows.train_together
+    original = Trainer.fit
     monkeypatch.setattr(
-        shadows, "train_together", lambda jobs: trained.extend(jobs) or original(jobs)
+        Trainer,
+        "fit",
+        lambda self, specs, *more, **options: (
+            trained.extend(specs) or original(self, specs, *more, **options)
+        ),
     )
     plan = StudentPlan("released", "on_the_fly")
     scores = run_shadows(experiment(students={"student": plan, "twin": plan}), MEMBERSHIP[:1])

@@ -24,10 +24,11 @@ from transformers import (
 from tckr.classifiers import models as storage
 from tckr.classifiers.hub import HubClassifier
 from tckr.classifiers.models import build
-from tckr.classifiers.optimizers import build_optimiser
+from tckr.classifiers.optimizers import build_optimizer
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.predict import logits
 from tckr.classifiers.resnet import ResNet
+from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
 
 IMAGES = torch.randint(0, 256, (5, 1, 20, 20), generator=torch.Generator().manual_seed(0)).byte()
@@ -121,14 +122,14 @@ def test_images_are_resized_and_normalised_as_the_processor_does(folders: dict[s
 def test_it_learns_with_adamw(name: str, folders: dict[str, Path]) -> None:
     chosen = options(folders[name], learning_rate=3e-3, weight_decay=5e-5)
     model = seeded(chosen, n_classes=2).train()
-    optimiser = build_optimiser(model, chosen, chosen.learning_rate)
+    optimizer = build_optimizer(model, chosen, chosen.learning_rate)
     labels = torch.arange(32) % 2
     images = 0.3 * torch.rand(32, 1, 20, 20) + 0.5 * labels.view(-1, 1, 1, 1)
     for _ in range(40):
         loss = torch.nn.functional.cross_entropy(model(images), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss < 0.1
 
 
@@ -183,3 +184,18 @@ def test_our_own_network_is_the_default() -> None:
     for wrong in ({"architecture": "a/b"}, {"pretrained": True}):
         with pytest.raises(ValueError, match="architecture resnet"):
             ClassifierOptions(**wrong)
+
+
+def test_dropout_follows_the_seed(tmp_path: Path) -> None:
+    config = vit()
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.1
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    chosen = options(tmp_path, learning_rate=3e-3, batch_size=4)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trainer = Trainer(IMAGES, chosen, 3, targets=torch.arange(5) % 3, device=device)
+    before = torch.get_rng_state()
+    alone = logits(trainer.fit([TrainSpec(1, 4)])[0], IMAGES)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(123)  # the state outside must not matter, nor what is trained beside it
+    beside = trainer.fit([TrainSpec(2, 3), TrainSpec(1, 4), TrainSpec(3, 5)], side_by_side=3)
+    assert torch.equal(logits(beside[1], IMAGES), alone)

@@ -31,10 +31,10 @@ def one(operation: int, level: float, sign: float = 1.0) -> torch.Tensor:
     ("operation", "level", "pillow", "off"),
     [
         (mixing.AUTOCONTRAST, 0, ImageOps.autocontrast, 1),
-        (mixing.EQUALISE, 0, ImageOps.equalize, 0),
-        (mixing.POSTERISE, 2.6, lambda image: ImageOps.posterize(image, 3), 0),
-        (mixing.POSTERISE, 1.0, lambda image: ImageOps.posterize(image, 4), 0),
-        (mixing.SOLARISE, 6.0, lambda image: ImageOps.solarize(image, 256 - 153), 0),
+        (mixing.EQUALIZE, 0, ImageOps.equalize, 0),
+        (mixing.POSTERIZE, 2.6, lambda image: ImageOps.posterize(image, 3), 0),
+        (mixing.POSTERIZE, 1.0, lambda image: ImageOps.posterize(image, 4), 0),
+        (mixing.SOLARIZE, 6.0, lambda image: ImageOps.solarize(image, 256 - 153), 0),
     ],
 )
 def test_colours_change_as_in_pillow(operation: int, level: float, pillow, off: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.errors import Paused, UserError
 from tckr.options import Schedule
-from tckr.training.loop import _State, optimise
+from tckr.training.loop import _State, minimize
 
 SCHEDULES = {
     "averaged": {"averaging": 0.9},
@@ -58,7 +58,7 @@ Outcome = tuple[list[Tensor], pd.DataFrame, Tensor]
 
 def whole(options: Schedule, device: str = "cpu", capture: bool = False) -> Outcome:
     network, loss = problem(device)
-    losses = optimise(list(network.parameters()), loss, options, "test", capture=capture)
+    losses = minimize(list(network.parameters()), loss, options, "test", capture=capture)
     return [p.detach().clone() for p in network.parameters()], losses, torch.rand(3, device=device)
 
 
@@ -76,7 +76,7 @@ def in_pieces(
         torch.rand(piece % 3)  # what a new process drew before must not matter
         checkpoint = Checkpoint(file, deadline=1e-9 if piece < pieces else None)
         try:
-            losses = optimise(
+            losses = minimize(
                 list(network.parameters()), loss, options, "test", capture=capture,
                 checkpoint=checkpoint,
             )  # fmt: skip
@@ -107,10 +107,10 @@ def test_a_crash_in_mid_step_changes_nothing(broken: int, tmp_path: Path) -> Non
     options, checkpoint = schedule(averaging=0.9), Checkpoint(tmp_path / "new/state", every=0)
     network, loss = problem(break_at=broken)
     with pytest.raises(KeyboardInterrupt):
-        optimise(list(network.parameters()), loss, options, "test", checkpoint=checkpoint)
+        minimize(list(network.parameters()), loss, options, "test", checkpoint=checkpoint)
     assert checkpoint.path.exists()
     network, loss = problem()
-    losses = optimise(list(network.parameters()), loss, options, "test", checkpoint=checkpoint)
+    losses = minimize(list(network.parameters()), loss, options, "test", checkpoint=checkpoint)
     resumed = [p.detach() for p in network.parameters()], losses, torch.rand(3)
     assert_same(whole(options), resumed)
 
@@ -123,7 +123,7 @@ def test_finished_work_is_not_done_again(tmp_path: Path) -> None:
     def never() -> torch.Tensor:
         raise AssertionError("a step was taken")
 
-    losses = optimise(list(network.parameters()), never, options, "test", checkpoint=checkpoint)
+    losses = minimize(list(network.parameters()), never, options, "test", checkpoint=checkpoint)
     again = [p.detach() for p in network.parameters()], losses, torch.rand(3)
     assert_same(done, again)
 
@@ -142,7 +142,7 @@ def test_removing_leaves_nothing_behind(tmp_path: Path) -> None:
 def pause(file: Path, options: Schedule | None = None, seed: int = 0, width: int = 0) -> None:
     network, loss = problem(seed=seed)
     parameters = [*network.parameters(), nn.Parameter(torch.ones(width))]
-    optimise(
+    minimize(
         parameters, loss, options or schedule(), "painter", checkpoint=Checkpoint(file, deadline=1e-9)
     )  # fmt: skip
 
@@ -221,7 +221,7 @@ def test_parts_of_a_batch_add_up_to_it() -> None:
         def loss(rows: Any = rows, weight: Tensor = weight) -> Tensor:
             return ((next(rows) @ weight - 1) ** 2).mean()
 
-        outcomes.append((optimise([weight], loss, schedule(), "sum", accumulate=parts), weight))
+        outcomes.append((minimize([weight], loss, schedule(), "sum", accumulate=parts), weight))
     (whole_losses, whole_weight), (losses, weight) = outcomes
     torch.testing.assert_close(weight, whole_weight)
     pd.testing.assert_frame_equal(losses, whole_losses)
@@ -242,7 +242,7 @@ def test_each_step_is_prepared_also_after_a_pause(tmp_path: Path) -> None:
         def loss() -> Tensor:
             return ((weight - target) ** 2).mean()
 
-        optimise(
+        minimize(
             [weight], loss, schedule(), "targets", checkpoint=checkpoint, prepare=prepare,
             identity={"data": "these"},
         )  # fmt: skip
@@ -259,7 +259,7 @@ def test_a_loss_that_diverges_is_an_error_that_says_so(steps: int) -> None:
     network, loss = problem()
     wild = schedule(steps=steps, learning_rate=1e30)
     with pytest.raises(UserError, match=r"test diverged.*by step \d+\..*learning_rate"):
-        optimise([*network.parameters()], loss, wild, "test")
+        minimize([*network.parameters()], loss, wild, "test")
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -10,9 +10,8 @@ from pydantic import Field
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.shadow_models import Bench, Experiment
-from tckr.classifiers.distillation import Training
 from tckr.classifiers.predict import logits
-from tckr.classifiers.trainer import train_together
+from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.base import SyntheticSet
@@ -79,9 +78,9 @@ def seconds_per_group(experiment: Experiment, at_once: int) -> float:
             made = {name: SyntheticSet(blank, labels) for name in e.resynthesis.closed}
             e = replace(e, pools={**e.pools, **made}, resynthesis=None)
         bench = Bench(e)
-        per_step = {"hard": _per_step(lambda n: bench.teachers.training(0, steps=n), e)}
+        per_step = {"hard": _per_step(lambda n: (bench.teachers, TrainSpec(0, n)), e)}
         per_step["stored"] = per_step["hard"]
-        (teacher,) = train_together([bench.teachers.training(0, steps=1)])
+        (teacher,) = bench.teachers.fit([TrainSpec(0, 1)])
         teacher.to(e.device)
         taught = [plan for plan in e.students.values() if plan.labels == "on_the_fly"]
         if taught:
@@ -98,13 +97,16 @@ def seconds_per_group(experiment: Experiment, at_once: int) -> float:
         return seconds + (time.perf_counter() - start) * asked / min(SCORED, len(e.images))
 
 
-def _per_step(training: Callable[[int], Training], experiment: Experiment) -> float:
+def _per_step(
+    training: Callable[[int], tuple[Trainer, TrainSpec]], experiment: Experiment
+) -> float:
     """Seconds of one optimiser step of one network, without what the first steps cost once."""
     few, many = (2, 8) if experiment.device == "cpu" else (8, 72)
     took = []
     for steps in (many, few, many):  # the first also warms up and records
         start = time.perf_counter()
-        train_together([training(steps)] * experiment.stack)
+        trainer, spec = training(steps)
+        trainer.fit([spec] * experiment.stack, side_by_side=experiment.stack)
         took.append(time.perf_counter() - start)
     return max(took[2] - took[1], 1e-6) / (many - few) / experiment.stack
 

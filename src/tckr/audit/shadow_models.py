@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from tckr.audit.membership import fingerprint
 from tckr.audit.resynthesis import Resynthesis
 from tckr.audit.signals import model_scores
-from tckr.classifiers.distillation import Students, Teachers, Training
+from tckr.classifiers.distillation import hard_targets, student_spec, student_trainer
+from tckr.classifiers.models import Network
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions, LabelSource
-from tckr.classifiers.trainer import train_together
+from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.engine import map_shards
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.engine.seeds import derive
@@ -173,8 +175,11 @@ class Bench:
             # A worker starts with torch's own settings, under which equal shadows come out unequal.
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.images = e.images.to(e.device)
-        self.teachers = Teachers(self.images, e.labels, e.classifier, e.n_classes, device=e.device)
-        self._students: dict[tuple[str, str], Students] = {}
+        self.teachers = Trainer(
+            self.images, e.classifier, e.n_classes, targets=e.labels, device=e.device
+        )
+        self._pools: dict[str, Tensor] = {}
+        self._students: dict[tuple[str, str], Trainer] = {}
         for name, pool in e.pools.items():
             self.lay_out(name, pool)
 
@@ -186,11 +191,13 @@ class Bench:
         e = self.experiment
         images = pool.images.to(e.device)
         for plan in (plan for plan in e.students.values() if plan.pool == name):
+            self._pools[name] = images
             key = (name, plan.labels)
             if key in self._students:
-                self._students[key].replace(images, pool.labels)
+                targets = hard_targets(pool.labels, e.distillation_of(plan))
+                self._students[key].replace(images, targets)
             else:
-                self._students[key] = Students(
+                self._students[key] = student_trainer(
                     images,
                     pool.labels,
                     e.classifier,
@@ -201,11 +208,17 @@ class Bench:
 
     def student(
         self, plan: StudentPlan, seed: int, teacher: nn.Module, steps: int | None = None
-    ) -> Training:
-        """One student of a teacher; `steps` of the teacher, as the target's if none are given."""
-        students = self._students[plan.pool, plan.labels]
-        given = steps or self.experiment.steps
-        return students.training(seed, steps=given, teacher=teacher, size=plan.size)
+    ) -> tuple[Trainer, TrainSpec]:
+        """Return the trainer and the spec of one student; `steps` of its teacher, by default the target's."""
+        spec = student_spec(
+            self._pools[plan.pool],
+            self.experiment.distillation_of(plan),
+            seed,
+            steps=steps or self.experiment.steps,
+            teacher=teacher,
+            size=plan.size,
+        )
+        return self._students[plan.pool, plan.labels], spec
 
     def scores(self, model: nn.Module) -> NDArray[np.float32]:
         """What an attack sees of a model, (N, Q)."""
@@ -298,33 +311,41 @@ def shadow_groups(rows: Sequence[Row], bench: Bench) -> list[Scores]:
                 for name, values in asked.items()
             }
         ]
-    teachers = train_together(
+    teachers = bench.teachers.fit(
         [
-            bench.teachers.training(
-                row.seeds(e.seed)[0],
-                steps=e.steps,
-                inside=torch.from_numpy(np.flatnonzero(row.inside)),
-            )
+            TrainSpec(row.seeds(e.seed)[0], e.steps, torch.from_numpy(np.flatnonzero(row.inside)))
             for row in rows
-        ]
+        ],
+        "shadow teachers",
+        side_by_side=len(rows),
     )
-    # Two names may stand for the same student: it is trained once.
-    plans = list(dict.fromkeys(e.students.values()))
-    wanted = [
-        bench.student(plan, row.seeds(e.seed)[1], teacher.to(e.device))
-        for row, teacher in zip(rows, teachers, strict=True)
-        for plan in plans
-    ]
-    students: list[Any] = []
-    for start in range(0, len(wanted), e.stack):
-        students += train_together(wanted[start : start + e.stack])
+    students = _train_students(rows, teachers, bench)
     groups = []
     for i, teacher in enumerate(teachers):
-        own = students[i * len(plans) : (i + 1) * len(plans)]
-        by_plan = {plan: bench.scores(student) for plan, student in zip(plans, own, strict=True)}
+        by_plan = {plan: bench.scores(student) for plan, student in students[i].items()}
         taught = {name: by_plan[plan] for name, plan in e.students.items()}
         groups.append({TEACHER: bench.scores(teacher), **taught, **signals[i]})
     return groups
+
+
+def _train_students(
+    rows: Sequence[Row], teachers: Sequence[nn.Module], bench: Bench
+) -> list[dict[StudentPlan, Network]]:
+    """Train the students of each row's teacher; those of one trainer side by side."""
+    e = bench.experiment
+    wanted: dict[Trainer, list[tuple[int, StudentPlan, TrainSpec]]] = defaultdict(list)
+    for i, (row, teacher) in enumerate(zip(rows, teachers, strict=True)):
+        teacher.to(e.device)
+        # Two names may stand for the same student: it is trained once.
+        for plan in dict.fromkeys(e.students.values()):
+            trainer, spec = bench.student(plan, row.seeds(e.seed)[1], teacher)
+            wanted[trainer].append((i, plan, spec))
+    students: list[dict[StudentPlan, Network]] = [{} for _ in rows]
+    for trainer, those in wanted.items():
+        networks = trainer.fit([spec for *_, spec in those], "shadow students", e.stack)
+        for (i, plan, _), network in zip(those, networks, strict=True):
+            students[i][plan] = network
+    return students
 
 
 def _of(row: Row) -> dict[str, Any]:

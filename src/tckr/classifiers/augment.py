@@ -1,4 +1,4 @@
-"""Random training views, computed for a whole batch at once."""
+"""Random training views of images, computed for a whole batch at once."""
 
 import math
 
@@ -10,7 +10,12 @@ from tckr.classifiers.options import AugmentationOptions
 
 
 def pad(images: Tensor, options: AugmentationOptions) -> Tensor:
-    """Frame uint8 (N, C, H, W) images by their edge pixels, wide enough for every shift."""
+    """Pad uint8 (N, C, H, W) images by their edge pixels, wide enough for every shift.
+
+    Example:
+        >>> pad(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), AugmentationOptions(shift=2)).shape
+        torch.Size([1, 1, 12, 12])
+    """
     margin = options.shift
     if margin == 0:
         return images
@@ -23,7 +28,7 @@ def pad(images: Tensor, options: AugmentationOptions) -> Tensor:
 def views(
     padded: Tensor, index: Tensor, options: AugmentationOptions, generator: torch.Generator
 ) -> Tensor:
-    """One random view each of the images at `index`.
+    """Return one random view of each of the images at `index`.
 
     Args:
         padded: uint8 (N, C, H + 2 shift, W + 2 shift), the output of `pad`.
@@ -59,19 +64,19 @@ def views(
     return aug_mix(images, generator) if options.augmix else images
 
 
-# AugMix as published: chains, longest chain, and the severity (of 10) that strengths are drawn up to.
+# AugMix as published: number of chains, longest chain, and the largest strength (of 10) that is drawn.
 WIDTH, DEPTH, SEVERITY = 3, 3, 3.0
-AUTOCONTRAST, EQUALISE, POSTERISE, SOLARISE = range(4)
+AUTOCONTRAST, EQUALIZE, POSTERIZE, SOLARIZE = range(4)
 ROTATE, SHEAR_X, SHEAR_Y, MOVE_X, MOVE_Y = range(4, 9)
 OPERATIONS = 9
 
 
 def aug_mix(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image mixed with chains of random operations on it (Hendrycks et al. 2020, arXiv 1912.02781, algorithm 1).
+    """Mix each image with chains of random operations on it (Hendrycks et al. 2020, arXiv 1912.02781, algorithm 1).
 
     x' = (1 - m) x + m sum_i w_i chain_i(x), w from Dirichlet(1, 1, 1), m from Beta(1, 1), that is uniform; a chain
-    is one to three of autocontrast, equalise, posterise, solarise, rotation, shears and shifts. The consistency loss of
-    the paper is not part of it.
+    is one to three of autocontrast, equalize, posterize, solarize, rotation, shears and shifts. The consistency loss of
+    the paper is not included.
 
     Args:
         images: float (B, C, H, W) in [0, 1].
@@ -105,7 +110,7 @@ def aug_mix(images: Tensor, generator: torch.Generator) -> Tensor:
 def mix_up(
     images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Each image and its target mixed with the next one's, in one proportion for the batch (arXiv 1710.09412).
+    """Mix each image and its target with the next one's, in one proportion for the batch (MixUp, arXiv 1710.09412).
 
     Args:
         images: float (B, C, H, W), in random order.
@@ -126,7 +131,7 @@ def mix_up(
 
 
 def operate(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """One operation on each image, with the strengths of the published code (google-research/augmix).
+    """Apply one operation to each image, with the strengths of the published code (google-research/augmix).
 
     Args:
         images: float (B, C, H, W) in [0, 1].
@@ -139,9 +144,9 @@ def operate(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> T
     pixels = (images * 255).round()
     results = {
         AUTOCONTRAST: _autocontrast(images),
-        EQUALISE: _equalise(pixels),
-        POSTERISE: torch.floor(pixels / _each(coarse)) * _each(coarse) / 255,
-        SOLARISE: torch.where(pixels < _each(256 - (level * 25.6).floor()), images, 1 - images),
+        EQUALIZE: _equalize(pixels),
+        POSTERIZE: torch.floor(pixels / _each(coarse)) * _each(coarse) / 255,
+        SOLARIZE: torch.where(pixels < _each(256 - (level * 25.6).floor()), images, 1 - images),
     }
     chosen = _warp(images, operation, level, sign)
     for number, result in results.items():
@@ -154,16 +159,16 @@ def _each(values: Tensor) -> Tensor:
 
 
 def _autocontrast(images: Tensor) -> Tensor:
-    """Every channel stretched to [0, 1]; one that is flat stays."""
+    """Stretch every channel to [0, 1]; a constant one is left as it is."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     return torch.where(high > low, (images - low) / (high - low).clamp_min(1e-6), images)
 
 
-def _equalise(pixels: Tensor) -> Tensor:
-    """Every channel with a level histogram, as Pillow does it.
+def _equalize(pixels: Tensor) -> Tensor:
+    """Equalize the histogram of every channel, as Pillow does it.
 
     Args:
-        pixels: float (B, C, H, W), whole, 0..255.
+        pixels: float (B, C, H, W), whole numbers in 0..255.
 
     Returns:
         float in [0, 1].
@@ -175,12 +180,12 @@ def _equalise(pixels: Tensor) -> Tensor:
     step = (rows.shape[1] - last) // 255
     below = counts.cumsum(1) - counts
     table = ((below + step // 2) // step.clamp_min(1)).clamp(max=255)
-    equalised = torch.where(step > 0, table.gather(1, rows), rows)
-    return equalised.view_as(pixels).to(pixels.dtype) / 255
+    equalized = torch.where(step > 0, table.gather(1, rows), rows)
+    return equalized.view_as(pixels).to(pixels.dtype) / 255
 
 
 def _warp(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Rotation by up to 30 degrees, shear by up to 0.3, shift by up to a third, at level 10; black moves in."""
+    """Rotate by up to 30 degrees, shear by up to 0.3, shift by up to a third, at level 10; black moves in."""
 
     def strength(number: int, largest: float) -> Tensor:
         return torch.where(operation == number, sign * level * largest / 10, 0.0)

@@ -1,6 +1,4 @@
-"""How teachers and students are trained: the same two classes make the targets and their shadows."""
-
-from typing import TypeAlias
+"""Train teachers on real images and students on synthetic ones, for the released models and their shadows alike."""
 
 import torch
 from torch import Tensor, nn
@@ -8,115 +6,7 @@ from torch import Tensor, nn
 from tckr.classifiers.models import Network
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
-from tckr.classifiers.trainer import Job, Trainer, train_together
-
-Training: TypeAlias = tuple[Trainer, Job]
-"""One network to train; `train_together` takes several, of any teachers and students."""
-
-
-class Teachers:
-    """Trains teachers, each on some of the same real images."""
-
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        options: ClassifierOptions,
-        n_classes: int,
-        *,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Take the pool of images uint8 (N, C, H, W) with classes int64 (N,)."""
-        self._trainer = Trainer(images, options, n_classes, targets=labels, device=device)
-
-    def training(
-        self, seed: int, *, steps: int | None = None, inside: Tensor | None = None
-    ) -> Training:
-        """One to be trained on the images at `inside`, int64 (K,), or on all; see `Job`."""
-        return self._trainer, Job(seed, steps, inside)
-
-    def train(
-        self, seed: int, *, steps: int | None = None, inside: Tensor | None = None
-    ) -> Network:
-        """Train one; arguments as for `training`."""
-        training = self.training(seed, steps=steps, inside=inside)
-        return train_together([training], "teacher")[0]
-
-
-class Students:
-    """Trains students of any teacher on the first of the same synthetic images."""
-
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        options: ClassifierOptions,
-        n_classes: int,
-        *,
-        distillation: DistillationOptions,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Take the synthetic images uint8 (M, C, H, W) with the classes int64 (M,) of their prompts.
-
-        The classes are trained on for hard labels alone.
-        """
-        self._images, self._distillation = images, distillation
-        hard = labels if distillation.labels == "hard" else None
-        self._trainer = Trainer(images, options, n_classes, targets=hard, device=device)
-
-    def training(
-        self,
-        seed: int,
-        *,
-        steps: int,
-        teacher: nn.Module | None = None,
-        soft: Tensor | None = None,
-        size: int | None = None,
-    ) -> Training:
-        """One to be trained with the labels that the distillation names.
-
-        Args:
-            seed: as for `Job`.
-            steps: the teacher's; the student takes `patience` times as many.
-            teacher: needed for labels on the fly, and for stored ones without `soft`.
-            soft: float32 (M, n_classes), stored labels of all images.
-            size: how many of the images, the first ones, the student reads; None: all.
-
-        Raises:
-            ValueError: no teacher or stored probabilities for the labels asked for.
-        """
-        source = self._distillation.labels
-        if source != "hard" and teacher is None and (source == "on_the_fly" or soft is None):
-            raise ValueError(f"labels {source} need a teacher")
-        if source == "stored" and soft is None and teacher is not None:
-            soft = soft_labels(teacher, self._images)
-        job = Job(
-            seed,
-            self._distillation.steps(steps),
-            None if size is None else torch.arange(size),
-            teacher=teacher if source == "on_the_fly" else None,
-            targets=soft if source == "stored" else None,
-        )
-        return self._trainer, job
-
-    def train(
-        self,
-        seed: int,
-        *,
-        steps: int,
-        teacher: nn.Module | None = None,
-        soft: Tensor | None = None,
-        size: int | None = None,
-    ) -> Network:
-        """Train one; arguments as for `training`."""
-        training = self.training(seed, steps=steps, teacher=teacher, soft=soft, size=size)
-        return train_together([training], "student")[0]
-
-    def replace(self, images: Tensor, labels: Tensor) -> None:
-        """Let other synthetic images, as many and as large, take the place of these."""
-        hard = labels if self._distillation.labels == "hard" else None
-        self._trainer.replace(images, hard)
-        self._images = images
+from tckr.classifiers.trainer import Trainer, TrainSpec
 
 
 def train_teacher(
@@ -129,8 +19,34 @@ def train_teacher(
     steps: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Network:
-    """Train on real images uint8 (N, C, H, W) with classes int64 (N,); see `Trainer.train`."""
-    return Teachers(images, labels, options, n_classes, device=device).train(seed, steps=steps)
+    """Train a teacher on real images.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        options: the recipe.
+        seed: as for `TrainSpec`.
+        n_classes: classes of the network.
+        steps: optimizer steps; None takes the recipe's number for N images.
+        device: where to train.
+
+    Returns:
+        The teacher in evaluation mode, on the CPU.
+
+    Example:
+        >>> images = torch.arange(4 * 64, dtype=torch.uint8).view(4, 1, 8, 8)
+        >>> labels = torch.tensor([0, 1, 0, 1])
+        >>> options = ClassifierOptions(widths=(4,), batch_size=4)
+        >>> teacher = train_teacher(images, labels, options, seed=0, n_classes=2, steps=2)
+        >>> distillation = DistillationOptions(labels="on_the_fly")
+        >>> student = train_student(
+        ...     images, labels, options, seed=1, n_classes=2, distillation=distillation, steps=2, teacher=teacher
+        ... )
+        >>> student(images / 255).shape
+        torch.Size([4, 2])
+    """
+    trainer = Trainer(images, options, n_classes, targets=labels, device=device)
+    return trainer.fit([TrainSpec(seed, steps)], "teacher")[0]
 
 
 def train_student(
@@ -146,21 +62,86 @@ def train_student(
     soft: Tensor | None = None,
     device: str | torch.device = "cpu",
 ) -> Network:
-    """Train on synthetic images alone, with the labels that `distillation` names.
+    """Train a student on synthetic images alone, with the labels that `distillation` names.
 
     Args:
         images: synthetic, uint8 (M, C, H, W).
-        labels: int64 (M,), classes of the prompts; trained on for hard labels alone.
-        steps: optimiser steps of the teacher, `options.steps(number of members)`; the student takes
+        labels: int64 (M,), classes of the prompts; read for hard labels only.
+        options: the recipe.
+        seed: as for `TrainSpec`.
+        n_classes: classes of the network.
+        distillation: source of the labels, and patience.
+        steps: optimizer steps of the teacher, `options.steps(number of members)`; the student takes
             `distillation.patience` times as many, whatever the cardinality.
-        teacher: needed for labels on the fly; for stored ones where `soft` is None. It stays on its
-            device.
+        teacher: needed for labels on the fly, and for stored ones where `soft` is None. It stays on its device.
         soft: float32 (M, n_classes), probabilities stored with the images.
+        device: where to train.
+
+    Returns:
+        The student in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: neither a teacher nor stored probabilities for the labels asked for.
+        ValueError: no teacher, or no stored probabilities, for labels that need them.
     """
-    students = Students(
+    trainer = student_trainer(
         images, labels, options, n_classes, distillation=distillation, device=device
     )
-    return students.train(seed, steps=steps, teacher=teacher, soft=soft)
+    spec = student_spec(images, distillation, seed, steps=steps, teacher=teacher, soft=soft)
+    return trainer.fit([spec], "student")[0]
+
+
+def student_trainer(
+    images: Tensor,
+    labels: Tensor,
+    options: ClassifierOptions,
+    n_classes: int,
+    *,
+    distillation: DistillationOptions,
+    device: str | torch.device = "cpu",
+) -> Trainer:
+    """Return a trainer for several students on the same synthetic images; arguments as for `train_student`."""
+    targets = hard_targets(labels, distillation)
+    return Trainer(images, options, n_classes, targets=targets, device=device)
+
+
+def hard_targets(labels: Tensor, distillation: DistillationOptions) -> Tensor | None:
+    """Return the classes of the prompts where students are trained on them, else None."""
+    return labels if distillation.labels == "hard" else None
+
+
+def student_spec(
+    images: Tensor,
+    distillation: DistillationOptions,
+    seed: int,
+    *,
+    steps: int,
+    teacher: nn.Module | None = None,
+    soft: Tensor | None = None,
+    size: int | None = None,
+) -> TrainSpec:
+    """Return the spec of one student for a `student_trainer`.
+
+    Args:
+        images: those of the trainer; labelled by `teacher` here where labels are stored and `soft` is None.
+        distillation: as for the trainer.
+        seed: as for `TrainSpec`.
+        steps: optimizer steps of the teacher; the student takes `patience` times as many.
+        teacher: as for `train_student`.
+        soft: as for `train_student`.
+        size: train on the first `size` images only; None trains on all.
+
+    Raises:
+        ValueError: no teacher, or no stored probabilities, for labels that need them.
+    """
+    source = distillation.labels
+    if source != "hard" and teacher is None and (source == "on_the_fly" or soft is None):
+        raise ValueError(f"labels {source} need a teacher")
+    if source == "stored" and soft is None and teacher is not None:
+        soft = soft_labels(teacher, images)
+    return TrainSpec(
+        seed,
+        distillation.steps(steps),
+        None if size is None else torch.arange(size),
+        teacher=teacher if source == "on_the_fly" else None,
+        targets=soft if source == "stored" else None,
+    )

@@ -16,14 +16,14 @@ from tckr.errors import UserError
 KIND = "tckr.classifiers.hub.HubClassifier"
 ABOUT = "classifier.json"  # beside the files of a network of transformers
 SIDE = 224  # where neither the image processor nor the model names one
-# What differs between two configurations of one and the same network.
+# Keys that may differ between two configurations of the same network.
 INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
 class HubClassifier(nn.Module):
-    """A network of transformers that takes images as they are.
+    """A network of transformers that takes images of any size, as `ResNet` does.
 
-    Within it images are resized to the network's own side (bicubic, smoothed when they shrink, squeezed to a square),
+    Inside it images are resized to the network's own side (bicubic, smoothed when they shrink, squeezed into a square),
     grey is repeated for three channels, and pixels are normalised.
     """
 
@@ -55,7 +55,7 @@ class HubClassifier(nn.Module):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the network's own configuration does not say."""
+        """Return what the configuration of transformers does not hold."""
         return {
             "channels": self.channels,
             "side": self.side,
@@ -65,7 +65,7 @@ class HubClassifier(nn.Module):
 
     @property
     def config(self) -> dict[str, object]:
-        """Equal for networks of one make, whatever their weights."""
+        """Return a description that is equal for networks of one architecture, whatever their weights."""
         settings = self.network.config.to_dict()
         return {
             **self.about,
@@ -73,7 +73,7 @@ class HubClassifier(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """Float images (B, C, H, W) in [0, 1] to logits (B, n_classes)."""
+        """Map float images (B, C, H, W) in [0, 1] to logits (B, n_classes)."""
         if x.shape[-2:] != (self.side, self.side):
             size = (self.side, self.side)
             x = F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)
@@ -82,9 +82,9 @@ class HubClassifier(nn.Module):
 
 
 def from_source(source: str, pretrained: bool, channels: int, n_classes: int) -> HubClassifier:
-    """A classifier of `n_classes`, with a fresh head and the weights of `source` or fresh ones, on the CPU.
+    """Return a classifier of `n_classes` on the CPU, with a new head and a body that is pretrained or new.
 
-    Fresh weights are drawn by torch's default generator.
+    New weights are drawn by torch's default generator.
 
     Args:
         source: a folder, or a hub id that is in the local cache, of a transformers image classifier (or its body).
@@ -92,7 +92,7 @@ def from_source(source: str, pretrained: bool, channels: int, n_classes: int) ->
         channels: of the images, 1 grey or 3 colour.
 
     Raises:
-        UserError: nothing is there, it is another kind of model, or weights of the body are missing.
+        UserError: nothing is found there, it is another kind of model, or weights of the body are missing.
     """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN,
@@ -119,7 +119,7 @@ def from_source(source: str, pretrained: bool, channels: int, n_classes: int) ->
 
 
 def save(model: HubClassifier, folder: Path) -> None:
-    """Write `model` into `folder`: what plain transformers reads, and how to prepare images."""
+    """Write `model` into `folder`: the files that transformers reads, and how to prepare images."""
     model.network.save_pretrained(folder)
     about = {"class": KIND, **model.about}
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -145,7 +145,7 @@ def load(folder: Path) -> HubClassifier:
 
 
 def _reading(source: str, config: Any) -> dict[str, Any]:
-    """Side, mean and standard deviation of what the network reads, as its image processor or its configuration say."""
+    """Return side, mean and standard deviation of the input, from the image processor or else the configuration."""
     processor = description(source, "preprocessor_config.json") or {}
     size = processor.get("size", getattr(config, "image_size", None))
     if isinstance(size, dict):

@@ -1,35 +1,43 @@
-"""The network that a recipe asks for: our small residual one, or any image classifier of transformers."""
+"""Build, save and load the classifier of a recipe: our small residual network, or an image classifier of transformers.
 
-from typing import TYPE_CHECKING, TypeAlias, Union
+`tckr.classifiers.hub` imports transformers, which takes seconds: it is imported only where such a network is used.
+"""
 
-from tckr.classifiers.options import OURS, ClassifierOptions
-from tckr.classifiers.resnet import ResNet, stem_stride
-
-if TYPE_CHECKING:
-    from tckr.classifiers.hub import HubClassifier
 import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tckr.classifiers.options import OURS, ClassifierOptions
+from tckr.classifiers.resnet import ResNet, stem_stride
 from tckr.errors import UserError
 
-# Both map float images (B, C, H, W) in [0, 1] to logits, and have a `config` that is equal for networks of one make.
+if TYPE_CHECKING:
+    from tckr.classifiers.hub import HubClassifier
+
+KIND = "tckr.classifiers.resnet.ResNet"
+
+# Both map float images (B, C, H, W) in [0, 1] to logits, and have a `config`, equal for networks of one architecture.
 Network: TypeAlias = Union[ResNet, "HubClassifier"]
 
 
 def build(options: ClassifierOptions, channels: int, n_classes: int, side: int) -> Network:
-    """An untrained network (its body perhaps pretrained) on the CPU, its weights drawn by torch's default generator.
+    """Return an untrained network (its body possibly pretrained) on the CPU, its weights drawn by torch's default generator.
 
     Args:
         channels: of the images, 1 grey or 3 colour.
-        side: the shorter side of the images, pixels.
+        side: length of the shorter side of the images, pixels.
 
     Raises:
         UserError: the architecture is a folder or hub id without a fitting model.
+
+    Example:
+        >>> build(ClassifierOptions(), channels=1, n_classes=10, side=28).config["widths"]
+        [16, 32, 96]
     """
     if options.architecture == OURS:
         stride = options.stride or stem_stride(side)
@@ -37,9 +45,6 @@ def build(options: ClassifierOptions, channels: int, n_classes: int, side: int) 
     from tckr.classifiers.hub import from_source
 
     return from_source(options.architecture, options.pretrained, channels, n_classes)
-
-
-KIND = "tckr.classifiers.resnet.ResNet"
 
 
 def save(model: Network, folder: Path | str) -> None:

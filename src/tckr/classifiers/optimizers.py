@@ -1,51 +1,31 @@
-"""The optimiser that a recipe asks for, and its learning rates."""
+"""The optimizer and the learning rates that a classifier recipe names."""
 
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tckr.classifiers.options import ClassifierOptions, Decay
-from tckr.training.muon import Muon
+from tckr.training.optimizers import AdamW, Muon
 
 
-class AdamW(torch.optim.AdamW):
-    """torch's AdamW, fused, with the interface of `Muon`.
-
-    With a learning rate that is a tensor nothing depends on its value: a CUDA graph can record the step.
-    """
-
-    def __init__(self, model: nn.Module, lr: float | Tensor, weight_decay: float) -> None:
-        """Take all weights of `model`, on the device of `lr` where that is a tensor."""
-        parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        super().__init__(
-            parameters,
-            lr=lr,
-            weight_decay=weight_decay,
-            fused=True,
-            capturable=parameters[0].is_cuda,
-        )
-
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate, where it is a number."""
-        for group in self.param_groups:
-            group["lr"] = rate
-
-
-def build_optimiser(
+def build_optimizer(
     model: nn.Module, options: ClassifierOptions, rate: float | Tensor
 ) -> Muon | AdamW:
-    """The optimiser of all weights of `model`.
+    """Return the optimizer of all trainable weights of `model`.
 
-    Muon, for our ResNet alone: for the blocks; stem and head by plain momentum with decay, norms and biases without.
-    AdamW: every weight alike, with decay (as TCKR, arXiv 2504.04582, has it for teacher and student).
+    Muon, for our ResNet only: orthogonalized updates for the residual blocks, plain momentum with weight decay for stem
+    and head, without for norms and biases. AdamW: every weight with decay (as TCKR, arXiv 2504.04582, trains teacher
+    and student).
 
     Args:
-        rate: a number, or a float32 scalar tensor beside the parameters.
+        model: on the device where it is trained.
+        options: of which `optimiser`, `momentum` and `weight_decay` are read.
+        rate: learning rate, a number or a float32 scalar tensor on the device of the parameters.
     """
     if options.optimiser == "adamw":
-        return AdamW(model, rate, options.weight_decay)
+        trainable = [weight for weight in model.parameters() if weight.requires_grad]
+        return AdamW(trainable, rate, options.weight_decay)
     network: Any = model
     groups: list[dict[str, Any]] = [
         {
@@ -61,9 +41,26 @@ def build_optimiser(
     return Muon(groups, rate, options.momentum)
 
 
-def cycle(position: float, warmup: float, decay: Decay = "linear") -> float:
-    """Share of the peak learning rate at `position` in (0, 1): linear rise, then a fall to 0, straight or as a cosine."""
-    if position < warmup:
-        return position / warmup
-    left = (1 - position) / (1 - warmup)
+def learning_rates(options: ClassifierOptions, steps: int) -> list[float]:
+    """Return the learning rate of each of `steps` optimizer steps.
+
+    Example:
+        >>> options = ClassifierOptions(learning_rate=1.0, warmup=0.5)
+        >>> learning_rates(options, 4)
+        [0.25, 0.75, 0.75, 0.25]
+    """
+    return [
+        options.learning_rate * one_cycle((step + 0.5) / steps, options.warmup, options.decay)
+        for step in range(steps)
+    ]
+
+
+def one_cycle(progress: float, warmup: float, decay: Decay = "linear") -> float:
+    """Return the share of the peak learning rate at `progress` in (0, 1).
+
+    It rises linearly over the first `warmup` of the training, then falls to 0 linearly or as a cosine.
+    """
+    if progress < warmup:
+        return progress / warmup
+    left = (1 - progress) / (1 - warmup)
     return left if decay == "linear" else (1 - math.cos(math.pi * left)) / 2

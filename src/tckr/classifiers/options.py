@@ -39,7 +39,7 @@ class AugmentationOptions(Options):
 
 
 class ClassifierOptions(Options):
-    """One recipe for teacher, student and shadows: architecture, optimiser and schedule."""
+    """One recipe for teacher, student and shadows: architecture, optimizer and schedule."""
 
     architecture: Annotated[str, ModelSource("classifier")] = Field(
         default=OURS,
@@ -58,16 +58,16 @@ class ClassifierOptions(Options):
     widths: tuple[int, ...] = Field(
         default=(16, 32, 96), min_length=1, max_length=6, description="channels of each stage"
     )
-    depth: int = Field(default=1, ge=1, le=16, description="residual blocks a stage")
+    depth: int = Field(default=1, ge=1, le=16, description="residual blocks per stage")
     stride: Literal[1, 2, 4] | None = Field(
         default=None,
         description="pixels of one axis that the stem folds into one position; none: 2 below 48"
         " pixels, then 4, 8",
     )
     epochs: int = Field(
-        default=12, ge=1, description="passes over the members; sets the optimiser steps"
+        default=12, ge=1, description="passes over the members; sets the optimizer steps"
     )
-    batch_size: int = Field(default=128, ge=2, description="images an optimiser step")
+    batch_size: int = Field(default=128, ge=2, description="images per optimizer step")
     learning_rate: float = Field(default=0.1, gt=0, description="peak of the one-cycle schedule")
     warmup: float = Field(default=0.25, ge=0, lt=1, description="share of the steps spent rising")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum")
@@ -80,7 +80,7 @@ class ClassifierOptions(Options):
     augmentation: AugmentationOptions = AugmentationOptions()
     compile: bool = Field(
         default=False,
-        description="on a GPU, compile the networks: half a minute once, faster steps",
+        description="on a GPU, compile the networks: half a minute once, then faster steps; changes only the speed, not what is learned",
     )
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class ClassifierOptions(Options):
         return self
 
     def steps(self, n_members: int) -> int:
-        """Optimiser steps of teacher, student and shadows for a private set of `n_members`."""
+        """Optimizer steps of teacher, student and shadows for a private set of `n_members`."""
         return self.epochs * math.ceil(n_members / self.batch_size)
 
 
@@ -108,7 +108,7 @@ class DistillationOptions(Options):
         default=1.0,
         gt=0,
         le=100,
-        description="the student's optimiser steps as a multiple of the teacher's (a patient"
+        description="the student's optimizer steps as a multiple of the teacher's (a patient"
         " student: Beyer et al. 2022, arXiv 2106.05237)",
     )
 
@@ -117,5 +117,5 @@ class DistillationOptions(Options):
         return f"student on the recycled set alone, labels: {self.labels.replace('_', ' ')}"
 
     def steps(self, of_teacher: int) -> int:
-        """Optimiser steps of a student whose teacher took `of_teacher`; at least one."""
+        """Optimizer steps of a student whose teacher took `of_teacher`; at least one."""
         return max(1, round(of_teacher * self.patience))

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 
 def logits(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
-    """Logits of unaugmented images, computed in float32 where the model is.
+    """Return the logits of unaugmented images, computed in float32 on the device of the model.
 
     Args:
-        model: in any mode; it is put into evaluation mode.
+        model: is put into evaluation mode.
         images: uint8 (N, C, H, W), on any device.
-        batch_size: images at once; None takes 256 of 32 x 32 pixels, on a GPU 2,048, fewer of larger.
+        batch_size: images at once; None takes 256 of 32 x 32 pixels, on a GPU 2,048, and fewer larger ones.
 
     Returns:
         float32 (N, n_classes) on the CPU.
@@ -22,26 +22,30 @@ def logits(model: nn.Module, images: Tensor, batch_size: int | None = None) -> T
     size = batch_size or max(8, min(usual, usual * 32 * 32 // pixels))
     model.eval()
     with torch.inference_mode():
-        # Fetched once, at the end: every fetch would wait for the GPU.
+        # Copied to the CPU once, at the end: every copy waits for the GPU.
         parts = [model(part.to(device).float().div_(255)).float() for part in images.split(size)]
     return torch.cat(parts).cpu()
 
 
 def soft_labels(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
-    """Class probabilities at temperature 1: float32 (N, n_classes), rows sum to 1."""
+    """Return class probabilities at temperature 1, float32 (N, n_classes) on the CPU; arguments as for `logits`."""
     return logits(model, images, batch_size).softmax(1)
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> dict[str, float | list[float | None]]:
-    """Share of right predictions, in percent.
+    """Return the share of correct predictions, in percent.
 
     Args:
         predicted: logits or probabilities (N, C).
         labels: int64 (N,).
 
     Returns:
-        `accuracy` over all images and `per_class`, one figure a class (None for a class without
+        `accuracy` over all images and `per_class`, one value per class (None for a class without
         images).
+
+    Example:
+        >>> accuracy(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1]))
+        {'accuracy': 50.0, 'per_class': [100.0, 0.0]}
     """
     right = (predicted.argmax(1) == labels).double().numpy()
     classes = labels.numpy()

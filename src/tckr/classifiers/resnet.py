@@ -1,4 +1,4 @@
-"""A small residual network: quick on a CPU core, any image size, grey or colour."""
+"""A small residual network: fast on a CPU core, for images of any size, grey or colour."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,12 @@ from torch.nn import functional as F
 
 
 def stem_stride(size: int) -> int:
-    """Pixels of one axis that the stem folds into one position: 2 below 48 pixels, then 4, 8."""
+    """Return how many pixels of one axis the stem folds into one position: 2 below 48 pixels, then 4, 8.
+
+    Example:
+        >>> stem_stride(28), stem_stride(64), stem_stride(224)
+        (2, 4, 16)
+    """
     stride = 2
     while size // stride >= 24:
         stride *= 2
@@ -31,13 +36,13 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, ceil(H/stride), ceil(W/stride))."""
+        """Map (B, inputs, H, W) to (B, outputs, ceil(H/stride), ceil(W/stride))."""
         y = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.norm2(self.conv2(y)) + self.project(x))
 
 
 class ResNet(nn.Module):
-    """Space-to-depth stem, `depth` residual blocks a stage, global average pooling, linear head.
+    """Space-to-depth stem, `depth` residual blocks per stage, global average pooling, linear head.
 
     The stem moves `stride` x `stride` pixels into channels, so that even the first convolution runs
     on a small grid: most of the cost of a small network on a CPU is in its first, large maps.
@@ -68,7 +73,7 @@ class ResNet(nn.Module):
 
     @property
     def config(self) -> dict[str, object]:
-        """The arguments that rebuild this network."""
+        """Return the arguments that rebuild this network."""
         return {
             "channels": self.channels,
             "n_classes": self.n_classes,
@@ -78,7 +83,7 @@ class ResNet(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """Float images (B, C, H, W) in [0, 1] to logits (B, n_classes)."""
+        """Map float images (B, C, H, W) in [0, 1] to logits (B, n_classes)."""
         short = [-side % self.stride for side in x.shape[-2:]]
         if any(short):
             x = F.pad(x, (0, short[1], 0, short[0]), mode="replicate")

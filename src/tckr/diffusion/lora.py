@@ -25,7 +25,7 @@ from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.pipeline import Denoising, encode_images, noising
 from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.seeds import derive
-from tckr.training.loop import optimise
+from tckr.training.loop import minimize
 
 __all__ = ["Adapter", "adapt"]
 
@@ -59,7 +59,7 @@ def adapt(
         images: uint8 (N, C, H, W).
         prompts: N prompts.
         class_names: N class names.
-        checkpoint: where unfinished work is kept; see `tckr.training.loop.optimise`.
+        checkpoint: where unfinished work is kept; see `tckr.training.loop.minimize`.
         cache_folder: where latents and text embeddings go that exceed `options.cache_gib`, while this runs; by
             default the system's folder for such files.
         snapshot_every: steps between two calls of `snapshot`; 0 is never.
@@ -108,7 +108,7 @@ def adapt(
         identity = (
             {"data": _fingerprint(images, prompts, class_names, options)} if checkpoint else None
         )
-        losses = optimise(
+        losses = minimize(
             trained,
             loss,
             schedule,

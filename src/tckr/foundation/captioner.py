@@ -17,7 +17,7 @@ from transformers import (
 from tckr.engine.checkpoint import Checkpoint
 from tckr.images.tensors import to_signed
 from tckr.options import Options, Schedule
-from tckr.training.loop import optimise
+from tckr.training.loop import minimize
 
 MEAN = (0.5, 0.5, 0.5)
 
@@ -156,7 +156,7 @@ def train_captioner(
             logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten()
         )
 
-    losses = optimise(
+    losses = minimize(
         list(model.parameters()),
         loss,
         recipe.captioner_schedule,
@@ -226,7 +226,7 @@ def train_clip(
             functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
         ) / 2
 
-    losses = optimise(
+    losses = minimize(
         list(model.parameters()), loss, recipe.clip_schedule, "clip", checkpoint=checkpoint
     )
     return model.float().cpu().eval(), losses

@@ -23,7 +23,7 @@ from tckr.diffusion.pipeline import Denoising
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.images.tensors import to_signed
 from tckr.options import Options, Schedule
-from tckr.training.loop import optimise
+from tckr.training.loop import minimize
 
 
 class GeneratorShape(Options):
@@ -190,7 +190,7 @@ def train_autoencoder(
             + recipe.kl_weight * kl / target[0].numel()
         )
 
-    losses = optimise(
+    losses = minimize(
         list(vae.parameters()),
         loss,
         recipe.autoencoder,
@@ -244,7 +244,7 @@ def train_denoiser(
             return denoising(network, latents[chosen].float(), Words(words))
 
     parameters = [*unet.parameters(), *text.parameters()]
-    losses = optimise(
+    losses = minimize(
         parameters, loss, recipe.denoiser, "denoiser", capture=True, checkpoint=checkpoint
     )
     unet.eval(), text.eval()

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from tckr.engine.checkpoint import Checkpoint
 from tckr.options import Options, Schedule
-from tckr.training.loop import optimise
+from tckr.training.loop import minimize
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"  # how WordPiece marks a token that goes on with a word
@@ -141,7 +141,7 @@ def train_masked(
         target = sentence.masked_fill(~masked, -100)
         return functional.cross_entropy(logits.float().flatten(0, 1), target.flatten())
 
-    losses = optimise(
+    losses = minimize(
         list(model.parameters()), loss, recipe.schedule, "masked language model", capture=True,
         checkpoint=checkpoint,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One optimisation loop for every generative model: AdamW, warm-up and cosine, clipping, averaged weights."""
+"""The training loop of every generative model: AdamW, warm-up and cosine decay, gradient clipping, averaged weights."""
 
 import math
 import time
@@ -14,11 +14,12 @@ from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.progress import track
 from tckr.errors import Paused, UserError
 from tckr.options import Schedule
+from tckr.training.cuda_graph import GraphedStep
 
 RECORDS = 100  # points of a loss curve
 
 
-def optimise(
+def minimize(
     parameters: Sequence[Tensor],
     loss: Callable[[], Tensor],
     schedule: Schedule,
@@ -30,29 +31,40 @@ def optimise(
     prepare: Callable[[int], None] | None = None,
     accumulate: int = 1,
 ) -> pd.DataFrame:
-    """Minimise `loss`, which draws its own batch each time it is called.
+    """Minimize `loss`, which draws its own batch each time it is called.
 
     Args:
         parameters: leaf tensors, all on one device; changed in place. With `schedule.averaging` they end as
-            the exponential average of their path (corrected for its start).
-        loss: scalar tensor of a fresh batch. What it draws comes from torch's default generators, and it
-            changes nothing but them: only so does work that was interrupted go on exactly.
-        capture: on a GPU, record one whole step as a CUDA graph and replay it; `loss` must then keep shapes and
+            the exponential moving average of their values (corrected for its start).
+        loss: returns the scalar loss of a fresh batch. It draws from torch's default generators and changes nothing
+            else; otherwise an interrupted training would not resume exactly.
+        schedule: number of steps, learning rates, clipping and averaging.
+        description: name of the progress bar and of the training in error messages.
+        capture: on a GPU, capture one whole step as a CUDA graph and replay it; `loss` must then keep its shapes and
             never wait for the GPU.
-        checkpoint: save the state there from time to time and at the end, and go on from it if it is there. Work
-            that was interrupted gives the result of work that was not, and finished work is not done again. Its
-            owner removes the file once the result is safe.
-        identity: plain values that a checkpoint must share with the work that goes on from it (a hash of the data).
-        prepare: called as `prepare(index)` before step `index`, outside the recorded graph: it may fill tensors that
+        checkpoint: save the state there from time to time and at the end, and resume from it if it exists. An
+            interrupted training gives the same result as an uninterrupted one, and a finished one is not repeated.
+            The caller removes the file once the result is saved.
+        identity: plain values, such as a hash of the data, that the checkpoint must match to be resumed.
+        prepare: called as `prepare(index)` before step `index`, outside the captured graph: it may fill tensors that
             `loss` reads, and must not draw from torch's default generators.
-        accumulate: calls of `loss` a step; their gradients are averaged.
+        accumulate: calls of `loss` per step; their gradients are averaged.
 
     Returns:
-        Table of `step` and `loss` (mean since the row before), about 100 rows.
+        Table with columns `step` and `loss` (mean since the previous row), about 100 rows.
 
     Raises:
         Paused: the checkpoint's deadline has passed; the state is saved.
         UserError: the loss is not finite, or the checkpoint is of another schedule, other parameters or another seed.
+
+    Example:
+        >>> import torch
+        >>> from tckr.options import Schedule
+        >>> weight = torch.zeros(1, requires_grad=True)
+        >>> schedule = Schedule(steps=200, batch_size=1, learning_rate=0.1)
+        >>> losses = minimize([weight], lambda: (weight - 2).square().sum(), schedule, "example")
+        >>> round(weight.item(), 1)
+        2.0
     """
     started = time.monotonic()
     device = parameters[0].device
@@ -72,7 +84,7 @@ def optimise(
     average = [p.detach().clone() for p in parameters] if schedule.averaging else []
     state = _State(parameters, optimizer, total, average)
     keeper = _Keeper(checkpoint, state, schedule, description, started, identity or {})
-    run = _recorded(step, state) if captured else step
+    run: Callable[[], None] = _captured(step, state) if captured else step
     keeper.resume()
     every = max(1, schedule.steps // RECORDS)
     for index in keeper.steps():
@@ -81,7 +93,7 @@ def optimise(
             prepare(index)
         run()
         if schedule.averaging:
-            # a young average follows the weights, so that the random start is soon forgotten
+            # early on the average follows the weights closely, so that the random start is soon forgotten
             decay = min(schedule.averaging, (1 + index) / (10 + index))
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         state.done = index + 1
@@ -108,7 +120,7 @@ def _finite(loss: float, description: str, step: int) -> float:
 
 @dataclass
 class _State:
-    """All that steps change. It is restored in place: a recorded graph reads and writes these very tensors."""
+    """Everything that a step changes. It is restored in place, because a captured graph uses these very tensors."""
 
     parameters: Sequence[Tensor]
     optimizer: torch.optim.Optimizer
@@ -118,7 +130,7 @@ class _State:
     done: int = 0
 
     def dump(self) -> dict[str, Any]:
-        """A copy on the CPU, without code: tensors, numbers, lists and dictionaries."""
+        """Return a copy on the CPU, of plain values: tensors, numbers, lists and dictionaries."""
         device = self.total.device
         return {
             "parameters": [_copy(parameter) for parameter in self.parameters],
@@ -136,7 +148,7 @@ class _State:
 
     @torch.no_grad()
     def restore(self, saved: dict[str, Any]) -> None:
-        """Become what `dump` gave, to the bit."""
+        """Restore what `dump` returned, bit for bit."""
         for kept, values in (
             (self.parameters, saved["parameters"]),
             (self.average, saved["average"]),
@@ -151,7 +163,7 @@ class _State:
             torch.cuda.set_rng_state(saved["random_cuda"], self.total.device)
 
     def _restore_optimizer(self, saved: dict[int, dict[str, Tensor]]) -> None:
-        if not self.optimizer.state:  # no step was taken yet, so no graph knows any tensor
+        if not self.optimizer.state:  # no step was taken yet, so no graph uses its tensors
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": saved})
             return
         for index, parameter in enumerate(self.parameters):
@@ -162,7 +174,7 @@ class _State:
 
 
 class _Keeper:
-    """Saves the state of one optimisation when it is time, and takes it up again; without a checkpoint, nothing."""
+    """Saves the state of one training when it is due, and resumes from it; without a checkpoint it does nothing."""
 
     def __init__(
         self,
@@ -188,14 +200,14 @@ class _Keeper:
         }
 
     def resume(self) -> None:
-        """Restore the state that was saved, if any."""
+        """Restore the saved state, if any."""
         saved = self.checkpoint.load(self.fingerprint) if self.checkpoint else None
         if saved is not None:
             self.state.restore(saved)
         self.begun = self.state.done
 
     def steps(self) -> Iterator[int]:
-        """The steps still to take, behind a bar; between two of them it saves, or stops at the deadline."""
+        """Yield the remaining steps behind a progress bar; between two steps, save if due, or stop at the deadline."""
         begin = self.state.done
         for index in track(
             range(begin, self.total_steps), self.description, self.total_steps, begin
@@ -214,7 +226,7 @@ class _Keeper:
             raise Paused(self.description, self.state.done, self.total_steps)
 
     def finish(self) -> None:
-        """Save the end of the work, unless it is where the work was taken up."""
+        """Save the final state, unless no step was taken since resuming."""
         if self.checkpoint and self.state.done > self.begun:
             self.checkpoint.save(self.fingerprint, self.state.dump())
 
@@ -246,17 +258,9 @@ def _set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"] = value
 
 
-def _recorded(step: Callable[[], None], state: _State) -> Callable[[], None]:
-    """One step as a CUDA graph; the steps that warm it up leave no trace in `state`."""
+def _captured(step: Callable[[], None], state: _State) -> GraphedStep:
+    """Capture `step`; the steps that warm it up leave no trace in `state`."""
     before = state.dump()
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    graphed = GraphedStep(step)
     state.restore(before)
-    return graph.replay
+    return graphed

@@ -69,31 +69,36 @@ def train_students(
         training images, seconds of training (None for the teacher); their scores on the audited images; and the recipe
         that the audit repeats for every shadow.
     """
-    from tckr.classifiers.distillation import Students
+    from tckr.classifiers.distillation import student_spec, student_trainer
+    from tckr.classifiers.trainer import Trainer
 
     n_members = len(of_split(images, "members"))
     facts: dict[str, Any] = {TEACHER: {"cardinality": None, "images": n_members, "seconds": None}}
     sets = tables.synthetic_sets(synthetic_sets)
     students = _students(n_members, distillation, options)
     models = {TEACHER: teacher.to(best())}
-    schools: dict[tuple[str, str], Students] = {}
+    trainers: dict[tuple[str, str], Trainer] = {}
     for name, plan in students.items():
         start = time.perf_counter()
         key = (plan["pool"], plan["labels"])
-        if key not in schools:
-            schools[key] = Students(
+        own = distillation.model_copy(update={"labels": plan["labels"]})
+        if key not in trainers:
+            trainers[key] = student_trainer(
                 *sets[plan["pool"]],
                 ClassifierOptions.model_validate(teacher_recipe["classifier"]),
                 len(teacher_recipe["classes"]),
-                distillation=distillation.model_copy(update={"labels": plan["labels"]}),
+                distillation=own,
                 device=best(),
             )
-        models[name] = schools[key].train(
+        spec = student_spec(
+            sets[plan["pool"]].images,
+            own,
             derive(seed, "student"),
             steps=teacher_recipe["steps"],
             teacher=teacher,
             size=plan["size"],
         )
+        (models[name],) = trainers[key].fit([spec], "student")
         size = plan["size"] or len(sets[plan["pool"]].images)
         seconds = time.perf_counter() - start
         facts[name] = {"cardinality": size / n_members, "images": size, "seconds": seconds}

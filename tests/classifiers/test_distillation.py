@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from tckr.classifiers.distillation import train_student, train_teacher
+from tckr.classifiers.optimizers import one_cycle
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import accuracy, logits, soft_labels
 from tckr.classifiers.resnet import ResNet, stem_stride
-from tckr.classifiers.train import train
-from tckr.classifiers.trainer import cycle
+from tckr.classifiers.trainer import Trainer, TrainSpec
 
 SMALL = ClassifierOptions(widths=(8, 16), epochs=8, batch_size=32)
 
@@ -43,14 +43,14 @@ def test_learns(teacher: ResNet):
 def test_same_seed_same_network(teacher: ResNet):
     images, labels = toy(240, 0)
     torch.manual_seed(123)  # the state outside must not matter
-    assert torch.equal(weights(teacher), weights(train(images, labels, SMALL, 1, 3)))
-    assert not torch.equal(weights(teacher), weights(train(images, labels, SMALL, 2, 3)))
+    assert torch.equal(weights(teacher), weights(train_teacher(images, labels, SMALL, 1, 3)))
+    assert not torch.equal(weights(teacher), weights(train_teacher(images, labels, SMALL, 2, 3)))
 
 
 def test_leaves_the_random_state_alone():
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    train(*toy(30, 0), SMALL, 1, 3, steps=1)
+    train_teacher(*toy(30, 0), SMALL, 1, 3, steps=1)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -91,7 +91,7 @@ def test_soft_labels_need_their_source(source):
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (3, 64), (3, 33), (1, 8)])
 def test_any_size_grey_or_colour(channels: int, size: int):
     images, labels = toy(12, 0, channels, size)
-    model = train(images, labels, SMALL, 0, 3, steps=2)
+    model = train_teacher(images, labels, SMALL, 0, 3, steps=2)
     assert logits(model, images).shape == (12, 3)
     assert model.stride == stem_stride(size)
 
@@ -100,7 +100,7 @@ def test_any_size_grey_or_colour(channels: int, size: int):
 def test_depth_and_stride_are_those_asked_for(stride: int, depth: int, side: int):
     options = SMALL.model_copy(update={"stride": stride, "depth": depth})
     images, labels = toy(12, 0, size=28)
-    model = train(images, labels, options, 0, 3, steps=1)
+    model = train_teacher(images, labels, options, 0, 3, steps=1)
     assert (model.stride, len(model.stages)) == (stride, 2 * depth)
     maps = []
     model.stages.register_forward_hook(lambda module, given, result: maps.append(result.shape))
@@ -129,24 +129,24 @@ def test_leaves_the_teacher_as_it_is(teacher: ResNet, source):
 def test_a_patient_student_trains_longer(teacher: ResNet):
     given = {"teacher": teacher, "distillation": DistillationOptions(patience=2.5)}
     patient = train_student(*toy(60, 5), SMALL, 3, 3, **given, steps=4)
-    long = train(*toy(60, 5), SMALL, 3, 3, teacher=teacher, steps=10)
+    (long,) = Trainer(toy(60, 5)[0], SMALL, 3).fit([TrainSpec(3, 10, teacher=teacher)])
     assert torch.equal(weights(patient), weights(long))
     assert DistillationOptions(patience=0.1).steps(2) == 1
 
 
 def test_fewer_images_than_a_batch():
-    train(*toy(5, 0), SMALL, 0, 3, steps=2)
+    train_teacher(*toy(5, 0), SMALL, 0, 3, steps=2)
 
 
 def test_steps_follow_the_members():
     assert ClassifierOptions(epochs=3, batch_size=64).steps(129) == 9
 
 
-def test_cycle_rises_and_falls_to_nothing():
-    rates = [cycle((i + 0.5) / 100, 0.25) for i in range(100)]
+def test_one_cycle_rises_and_falls_to_nothing():
+    rates = [one_cycle((i + 0.5) / 100, 0.25) for i in range(100)]
     assert rates.index(max(rates)) in (24, 25)
     assert rates[-1] < 0.01
-    assert cycle(0.5, 0.0) == 0.5
+    assert one_cycle(0.5, 0.0) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_cycle_rises_and_falls_to_nothing():
 )
 def test_refuses(images: Tensor, targets: Tensor):
     with pytest.raises(ValueError, match=r"must|targets"):
-        train(images, targets, SMALL, 0, 3)
+        train_teacher(images, targets, SMALL, 0, 3)
 
 
 def test_refuses_unknown_options():
