@@ -124,7 +124,7 @@ def stopped_at(project: Path, sources: dict[str, Path]) -> tuple[str, int, int]:
     assert paused.exit_code == 1
     assert "Traceback" not in paused.output
     (line,) = [line for line in paused.output.splitlines() if line.startswith("Error: ")]
-    assert line.endswith("Remedy: run the same command again: it goes on from there.")
+    assert line.endswith("Remedy: run the same command again: it resumes from there.")
     part, done, steps = re.findall(r"Paused '(.+)' after step (\d+) of (\d+);", line)[0]
     return part, int(done), int(steps)
 

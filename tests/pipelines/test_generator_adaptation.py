@@ -69,7 +69,7 @@ def test_a_killed_adaptation_goes_on_and_leaves_nothing(
     plain = options.model_copy(update={"checkpoints": None})
     expected, curve, _ = adapt_generator(images, captions, plain, recycling, 0)
 
-    at_every_step = lambda self, part: Checkpoint(self.folder / part, every=0.0)  # noqa: E731
+    at_every_step = lambda self, part: Checkpoint(self.folder / f"{part}.checkpoint", every=0.0)  # noqa: E731
     monkeypatch.setattr(Checkpoints, "of", at_every_step)
     saves = []
     original = Checkpoint.save
@@ -91,4 +91,5 @@ def test_a_killed_adaptation_goes_on_and_leaves_nothing(
     adapt_generator(images, captions, options, recycling, 1)
     assert len(set(saves)) == 2
     draw_adaptation_sheet(images, captions, adapter, options, recycling, 0)
-    assert not (tmp_path / "unfinished").exists()
+    # Its own checkpoint is gone, that of the other seed stays.
+    assert list((tmp_path / "unfinished").rglob("*.checkpoint")) == [saves[-1]]

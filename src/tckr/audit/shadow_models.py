@@ -254,7 +254,7 @@ def run_shadows(
     size = experiment.stack if experiment.recycling is None else 1
     shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
     done = map_shards(
-        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), cards=cards
+        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), devices=cards
     )
     found |= {row.number: scores for shard in done for row, scores in shard}
     return {name: np.stack([found[row.number][name] for row in rows]) for name in found[0]}

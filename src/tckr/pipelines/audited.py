@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 def at_once() -> tuple[int, list[str]]:
     """Processes that work side by side: none given on a CPU (0), one each on several GPUs; and those."""
-    from tckr.engine import visible_cards
+    from tckr.engine import visible_devices
 
-    cards = visible_cards() if best() == "cuda" else []
+    cards = visible_devices() if best() == "cuda" else []
     return (0, []) if not cards else (len(cards), cards if len(cards) > 1 else [])
 
 
@@ -130,11 +130,16 @@ def train_shadows(
 
 
 def forget_checkpoints(options: AuditOptions) -> None:
-    """Remove finished shadow groups, once their scores are in the catalog."""
+    """Remove finished shadow groups and plans, once their scores are in the catalog; other files stay."""
     from tckr.engine.checkpoint import Checkpoints
 
-    if options.checkpoints:
-        Checkpoints(Path(options.checkpoints)).remove()
+    if options.checkpoints is None:
+        return
+    folder = Path(options.checkpoints)
+    for plan in folder.glob("plan_*.json"):
+        plan.unlink(missing_ok=True)
+    for job in [*filter(Path.is_dir, folder.glob("*")), folder]:
+        Checkpoints(job).remove()
 
 
 def score_models(

@@ -1,6 +1,5 @@
 """The base generator learns what the private set looks like."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.pipelines.types import Adapter
 
 if TYPE_CHECKING:
-    from tckr.engine.checkpoint import Checkpoint
+    from tckr.engine.checkpoint import Checkpoints
 
 SHOWN = 12
 
@@ -53,6 +52,7 @@ def adapt_generator(
         rows.append((f"after {step:,} steps", sample(adapted, *request)))
 
     table = captions.merge(images[["image_id", "image"]], on="image_id", validate="one_to_one")
+    unfinished = _checkpoints(captions, options, seed)
     adapter, losses = adapt(
         generator,
         to_tensor(table["image"]),
@@ -60,7 +60,7 @@ def adapt_generator(
         table["class_name"].tolist(),
         options,
         derive(seed, "generator_adaptation"),
-        checkpoint=_checkpoint(table, options, seed),
+        checkpoint=unfinished and unfinished.of("adapter"),
         snapshot_every=options.sheet_every,
         snapshot=look,
     )
@@ -69,15 +69,21 @@ def adapt_generator(
     return adapter, losses, sheet(rows, title="The same captions on the way")
 
 
-def _checkpoint(table: pd.DataFrame, options: AdaptationOptions, seed: int) -> "Checkpoint | None":
-    """Where this very adaptation is kept while it runs; another one does not find it."""
-    from tckr.engine.checkpoint import Checkpoints
+def _checkpoints(
+    captions: pd.DataFrame, options: AdaptationOptions, seed: int
+) -> "Checkpoints | None":
+    """Return where this very adaptation is kept while it runs; another one has a folder of its own."""
+    from tckr.engine.checkpoint import Checkpoints, fingerprint
 
     if options.checkpoints is None:
         return None
-    told = (options.model_dump_json(), seed, table["image_id"].tolist(), table["prompt"].tolist())
-    part = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-    return Checkpoints(Path(options.checkpoints)).of(f"adapter_{part}")
+    work = (
+        options.model_dump_json(),
+        seed,
+        captions["image_id"].tolist(),
+        captions["prompt"].tolist(),
+    )
+    return Checkpoints(Path(options.checkpoints) / fingerprint(*work))
 
 
 def _shown(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
@@ -121,12 +127,11 @@ def draw_adaptation_sheet(
     """
     from tckr.diffusion.pipeline import load
     from tckr.diffusion.sampling import sample
-    from tckr.engine.checkpoint import Checkpoints
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
 
-    if options.checkpoints:
-        Checkpoints(Path(options.checkpoints)).remove()
+    if unfinished := _checkpoints(captions, options, seed):
+        unfinished.remove()
     shown = _shown(images, captions)
     request = _request(shown, recycling, seed)
     generator = load(options.generator, best(), options.resolution)
