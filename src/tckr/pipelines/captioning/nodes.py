@@ -13,15 +13,19 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
     """Caption every member and write its prompt; see `tckr.text.captioner`.
 
     Returns:
-        One row a member: image_id, class_name, caption, prompt.
+        One row per member: image_id, class_name, caption, prompt.
     """
     from tckr.engine.checkpoint import Checkpoints
-    from tckr.text.captioner import caption, captions_table, load
+    from tckr.text.captioner import caption, caption_fingerprint, captions_table, load
 
     members = of_split(images, "members")
     captioner = load(options.captioner, best(), options.dtype)
-    unfinished = Checkpoints(Path(options.checkpoints)) if options.checkpoints else None
-    captions = caption(captioner, members["image"].tolist(), options, unfinished)
+    pictures = members["image"].tolist()
+    unfinished = None
+    if options.checkpoints:
+        folder = Path(options.checkpoints) / caption_fingerprint(pictures, options)
+        unfinished = Checkpoints(folder)
+    captions = caption(captioner, pictures, options, unfinished)
     if unfinished:
-        unfinished.remove()  # private text; all that is left to do is to save the table
+        unfinished.remove()  # private text, which the table is about to hold
     return captions_table(members["image_id"].tolist(), members["class_name"].tolist(), captions)

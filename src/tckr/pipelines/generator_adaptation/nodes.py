@@ -60,7 +60,7 @@ def adapt_generator(
         table["class_name"].tolist(),
         options,
         derive(seed, "generator_adaptation"),
-        checkpoint=unfinished and unfinished.of("adapter"),
+        checkpoint=unfinished.of("adapter") if unfinished else None,
         snapshot_every=options.sheet_every,
         snapshot=look,
     )
