@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from caption_retrieval import clip_similarity, retrieval, shuffled_within, word_similarity
 from diffusers import StableDiffusionPipeline
 from kedro.config import OmegaConfigLoader
 from torch import Tensor
@@ -35,13 +36,7 @@ from tckr.pipelines.foundation import nodes
 from tckr.pipelines.foundation.nodes import FoundationOptions
 from tckr.settings import CONFIG_LOADER_ARGS
 from tckr.text import captioner
-from tckr.text.clip import (
-    clip_similarity,
-    load_clip,
-    retrieval,
-    shuffled_within,
-    word_similarity,
-)
+from tckr.text.clip import load_clip
 from tckr.text.options import CaptionOptions
 
 ROOT = Path(__file__).parents[1]

@@ -38,9 +38,10 @@ def test_members_are_captioned_and_shards_removed_when_all_is_done(
         original(self, *arguments)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, "save", killed)
-        caption_members(table, options)
+        with pytest.raises(KeyboardInterrupt):
+            caption_members(table, options)
     assert [path.name for path in shards.rglob("*.checkpoint")] == ["0000000-0000002.checkpoint"]
     (shards / "other work").mkdir()
     captions = caption_members(table, options)

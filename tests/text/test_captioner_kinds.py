@@ -140,7 +140,9 @@ def test_captioning_resumes_with_smaller_batches(
     seen = count(captioner, monkeypatch)
     assert caption(captioner, IMAGES, halved, checkpoints) == expected
     assert seen == [2, 1]
-    assert caption(captioner, IMAGES, odd, checkpoints) == expected  # its shards are of other images
+    assert (
+        caption(captioner, IMAGES, odd, checkpoints) == expected
+    )  # its shards are of other images
 
 
 def test_a_fingerprint_covers_images_and_what_changes_captions() -> None:

@@ -1,1 +1,1 @@
-"""Image to text: describing pixels, captioning images, reading prompts."""
+"""Text about images: caption them, embed them with CLIP, vary sentences."""
