@@ -14,11 +14,10 @@ import pandas as pd
 from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.images import canaries, report, split
-from tckr.images.guard import BadImageError
 from tckr.images.options import IngestionOptions
-from tckr.images.prepare import Prepared, Skipped, as_colour, prepare
+from tckr.images.prepare import BadImageError, Prepared, Skipped, as_colour, prepare
 from tckr.images.raw import RawImage, RawTable
-from tckr.images.sources import read
+from tckr.images.readers import read
 from tckr.images.tensors import in_threads
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def ingest(
     The draw of the splits depends on the images' content, the seed and the options, not on file names or order.
 
     Args:
-        path: See `tckr.images.sources.read`.
+        path: See `tckr.images.readers.read`.
         options: Size, colour, shares of the splits and how strict to be.
         seed: Seed of the splits.
 

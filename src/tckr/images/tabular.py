@@ -11,9 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tckr.errors import UserError
-from tckr.images.columns import image_column, label_column, split_column
 from tckr.images.options import IngestionOptions
-from tckr.images.raw import GivenSplit, RawImage, RawTable, given_split
+from tckr.images.raw import (
+    GivenSplit,
+    RawImage,
+    RawTable,
+    given_split,
+    image_column,
+    label_column,
+    split_column,
+)
 
 # Large photographs lie in these batches encoded, a few hundred kilobytes each.
 BATCH = 256
