@@ -101,14 +101,14 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
 
     def write(self, data: pd.DataFrame, path: Path) -> None:
         """Write one Parquet file per split, and the card."""
-        names = class_names(data)
+        names = _class_names(data)
         splits = sorted(data["split"].unique(), key=_rank)
         (path / "data").mkdir()
         for split in splits:
             rows = data[data["split"] == split].drop(columns="split")
             _write_split(rows, names, path / "data" / f"{split}.parquet")
         (path / "README.md").write_text(
-            card_text(data, names, splits, self._card), encoding="utf-8"
+            _card_text(data, names, splits, self._card), encoding="utf-8"
         )
 
     def preview(self, columns: int = 8, classes: int = 10) -> ImagePreview:
@@ -130,7 +130,7 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
         return {**super()._describe(), "card": self._card.model_dump()}
 
 
-def class_names(table: pd.DataFrame) -> list[str]:
+def _class_names(table: pd.DataFrame) -> list[str]:
     """Return the names of the classes 0..C-1; a class without images is named by its number."""
     known = dict(zip(table["label"].astype(int), table["class_name"].astype(str), strict=True))
     n_classes = max(known) + 1
@@ -139,7 +139,7 @@ def class_names(table: pd.DataFrame) -> list[str]:
     return [known.get(number, str(number)) for number in range(n_classes)]
 
 
-def card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: Card) -> str:
+def _card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: Card) -> str:
     """Return the README.md of the folder: YAML for the hub and `load_dataset`, then the facts in prose."""
     header = {
         "license": card.licence,

@@ -20,10 +20,10 @@ BYTES_PER_PIXEL = 8
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image ready for the table.
+    """One image, ready for the table.
 
     Attributes:
-        raw: The image it came from, its content dropped.
+        raw: The image it came from, without its content.
         image_id: First 16 hex digits of SHA-256 over mode, size and pixels.
         mode: "L" or "RGB".
         png: Encoded pixels.
@@ -39,7 +39,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that could not be used, and why."""
+    """An image that could not be used, and the reason."""
 
     name: str
     reason: str
@@ -52,10 +52,15 @@ class BadImageError(Exception):
 def prepare(raw: RawImage, options: IngestionOptions) -> Prepared:
     """Decode, make square and encode one image.
 
-    With `channels="auto"` an image whose channels are equal comes out grey, whatever its file says.
+    With `channels="auto"`, an image whose channels are equal becomes grey, whatever its file says.
 
     Raises:
         BadImageError: The image cannot be used.
+
+    >>> white = RawImage("white", np.full((20, 30), 255, np.uint8), label="paper")
+    >>> prepared = prepare(white, IngestionOptions(size=32))
+    >>> prepared.mode, prepared.original
+    ('L', 'L 30x20')
     """
     decoded, original = decode(raw.content, options.max_pixels, draft=2 * options.size)
     image = squared(decoded, options.size, options.fit)
@@ -63,7 +68,7 @@ def prepare(raw: RawImage, options: IngestionOptions) -> Prepared:
         image = _grey_if_equal(image)
     else:
         image = image.convert("L" if options.channels == "grey" else "RGB")
-    # The content may be a whole photograph: keep only what the report needs of it.
+    # The content may be a whole photograph: keep only what the report needs.
     return Prepared(
         replace(raw, content=None), image_id(image), image.mode, encode(image), original
     )
@@ -72,18 +77,18 @@ def prepare(raw: RawImage, options: IngestionOptions) -> Prepared:
 def decode(
     content: Path | bytes | np.ndarray | None, max_pixels: int, draft: int
 ) -> tuple[Image.Image, str]:
-    """Decode one image to 8 bits, upright, grey (L) or colour (RGB), transparency laid on white.
+    """Decode one untrusted image to 8 bits, upright, grey (L) or colour (RGB), transparency on white.
 
     Args:
         content: A file, encoded bytes, or pixels ((H, W), (H, W, C) or (C, H, W); integers 0..255 or floats 0..1).
-        max_pixels: Width x height above which the header alone is reason to refuse.
-        draft: Edge in pixels that the caller needs; a JPEG far larger is decoded at a fraction of its size.
+        max_pixels: Width x height above which an image is refused by its header.
+        draft: Edge in pixels that the caller needs; a much larger JPEG is decoded at a fraction of its size.
 
     Returns:
         The image, and its mode and size in the source as in "RGB 640x480".
 
     Raises:
-        BadImageError: Missing, truncated, too large, or no image of a known format.
+        BadImageError: The image is missing, truncated, too large, or of no known format.
     """
     if content is None:
         raise BadImageError("no image")
@@ -111,7 +116,7 @@ def decode(
 
 
 def from_array(pixels: np.ndarray, max_pixels: int) -> Image.Image:
-    """Make an 8-bit image of pixels; see `decode` for shapes and ranges."""
+    """Return an 8-bit image of pixels; see `decode` for shapes and ranges."""
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -122,14 +127,14 @@ def from_array(pixels: np.ndarray, max_pixels: int) -> Image.Image:
     if pixels.shape[0] * pixels.shape[1] > max_pixels:
         raise BadImageError(_too_large(f"{pixels.shape[1]} x {pixels.shape[0]}", max_pixels))
     top = 255 if pixels.dtype.kind in "ui" else 1
-    if not (pixels.min() >= 0 and pixels.max() <= top):  # written so that NaN is refused too
+    if not (pixels.min() >= 0 and pixels.max() <= top):  # refuses NaN too
         raise BadImageError(f"{pixels.dtype} pixels outside 0..{top}")
     scaled = pixels if top == 255 else np.round(pixels.astype(np.float32) * 255)
     return _eight_bits(Image.fromarray(np.ascontiguousarray(scaled.astype(np.uint8))))
 
 
 def as_colour(prepared: Prepared) -> Prepared:
-    """Give a grey image three equal channels, for a set in which others are coloured."""
+    """Give a grey image three equal channels, for a set with colour images."""
     if prepared.mode == "RGB":
         return prepared
     image = Image.open(io.BytesIO(prepared.png)).convert("RGB")
@@ -146,7 +151,7 @@ def squared(image: Image.Image, size: int, fit: Literal["resize", "pad", "crop"]
         return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     longest = max(image.size)
     if longest > size:
-        # Not ImageOps.contain: it rounds the short side of a very long image down to nothing.
+        # Not ImageOps.contain, which rounds the short side of a very long image down to 0.
         width, height = (max(1, round(edge * size / longest)) for edge in image.size)
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     canvas = Image.new(image.mode, (size, size), _border_colour(image))
@@ -155,7 +160,11 @@ def squared(image: Image.Image, size: int, fit: Literal["resize", "pad", "crop"]
 
 
 def image_id(image: Image.Image) -> str:
-    """Content id: equal pixels in equal mode and size have equal ids, whatever file they came from."""
+    """Return the content id: images with the same mode, size and pixels have the same id, whatever file they came from.
+
+    >>> image_id(Image.new("L", (2, 2)))
+    '8de938dc058624e6'
+    """
     header = f"{image.mode} {image.width}x{image.height} ".encode()
     return hashlib.sha256(header + image.tobytes()).hexdigest()[:16]
 

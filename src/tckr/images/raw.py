@@ -35,12 +35,12 @@ SPLIT_COLUMNS = ("split", "partition", "subset")
 
 @dataclass(frozen=True)
 class RawImage:
-    """One image as the source has it.
+    """One image as it is in the source.
 
     Attributes:
-        name: Where it is: path inside the source, or file and row. Shown in reports.
-        content: A file still to be read, encoded bytes, pixels, or None where the source has nothing.
-        label: Name of its class; None where the source has none.
+        name: Where it is: path inside the source, or file and row; shown in reports.
+        content: A file to be read, encoded bytes, pixels, or None if the source has nothing.
+        label: Name of its class; None if the source has none.
         split: "test" if the source says so, else "pool".
     """
 
@@ -56,9 +56,9 @@ class RawTable:
 
     Attributes:
         format: Name of the format, for the report.
-        images: The images, read while iterated so that they never all lie in memory.
+        images: The images, read during iteration so that they are never all in memory.
         count: Their number.
-        class_names: Classes in the source's own order, where it gives one.
+        class_names: Classes in the source's own order, if it gives one.
     """
 
     format: str
@@ -68,15 +68,22 @@ class RawTable:
 
 
 def given_split(value: Any) -> GivenSplit:
-    """Reduce a source's word for a split to what matters here: its test stays test, the rest is the pool."""
+    """Return "test" if that is what a source's name of a split means, else "pool".
+
+    >>> given_split("Testing"), given_split("val"), given_split(None)
+    ('test', 'pool', 'pool')
+    """
     return "test" if str(value).strip().lower() in TEST_NAMES else "pool"
 
 
 def image_column(columns: Sequence[str], wanted: str | None, source: str) -> str:
-    """Name of the column of images or paths.
+    """Return the name of the column of images or paths.
 
     Raises:
         UserError: There is none, or not the wanted one.
+
+    >>> image_column(["ID", "Image", "label"], None, "cats.parquet")
+    'Image'
     """
     found = _find(columns, wanted, IMAGE_COLUMNS, "image_column", source)
     if found is None:
@@ -88,7 +95,7 @@ def image_column(columns: Sequence[str], wanted: str | None, source: str) -> str
 
 
 def label_column(columns: Sequence[str], wanted: str | None, source: str) -> str:
-    """Name of the column of labels.
+    """Return the name of the column of labels.
 
     Raises:
         UserError: There is none, or not the wanted one.
@@ -103,10 +110,10 @@ def label_column(columns: Sequence[str], wanted: str | None, source: str) -> str
 
 
 def split_column(columns: Sequence[str], wanted: str | None, source: str) -> str | None:
-    """Name of the column of splits, None if the source has none.
+    """Return the name of the column of splits; None if the source has none.
 
     Raises:
-        UserError: The wanted one is not there.
+        UserError: The wanted one does not exist.
     """
     return _find(columns, wanted, SPLIT_COLUMNS, "split_column", source)
 

@@ -26,15 +26,19 @@ ACCEPTED = "a folder per class, .parquet, .arrow, .npz, a folder of IDX files or
 
 
 def read(path: Path, options: IngestionOptions) -> RawTable:
-    """Open a source of labelled images; the images are read while `RawTable.images` is iterated.
+    """Open a source of labelled images; the images are read as `RawTable.images` is iterated.
 
     Args:
         path: A folder per class (also inside train/, val/, test/); Parquet or Arrow with columns of images and labels;
             a folder saved by `datasets`; a MedMNIST-style .npz; a folder of IDX files; a CSV of paths and labels.
-        options: Names of columns, and what to do with doubtful images.
+        options: Names of columns, and the largest image to accept.
 
     Raises:
-        UserError: Nothing there, an unknown format, a damaged file, or no labels.
+        UserError: Nothing is there, the format is unknown, a file is damaged, or labels are missing.
+
+    >>> table = read(Path("data/01_raw/fashion_mnist"), IngestionOptions())
+    >>> table.format, next(iter(table.images)).label
+    ('Parquet', 'Trouser')
     """
     path = Path(path)
     if not path.exists():
@@ -46,7 +50,7 @@ def read(path: Path, options: IngestionOptions) -> RawTable:
 
 
 def read_folders(root: Path) -> RawTable:
-    """Read `root/<class>/**` or `root/{train,val,test}/<class>/**`; every visible file should be an image.
+    """Read `root/<class>/**` or `root/{train,val,test}/<class>/**`; every visible file is taken for an image.
 
     Raises:
         UserError: No files, or files but no class folders.
@@ -69,12 +73,12 @@ def read_csv(path: Path, options: IngestionOptions) -> RawTable:
     """Read a CSV (or TSV) of paths, relative to its folder, and labels.
 
     Raises:
-        UserError: No CSV, no rows, or columns missing.
+        UserError: The file is not CSV, has no rows, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8-sig") as stream:
             header = stream.readline()
-        # Everything as text: a class "NA" or "01" must stay what it is.
+        # Everything as text: a class "NA" or "01" must stay as it is.
         table = pd.read_csv(
             path,
             sep=max(",;\t", key=header.count),
@@ -132,7 +136,7 @@ def _read_folder(path: Path, options: IngestionOptions) -> RawTable:
     names = {file.name for file in files}
     if names & {"state.json", "dataset_dict.json"}:
         return read_saved(path, options)
-    # `data/` is where the hub's folders, and our own image tables, keep their Parquet files.
+    # The hub's folders and our own image tables keep their Parquet files in `data/`.
     inner = sorted((path / "data").glob("*")) if (path / "data").is_dir() else []
     parquet = [file for file in files + inner if file.suffix.lower() in PARQUET]
     if parquet:
