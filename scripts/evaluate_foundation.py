@@ -3,10 +3,10 @@
     python scripts/evaluate_foundation.py --out foundation.json
     python scripts/evaluate_foundation.py --train-held-out --held-out /tmp/held_out_clip --device cuda
 
-The second line first trains another CLIP to judge the captions: of other width and seed, with its own tokenizer, on a
+The second command first trains another CLIP to judge the captions: with another width and seed, its own tokenizer, and a
 random half of the public images, it shares no weight with any shipped model and has no part in making captions. (The
-shipped models saw both halves; no model has seen the images measured here.) `floor` repeats every measurement with the
-captions exchanged within each class: it must lie at chance.
+shipped models were trained on both halves; no model has seen the images measured here.) `floor` repeats every
+measurement with the captions exchanged within each class: it must be at chance.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from caption_retrieval import clip_similarity, retrieval, shuffled_within, word_similarity
 from diffusers import StableDiffusionPipeline
 from kedro.config import OmegaConfigLoader
 from torch import Tensor
@@ -35,13 +36,7 @@ from tckr.pipelines.foundation import nodes
 from tckr.pipelines.foundation.nodes import FoundationOptions
 from tckr.settings import CONFIG_LOADER_ARGS
 from tckr.text import captioner
-from tckr.text.clip import (
-    clip_similarity,
-    load_clip,
-    retrieval,
-    shuffled_within,
-    word_similarity,
-)
+from tckr.text.clip import load_clip
 from tckr.text.options import CaptionOptions
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Train the judge if asked to, measure, write one JSON file."""
+    """Train the second CLIP if requested, measure, and write one JSON file."""
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parameters = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)[
@@ -107,7 +102,7 @@ def _arguments() -> argparse.Namespace:
 def draw(
     source: Path, options: IngestionOptions, per_class: int, seed: int
 ) -> tuple[Tensor, np.ndarray]:
-    """Up to `per_class` members of each class: uint8 (N, C, H, W) and class names (N,)."""
+    """Return up to `per_class` members of each class: uint8 (N, C, H, W) and class names (N,)."""
     table, _ = ingest(source, options, seed)
     members = table[table.split == "members"].groupby("class_name").head(per_class)
     return to_tensor(members.image), members.class_name.to_numpy(dtype=str)
@@ -116,7 +111,7 @@ def draw(
 def measure(
     arguments: argparse.Namespace, images: Tensor, classes: np.ndarray, length: int
 ) -> dict[str, Any]:
-    """All figures of the models on these images."""
+    """Return all figures of the models on these images."""
     models, device = arguments.models, arguments.device
     writer = captioner.load(str(models / "captioner"), device)
     options = CaptionOptions(
@@ -148,7 +143,7 @@ def measure(
 
 @torch.inference_mode()
 def psnr(pipeline: StableDiffusionPipeline, images: Tensor) -> dict[str, float]:
-    """Peak signal-to-noise ratio of uint8 images after encoding (the latent's mean) and decoding.
+    """Return the peak signal-to-noise ratio, dB, of uint8 images after encoding (the latent's mean) and decoding.
 
     `pooled` is that of the mean squared error of all pixels, `median` that of the median image.
     """

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tckr.images.options import IngestionOptions
 from tckr.images.raw import RawImage
-from tckr.images.sources import read
+from tckr.images.readers import read
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
-from tckr.errors import UserError
+from tckr.errors import user_error
 from tckr.pipeline_registry import NAMES, STAGES
 
 DEFAULT = "knowledge_recycling"
@@ -32,11 +32,9 @@ class OneLine(click.ClickException):
 
 def explain(error: BaseException) -> str | None:
     """Return the one line that tells the user what to do; None if `error` is a defect and needs its traceback."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, UserError):
-            return str(link)
-        link = link.__cause__ or link.__context__
+    readable = user_error(error)
+    if readable is not None:
+        return str(readable)
     text = " ".join(str(error).split())
     if isinstance(error, ParameterValidationError | OmegaConfBaseException):
         return text

@@ -151,13 +151,6 @@ def test_a_failed_save_leaves_nothing(versioned, private, tmp_path):
     assert dataset.exists()
 
 
-def test_without_versions_the_folder_is_replaced(tmp_path, private, recycled):
-    dataset = ImageTableDataset(filepath=str(tmp_path / "table"))
-    dataset.save(private)
-    dataset.save(recycled)
-    assert set(dataset.load()["split"]) == {"train"}
-
-
 def test_preview_is_a_picture(versioned, private):
     dataset = versioned()
     dataset.save(private)

@@ -21,14 +21,6 @@ def dataset(tmp_path) -> PictureDataset:
     return PictureDataset(filepath=str(tmp_path / "sheet.png"), version=Version(None, None))
 
 
-def test_a_picture_comes_back_as_it_was(dataset, picture):
-    assert not dataset.exists()
-    dataset.save(picture)
-    assert dataset.exists()
-    assert (np.asarray(dataset.load()) == np.asarray(picture)).all()
-    assert "sheet.png" in str(dataset)
-
-
 def test_the_preview_is_the_picture(dataset, picture):
     dataset.save(picture)
     shown = Image.open(io.BytesIO(base64.b64decode(dataset.preview())))

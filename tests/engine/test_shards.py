@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tckr.engine import ShardError, map_shards, visible_cards
+from tckr.cli import explain
+from tckr.engine import ShardError, map_shards, visible_devices
+from tckr.errors import Paused, UserError, user_error
 
 
 def scaled(shard: int, shared: np.ndarray) -> tuple[int, float, int]:
@@ -61,25 +64,25 @@ def test_no_bars_inside_the_bar(workers: int):
     assert map_shards(bar_setting, [1, 2], workers) == ["0", "0"]
 
 
-def card_of(shard: int) -> tuple[str, int]:
+def device_of(shard: int) -> tuple[str, int]:
     time.sleep(0.5)
     return os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.getpid()
 
 
-def test_each_card_has_a_process_of_its_own():
-    found = map_shards(card_of, list(range(6)), cards=["0", "GPU-b7"])
-    by_process = {process: card for card, process in found}
+def test_each_device_has_a_process_of_its_own():
+    found = map_shards(device_of, list(range(6)), devices=["0", "GPU-b7"])
+    by_process = {process: device for device, process in found}
     assert sorted(by_process.values()) == ["0", "GPU-b7"]
-    assert all(by_process[process] == card for card, process in found)
+    assert all(by_process[process] == device for device, process in found)
     assert os.environ.get("CUDA_VISIBLE_DEVICES", "") not in ("0", "GPU-b7")
 
 
-def test_cards_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch):
+def test_devices_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_cards() == ["0", "1"]
+    assert visible_devices() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-b7")
-    assert visible_cards() == ["3", "GPU-b7"]
+    assert visible_devices() == ["3", "GPU-b7"]
 
 
 def test_no_shards():
@@ -95,6 +98,59 @@ def test_error_names_its_shard(workers: int):
 def test_dead_worker_is_an_error():
     with pytest.raises(ShardError, match="died"):
         map_shards(dies, [0, 1, 2], 2)
+
+
+def needs_more(shard: int) -> int:
+    if shard == 1:
+        raise UserError("photos.csv is empty.", "list one image per row.")
+    return shard
+
+
+def pauses(shard: int) -> int:
+    if shard == 1:
+        raise Paused("painter", 3, 1000)
+    return shard
+
+
+def wraps(shard: int) -> list[int]:
+    """Like a shard that maps shards of its own."""
+    return map_shards(needs_more, [shard])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        (needs_more, "photos.csv is empty. Remedy: list one image per row."),
+        (wraps, "photos.csv is empty. Remedy: list one image per row."),
+        (pauses, str(Paused("painter", 3, 1000))),
+    ],
+)
+def test_what_the_user_should_read_is_the_same_line_from_every_process(
+    function: Callable[[int], object], line: str, workers: int
+):
+    with pytest.raises(ShardError, match="shard 1 failed") as failure:
+        map_shards(function, [0, 1, 2], workers)
+    assert explain(failure.value) == line
+    if function is pauses:
+        paused = user_error(failure.value)
+        assert isinstance(paused, Paused)
+        assert (paused.done, paused.steps) == (3, 1000)
+
+
+class UnpicklableError(Exception):
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def raises_unpicklable(shard: int) -> int:
+    raise UnpicklableError("this", "that")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_that_cannot_be_pickled_is_named(workers: int):
+    with pytest.raises(ShardError, match="UnpicklableError: this and that"):
+        map_shards(raises_unpicklable, [0, 1], workers)
 
 
 def test_refuses_no_workers():

@@ -1,18 +1,22 @@
 """The captioning node: members alone, resumed from shards, nothing left behind."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 import captioners
+from tckr.engine.checkpoint import Checkpoint
 from tckr.images.tensors import to_png
 from tckr.pipelines.captioning.nodes import caption_members
 from tckr.text.options import CaptionOptions
 
 
-def test_members_are_captioned_and_shards_removed_when_all_is_done(tmp_path: Path) -> None:
+def test_members_are_captioned_and_shards_removed_when_all_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (6, 1, 16, 16), dtype=torch.uint8)
     table = pd.DataFrame(
@@ -28,12 +32,19 @@ def test_members_are_captioned_and_shards_removed_when_all_is_done(tmp_path: Pat
         captioner=str(captioners.save_blip(tmp_path / "blip")), max_new_tokens=4, batch_size=2,
         shard=2, checkpoints=str(shards),
     )  # fmt: skip
-    damaged = table.copy()
-    damaged.loc[5, "image"] = b"damaged"
-    with pytest.raises(OSError, match="cannot identify"):
-        caption_members(damaged, options)
-    assert [path.name for path in shards.iterdir()] == ["00000"]
+    original = Checkpoint.save
+
+    def killed(self: Checkpoint, *arguments: Any) -> None:
+        original(self, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            caption_members(table, options)
+    assert [path.name for path in shards.rglob("*.checkpoint")] == ["0000000-0000002.checkpoint"]
+    (shards / "other work").mkdir()
     captions = caption_members(table, options)
     assert captions.image_id.tolist() == ["a", "c", "d", "f"]
     assert captions.prompt[1] == f"x: {captions.caption[1]}"
-    assert not shards.exists()
+    assert [path.name for path in shards.rglob("*")] == ["other work"]

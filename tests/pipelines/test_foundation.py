@@ -14,11 +14,12 @@ import torch
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 from PIL import Image, ImageDraw
+from scripts.caption_retrieval import clip_similarity
 
 from tckr.cli import run
 from tckr.diffusion import pipeline as generator
 from tckr.text import captioner, masked
-from tckr.text import clip as retrieval
+from tckr.text.clip import load_clip
 
 pytestmark = pytest.mark.slow
 MODELS = "data/test/06_models/foundation"
@@ -110,11 +111,11 @@ def test_public_files_become_four_models_that_load(clean: Path, sources: dict[st
     painter = generator.load(str(folder / "generator"))
     speaker = captioner.load(str(folder / "captioner"))
     options = captioner.CaptionOptions(captioner=str(folder / "captioner"), max_new_tokens=3)
-    matcher = retrieval.load_clip(folder / "clip")
+    matcher = load_clip(folder / "clip")
     assert generator.side(painter) == 16
     assert generator.embed(painter, ["a bag"]).hidden.shape == (1, 32, 32)
     assert len(captioner.caption(speaker, pictures, options)) == 2
-    assert retrieval.clip_similarity(matcher, pictures, ["a bag"]).shape == (2, 1)
+    assert clip_similarity(matcher, pictures, ["a bag"]).shape == (2, 1)
     assert len(masked.vary(*masked.load(folder / "masked"), ["a bag"], 0.5, 1.0, 0)) == 1
 
 
@@ -124,7 +125,7 @@ def stopped_at(project: Path, sources: dict[str, Path]) -> tuple[str, int, int]:
     assert paused.exit_code == 1
     assert "Traceback" not in paused.output
     (line,) = [line for line in paused.output.splitlines() if line.startswith("Error: ")]
-    assert line.endswith("Remedy: run the same command again: it goes on from there.")
+    assert line.endswith("Remedy: run the same command again: it resumes from there.")
     part, done, steps = re.findall(r"Paused '(.+)' after step (\d+) of (\d+);", line)[0]
     return part, int(done), int(steps)
 

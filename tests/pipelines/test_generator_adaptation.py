@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 import miniatures
 from tckr.diffusion.lora import Adapter
@@ -19,7 +20,6 @@ from tckr.pipelines.generator_adaptation.nodes import (
     draw_adaptation_curve,
     draw_adaptation_sheet,
 )
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
@@ -69,7 +69,7 @@ def test_a_killed_adaptation_goes_on_and_leaves_nothing(
     plain = options.model_copy(update={"checkpoints": None})
     expected, curve, _ = adapt_generator(images, captions, plain, recycling, 0)
 
-    at_every_step = lambda self, part: Checkpoint(self.folder / part, every=0.0)  # noqa: E731
+    at_every_step = lambda self, part: Checkpoint(self.folder / f"{part}.checkpoint", every=0.0)  # noqa: E731
     monkeypatch.setattr(Checkpoints, "of", at_every_step)
     saves = []
     original = Checkpoint.save
@@ -91,4 +91,5 @@ def test_a_killed_adaptation_goes_on_and_leaves_nothing(
     adapt_generator(images, captions, options, recycling, 1)
     assert len(set(saves)) == 2
     draw_adaptation_sheet(images, captions, adapter, options, recycling, 0)
-    assert not (tmp_path / "unfinished").exists()
+    # Its own checkpoint is gone, that of the other seed stays.
+    assert list((tmp_path / "unfinished").rglob("*.checkpoint")) == [saves[-1]]

@@ -10,7 +10,7 @@ import captioners
 from tckr.engine.checkpoint import Checkpoints
 from tckr.errors import UserError
 from tckr.images.tensors import to_png
-from tckr.text.captioner import Captioner, caption, load, tidy
+from tckr.text.captioner import Captioner, caption, caption_fingerprint, load, tidy
 from tckr.text.decoding import Writer
 from tckr.text.options import CaptionOptions
 from tckr.text.preprocessing import recipe
@@ -126,6 +126,34 @@ def test_captioning_goes_on_where_it_was_cut_short(
     assert sum(seen) < 7
     with pytest.raises(UserError, match="prompt differ"):
         caption(captioner, encoded, options.model_copy(update={"prompt": "a"}), checkpoints)
+
+
+def test_captioning_resumes_with_smaller_batches(
+    loaded: dict[str, Captioner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = loaded["blip"]
+    options = OPTIONS.model_copy(update={"shard": 4, "batch_size": 4})
+    halved, odd = (options.model_copy(update={"batch_size": size}) for size in (2, 3))
+    expected = caption(captioner, IMAGES, options)
+    checkpoints = Checkpoints(tmp_path / caption_fingerprint(IMAGES, options))
+    caption(captioner, IMAGES[:4], options, checkpoints)
+    seen = count(captioner, monkeypatch)
+    assert caption(captioner, IMAGES, halved, checkpoints) == expected
+    assert seen == [2, 1]
+    assert (
+        caption(captioner, IMAGES, odd, checkpoints) == expected
+    )  # its shards are of other images
+
+
+def test_a_fingerprint_covers_images_and_what_changes_captions() -> None:
+    work = caption_fingerprint(IMAGES, OPTIONS)
+    assert work == caption_fingerprint(IMAGES.clone(), OPTIONS)
+    faster = {"batch_size": 1, "checkpoints": "here"}
+    assert work == caption_fingerprint(IMAGES, OPTIONS.model_copy(update=faster))
+    assert work != caption_fingerprint(IMAGES.flip(0), OPTIONS)
+    changes = {"captioner": "y", "prompt": "a", "max_new_tokens": 6, "dtype": "float32", "shard": 2}
+    for name, value in changes.items():
+        assert work != caption_fingerprint(IMAGES, OPTIONS.model_copy(update={name: value})), name
 
 
 def count(

@@ -131,7 +131,7 @@ def test_finished_work_is_not_done_again(tmp_path: Path) -> None:
 def test_removing_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = tmp_path / "states"
     folder.mkdir()
-    (folder / ".work.unfinished").write_bytes(b"a save that was cut off")
+    (folder / ".work.checkpoint.0c5f").write_bytes(b"a save that was cut off")
     states = Checkpoints(folder)
     states.of("work").save({}, {"done": 1})
     assert states.of("work").load({}) == {"done": 1}

@@ -233,7 +233,7 @@ def run_shadows(
     membership: NDArray[np.bool_],
     *,
     workers: int = 1,
-    cards: Sequence[str] = (),
+    devices: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Scores:
     """Train one shadow group for each row of `membership` and score all examples with it.
@@ -242,7 +242,7 @@ def run_shadows(
         experiment: the examples and the recipe.
         membership: bool (S, N).
         workers: processes; 1 stays in this one, as a GPU needs.
-        cards: GPUs, if more than one shall work; see `map_shards`.
+        devices: GPUs, if more than one shall work; see `map_shards`.
         folder: keeps finished groups, so that a killed audit goes on from there; whoever has saved
             the result removes it.
 
@@ -268,7 +268,7 @@ def run_shadows(
     size = experiment.stack if experiment.resynthesis is None else 1
     shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
     done = map_shards(
-        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), cards=cards
+        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), devices=devices
     )
     found |= {row.number: scores for shard in done for row, scores in shard}
     return {name: np.stack([found[row.number][name] for row in rows]) for name in found[0]}

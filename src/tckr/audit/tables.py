@@ -113,10 +113,10 @@ def queried_rows(
 
 def resolve_workers() -> tuple[int, list[str]]:
     """Return the number of worker processes and the GPUs to use; `(0, [])` on a CPU, where the caller decides."""
-    from tckr.engine import visible_cards
+    from tckr.engine import visible_devices
 
-    cards = visible_cards() if best() == "cuda" else []
-    return (0, []) if not cards else (len(cards), cards if len(cards) > 1 else [])
+    devices = visible_devices() if best() == "cuda" else []
+    return (0, []) if not devices else (len(devices), devices if len(devices) > 1 else [])
 
 
 def experiment(
@@ -265,12 +265,12 @@ def train_shadows(
     """Train every shadow and score every audited image with it: float32 (S, N, Q) by model."""
     from tckr.audit.shadow_models import run_shadows
 
-    _, cards = resolve_workers()
+    _, devices = resolve_workers()
     scores = run_shadows(
         repeated,
         memberships(membership_table, audited),
         workers=options.workers if repeated.device == "cpu" else 1,
-        cards=cards,
+        devices=devices,
         folder=Path(options.checkpoints) if options.checkpoints else None,
     )
     return as_tensors(scores)

@@ -1,1 +1,1 @@
-"""The datasets that Kedro does not have: folders of models and images, written whole or not at all."""
+"""Datasets that Kedro lacks: folders of models and images, pages and pictures, each written whole or not at all."""

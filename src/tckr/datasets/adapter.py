@@ -1,4 +1,4 @@
-"""The adapter of the generator on disk."""
+"""The generator's adapter as a folder that diffusers loads."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,31 @@ from tckr.datasets.folder import FolderDataset
 
 
 class AdapterDataset(FolderDataset[Any]):
-    """A `tckr.diffusion.lora.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder."""
+    """A `tckr.diffusion.adapter.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder.
 
-    def read(self, folder: Path) -> Any:
+    In the catalog:
+
+    ```yaml
+    adapter:
+      type: tckr.datasets.adapter.AdapterDataset
+      filepath: data/06_models/adapter
+      versioned: true
+    ```
+
+    In Python:
+
+    ```python
+    AdapterDataset(filepath="data/06_models/adapter").save(adapter)
+    StableDiffusionPipeline.from_pretrained(...).load_lora_weights("data/06_models/adapter")
+    ```
+    """
+
+    def read(self, path: Path) -> Any:
         """Load the weights on the CPU."""
-        from tckr.diffusion.lora import Adapter
+        from tckr.diffusion.adapter import Adapter
 
-        return Adapter.load(folder)
+        return Adapter.load(path)
 
-    def write(self, data: Any, folder: Path) -> None:
+    def write(self, data: Any, path: Path) -> None:
         """Write the weights."""
-        data.save(folder)
+        data.save(path)

@@ -1,4 +1,4 @@
-"""A classifier on disk: config.json and model.safetensors."""
+"""A classifier as a folder of config.json and model.safetensors."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,36 @@ from tckr.datasets.folder import FolderDataset
 
 
 class ClassifierDataset(FolderDataset[Any]):
-    """A `tckr.classifiers.resnet.ResNet`, stored by `tckr.classifiers.models`."""
+    """A classifier of this project or of the hub, stored by `tckr.classifiers.models`.
 
-    def read(self, folder: Path) -> Any:
+    In the catalog:
+
+    ```yaml
+    student:
+      type: tckr.datasets.classifier.ClassifierDataset
+      filepath: data/06_models/student
+      versioned: true
+    ```
+
+    In Python:
+
+    >>> import tempfile
+    >>> import torch
+    >>> from tckr.classifiers.resnet import ResNet
+    >>> student = ClassifierDataset(filepath=f"{tempfile.mkdtemp()}/student")
+    >>> student.save(ResNet(1, 3, (8, 16), 1))
+    >>> student.load()(torch.rand(5, 1, 16, 16)).shape
+    torch.Size([5, 3])
+    """
+
+    def read(self, path: Path) -> Any:
         """Load the network in evaluation mode on the CPU."""
         from tckr.classifiers.models import load
 
-        return load(folder)
+        return load(path)
 
-    def write(self, data: Any, folder: Path) -> None:
+    def write(self, data: Any, path: Path) -> None:
         """Write configuration and weights."""
         from tckr.classifiers.models import save
 
-        save(data, folder)
+        save(data, path)

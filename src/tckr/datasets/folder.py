@@ -1,4 +1,4 @@
-"""Base of the datasets whose artefact is a folder."""
+"""Bases of the datasets: a versioned folder or file that appears under its name only once it is complete."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from kedro.io.core import AbstractVersionedDataset, Version
 T = TypeVar("T")
 
 
-class FolderDataset(AbstractVersionedDataset[T, T]):
-    """A versioned folder that appears under its final name only once it is complete.
+class _WholeDataset(AbstractVersionedDataset[T, T]):
+    """A versioned path, loaded by `read`, and written by `write` under a temporary name beside the final one.
 
     A run that is killed while writing leaves a hidden temporary sibling behind, never half an artefact that a later run
     would take for a whole one.
@@ -27,7 +27,7 @@ class FolderDataset(AbstractVersionedDataset[T, T]):
         version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Args: filepath: the folder; its versions lie below it. metadata: for plugins, not used here."""
+        """Args: filepath: the artefact; its versions lie below it. metadata: for plugins, not used here."""
         self.metadata = metadata
         super().__init__(
             filepath=Path(filepath),
@@ -37,31 +37,16 @@ class FolderDataset(AbstractVersionedDataset[T, T]):
         )
 
     @abstractmethod
-    def read(self, folder: Path) -> T:
-        """Return what `folder` holds."""
+    def read(self, path: Path) -> T:
+        """Return what `path` holds."""
 
     @abstractmethod
-    def write(self, data: T, folder: Path) -> None:
-        """Fill the empty `folder` with `data`."""
+    def write(self, data: T, path: Path) -> None:
+        """Write `data` to `path`."""
 
     def load(self) -> T:
-        """Read the wanted version, the latest by default."""
+        """Read the requested version, the latest by default."""
         return self.read(Path(self._get_load_path()))
-
-    def save(self, data: T) -> None:
-        """Write a new version beside the old ones, then give it its name in one step."""
-        target = Path(self._get_save_path())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            self.write(data, unfinished)
-            unfinished.chmod(0o777 & ~_umask())  # mkdtemp makes it private
-            if target.exists():  # only without versions: a versioned target is always new
-                shutil.rmtree(target)
-            unfinished.rename(target)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
 
     def _exists(self) -> bool:
         return Path(self._get_load_path()).exists()
@@ -70,8 +55,58 @@ class FolderDataset(AbstractVersionedDataset[T, T]):
         return {"filepath": str(self._filepath), "version": self._version}
 
 
-def _umask() -> int:
-    """Return the umask; the only way to read it is to set it."""
-    mask = os.umask(0)
+class FolderDataset(_WholeDataset[T]):
+    """A versioned folder; subclasses define `read(folder)` and `write(data, folder)`, which fills the empty folder.
+
+    >>> class Note(FolderDataset[str]):
+    ...     def read(self, folder: Path) -> str:
+    ...         return (folder / "note.txt").read_text()
+    ...
+    ...     def write(self, data: str, folder: Path) -> None:
+    ...         _ = (folder / "note.txt").write_text(data)
+    >>> note = Note(filepath=f"{tempfile.mkdtemp()}/note")
+    >>> note.save("a small bag")
+    >>> note.load()
+    'a small bag'
+    """
+
+    def save(self, data: T) -> None:
+        """Write a new version beside the old ones, then give it its name in one step."""
+        target = Path(self._get_save_path())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            self.write(data, unfinished)
+            _follow_umask(unfinished)
+            if target.exists():  # only without versions: a versioned target is always new
+                shutil.rmtree(target)
+            unfinished.rename(target)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+
+class FileDataset(_WholeDataset[T]):
+    """A versioned file; subclasses define `read(file)` and `write(data, file)`."""
+
+    def save(self, data: T) -> None:
+        """Write a new version beside the old ones, then give it its name in one step."""
+        target = Path(self._get_save_path())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f".{target.name}-{os.getpid()}")
+        try:
+            self.write(data, unfinished)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give the folder and all that is in it the permissions of newly created files.
+
+    `mkdtemp` makes a folder private, and safetensors its files.
+    """
+    mask = os.umask(0)  # the only way to read the umask is to set it
     os.umask(mask)
-    return mask
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)

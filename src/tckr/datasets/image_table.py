@@ -1,4 +1,4 @@
-"""Tables of labelled images, as folders that `datasets.load_dataset` opens."""
+"""A table of labelled images as a folder that `datasets.load_dataset` opens."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ PRIVATE = """\
 
 
 class Card(Options):
-    """What the dataset card says beyond the facts of the table."""
+    """What the dataset card says besides the facts of the table."""
 
     title: str = Field(default="Image table", description="heading of the card")
     licence: str = Field(default="other", description="licence identifier of the Hugging Face hub")
@@ -46,8 +46,40 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
     """A versioned folder `data/<split>.parquet` + `README.md` (dataset card) of a table of images.
 
     The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats), canary
-    (bool) and any other column are kept. `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32 list features.
-    Rows come back grouped by split, in their order within it.
+    (bool) and any other column are kept. `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32
+    list features. Rows come back grouped by split, in their order within it.
+
+    In the catalog:
+
+    ```yaml
+    recycled_set:
+      type: tckr.datasets.image_table.ImageTableDataset
+      filepath: data/05_model_input/recycled_set
+      versioned: true
+      card:
+        title: Recycled set
+        licence: mit
+        description: Images drawn by the adapted generator.
+    ```
+
+    In Python:
+
+    >>> import tempfile
+    >>> import torch
+    >>> from tckr.images.tensors import to_png
+    >>> pixels = np.zeros((2, 1, 8, 8), np.uint8)
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "image": to_png(torch.from_numpy(pixels)),
+    ...         "split": ["train", "train"],
+    ...         "label": [0, 1],
+    ...         "class_name": ["bag", "boot"],
+    ...     }
+    ... )
+    >>> recycled = ImageTableDataset(filepath=f"{tempfile.mkdtemp()}/recycled_set")
+    >>> recycled.save(table)
+    >>> recycled.load()["class_name"].tolist()
+    ['bag', 'boot']
     """
 
     def __init__(
@@ -62,25 +94,25 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
         super().__init__(filepath=filepath, version=version, metadata=metadata)
         self._card = Card(**(card or {}))
 
-    def read(self, folder: Path) -> pd.DataFrame:
+    def read(self, path: Path) -> pd.DataFrame:
         """Read all splits into one table."""
-        files = sorted((folder / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
+        files = sorted((path / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
         return pd.concat([_read_split(file) for file in files], ignore_index=True)
 
-    def write(self, data: pd.DataFrame, folder: Path) -> None:
-        """Write one Parquet file a split, and the card."""
-        names = class_names(data)
+    def write(self, data: pd.DataFrame, path: Path) -> None:
+        """Write one Parquet file per split, and the card."""
+        names = _class_names(data)
         splits = sorted(data["split"].unique(), key=_rank)
-        (folder / "data").mkdir()
+        (path / "data").mkdir()
         for split in splits:
             rows = data[data["split"] == split].drop(columns="split")
-            _write_split(rows, names, folder / "data" / f"{split}.parquet")
-        (folder / "README.md").write_text(
-            card_text(data, names, splits, self._card), encoding="utf-8"
+            _write_split(rows, names, path / "data" / f"{split}.parquet")
+        (path / "README.md").write_text(
+            _card_text(data, names, splits, self._card), encoding="utf-8"
         )
 
     def preview(self, columns: int = 8, classes: int = 10) -> ImagePreview:
-        """Show some images of the first split's classes in kedro-viz."""
+        """Show some images of each class of the first split in kedro-viz."""
         folder = Path(self._get_load_path())
         file = min((folder / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
         rows = _read_split(file, ["image", "class_name", "label"])
@@ -98,8 +130,8 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
         return {**super()._describe(), "card": self._card.model_dump()}
 
 
-def class_names(table: pd.DataFrame) -> list[str]:
-    """Names of the classes 0..C-1; a class without images is called by its number."""
+def _class_names(table: pd.DataFrame) -> list[str]:
+    """Return the names of the classes 0..C-1; a class without images is named by its number."""
     known = dict(zip(table["label"].astype(int), table["class_name"].astype(str), strict=True))
     n_classes = max(known) + 1
     if "soft_label" in table:
@@ -107,8 +139,8 @@ def class_names(table: pd.DataFrame) -> list[str]:
     return [known.get(number, str(number)) for number in range(n_classes)]
 
 
-def card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: Card) -> str:
-    """README.md of the folder: YAML that the hub and `load_dataset` read, then the facts in prose."""
+def _card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: Card) -> str:
+    """Return the README.md of the folder: YAML for the hub and `load_dataset`, then the facts in prose."""
     header = {
         "license": card.licence,
         "pretty_name": card.title,

@@ -1,4 +1,4 @@
-"""A folder of a pretrained model in its library's own format."""
+"""A pretrained model as a folder in its library's own format."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,21 +7,38 @@ from typing import Any, Protocol
 from tckr.datasets.folder import FolderDataset
 
 
-class SavesItself(Protocol):
-    """What transformers, diffusers and their tokenizers and processors have in common."""
+class SavesPretrained(Protocol):
+    """What the models, tokenizers, processors and pipelines of transformers and diffusers have in common."""
 
     def save_pretrained(self, folder: Path) -> Any:
-        """Write yourself into `folder`."""
+        """Write this object into `folder`."""
 
 
 class PretrainedDataset(FolderDataset[Any]):
-    """The parts of one model (network, tokenizer, processor), saved side by side; loads as the folder's path."""
+    """The parts of one model (network, tokenizer, processor), saved side by side; loads as the folder's path.
 
-    def read(self, folder: Path) -> Path:
-        """The folder: each library loads its own."""
-        return folder
+    In the catalog:
 
-    def write(self, data: Sequence[SavesItself], folder: Path) -> None:
+    ```yaml
+    captioner:
+      type: tckr.datasets.pretrained.PretrainedDataset
+      filepath: data/06_models/foundation/captioner
+    ```
+
+    In Python:
+
+    ```python
+    dataset = PretrainedDataset(filepath="data/06_models/foundation/captioner")
+    dataset.save([model, processor])
+    model = Blip2ForConditionalGeneration.from_pretrained(dataset.load())
+    ```
+    """
+
+    def read(self, path: Path) -> Path:
+        """Return the folder, which each library loads itself."""
+        return path
+
+    def write(self, data: Sequence[SavesPretrained], path: Path) -> None:
         """Let each part write itself."""
         for part in data:
-            part.save_pretrained(folder)
+            part.save_pretrained(path)

@@ -1,4 +1,4 @@
-"""Where the private images lie: any source that the ingestion reads."""
+"""The private images, in any format that ingestion reads."""
 
 from pathlib import Path
 from typing import Any
@@ -9,23 +9,41 @@ from tckr.errors import UserError
 
 
 class RawImagesDataset(AbstractDataset[Path, Path]):
-    """The path of the private image set, checked to exist; it is never written."""
+    """The path of the private image set, checked to exist; it is never written.
+
+    In the catalog:
+
+    ```yaml
+    raw_images:
+      type: tckr.datasets.raw_images.RawImagesDataset
+      filepath: data/01_raw/fashion_mnist
+    ```
+
+    In Python:
+
+    >>> RawImagesDataset(filepath="data/01_raw/fashion_mnist").load().name
+    'fashion_mnist'
+    """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Args: filepath: a folder or a file that the ingestion can read. metadata: for plugins, not used here."""
+        """Args: filepath: a folder or file that ingestion can read. metadata: for plugins, not used here."""
         self._filepath = Path(filepath).expanduser()
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Return the path, checked."""
+        """Return the path.
+
+        Raises:
+            UserError: nothing is there.
+        """
         self.check()
         return self._filepath
 
     def check(self) -> None:
-        """Make sure that something is there, before a run begins.
+        """Check, before a run begins, that something is there.
 
         Raises:
-            UserError: nothing is.
+            UserError: nothing is there.
         """
         if not self._filepath.exists():
             raise UserError(
@@ -34,7 +52,7 @@ class RawImagesDataset(AbstractDataset[Path, Path]):
             )
 
     def save(self, data: Path) -> None:
-        """Refuse: the private set is the user's.
+        """Refuse: the private set belongs to the user.
 
         Raises:
             UserError: always.

@@ -1,24 +1,53 @@
-"""Named tensors on disk: one safetensors file."""
+"""Named tensors as one safetensors file."""
 
 from pathlib import Path
 from typing import Any
 
 from tckr.datasets.folder import FolderDataset
 
+TENSORS = "tensors.safetensors"
+
 
 class TensorsDataset(FolderDataset[dict[str, Any]]):
-    """A dictionary of torch tensors, for arrays too large for a table; `safetensors` opens the file without tckr."""
+    """A dictionary of torch tensors, for arrays too large for a table; `safetensors` opens the file without tckr.
 
-    FILE = "tensors.safetensors"
+    In the catalog:
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    ```yaml
+    shadow_scores:
+      type: tckr.datasets.tensors.TensorsDataset
+      filepath: data/07_model_output/shadow_scores
+      versioned: true
+    ```
+
+    In Python:
+
+    >>> import tempfile
+    >>> import torch
+    >>> scores = TensorsDataset(filepath=f"{tempfile.mkdtemp()}/shadow_scores")
+    >>> scores.save({"teacher": torch.zeros(4, 10)})
+    >>> scores.load()["teacher"].shape
+    torch.Size([4, 10])
+    """
+
+    def read(self, path: Path) -> dict[str, Any]:
         """Load all tensors on the CPU."""
-        from safetensors.torch import load_file
+        return read_tensors(path / TENSORS)
 
-        return load_file(folder / self.FILE)
-
-    def write(self, data: dict[str, Any], folder: Path) -> None:
+    def write(self, data: dict[str, Any], path: Path) -> None:
         """Write the tensors, each in its own dtype."""
-        from safetensors.torch import save_file
+        write_tensors(data, path / TENSORS)
 
-        save_file({name: tensor.contiguous() for name, tensor in data.items()}, folder / self.FILE)
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """Load a safetensors file on the CPU."""
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+def write_tensors(tensors: dict[str, Any], file: Path) -> None:
+    """Write a dictionary of tensors as a safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)

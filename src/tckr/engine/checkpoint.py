@@ -1,25 +1,55 @@
-"""Where long work saves how far it got, so that the same command goes on from there."""
+"""Save the progress of long work, so that the same command resumes it.
 
+>>> import tempfile
+>>> work = {"captioner": "blip2", "prompt": None}
+>>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / fingerprint(work))
+>>> first = checkpoints.of("first")
+>>> first.load(work) is None
+True
+>>> first.save(work, {"captions": ["a small bag"]})
+>>> first.load(work)
+{'captions': ['a small bag']}
+>>> checkpoints.remove()
+>>> first.path.exists()
+False
+"""
+
+import hashlib
 import os
 import pickle
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
 from tckr.errors import UserError
 
+SUFFIX = ".checkpoint"
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 16 hex digits that name a piece of work.
+
+    Args:
+        parts: everything that changes the result, as plain values whose `repr` says all of them.
+
+    >>> fingerprint("a", 1) == fingerprint("a", 1) != fingerprint("a", 2)
+    True
+    """
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file for the state of unfinished work, and when to write it.
+    """A file that holds the state of unfinished work.
 
     Attributes:
-        path: the file; one for each piece of work. Its folder is made if it is missing.
+        path: the file, one per piece of work; its folder is created when needed.
         every: seconds between two saves.
-        deadline: seconds of work in one call; after them the work is saved and stops. None never stops.
+        deadline: seconds of work in one call, after which the state is saved and the work stops. None never stops.
     """
 
     path: Path
@@ -27,28 +57,27 @@ class Checkpoint:
     deadline: float | None = None
 
     def save(self, fingerprint: dict[str, Any], state: dict[str, Any]) -> None:
-        """Replace the file in one step; a crash meanwhile leaves the file before.
+        """Replace the file in one step; a crash while saving leaves the previous file in place.
 
         Args:
-            fingerprint: what tells this work from other work; plain values.
+            fingerprint: what distinguishes this work from other work; plain values.
             state: tensors, and plain values and containers.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._unfinished.open("wb") as file:
-            torch.save({"fingerprint": fingerprint, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(self._unfinished, self.path)
+        try:
+            self._write(fingerprint, state)
+        except FileNotFoundError:
+            # Another process that did the same work has finished it and removed the folder.
+            self._write(fingerprint, state)
 
     def load(self, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
-        """The state saved last, its tensors on the CPU; None if there is no file.
+        """Return the state saved last, its tensors on the CPU; None if there is no file.
 
         Raises:
-            UserError: the file is damaged, or was saved by work of another fingerprint.
+            UserError: the file is damaged, or was saved by work with another fingerprint.
         """
         if not self.path.exists():
             return None
-        anew = f"remove {self.path} to start from the beginning"
+        restart = f"remove {self.path} to start from the beginning"
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs, state = saved["fingerprint"], saved["state"]
@@ -60,30 +89,40 @@ class Checkpoint:
             TypeError,
             pickle.UnpicklingError,
         ) as error:
-            raise UserError(f"{self.path} is not a readable checkpoint.", f"{anew}.") from error
+            raise UserError(f"{self.path} is not a readable checkpoint.", f"{restart}.") from error
         names = dict.fromkeys([*fingerprint, *theirs])
         different = [name for name in names if theirs.get(name) != fingerprint.get(name)]
         if different:
             raise UserError(
                 f"Checkpoint {self.path} is of another recipe: {', '.join(different)} differ.",
-                f"{anew}, or go back to the recipe that wrote it.",
+                f"{restart}, or go back to the recipe that wrote it.",
             )
         return dict(state)
 
-    @property
-    def _unfinished(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.unfinished")
+    def _write(self, fingerprint: dict[str, Any], state: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: two processes that do the same work must not write into one file.
+        unfinished = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        try:
+            with unfinished.open("wb") as file:
+                torch.save({"fingerprint": fingerprint, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """A folder of checkpoints, one for each part of a long job.
+    """The checkpoints of one long job, one file per part.
 
-    A part that is finished stays there, so that it is not done again while later ones are still to come; whoever has
-    saved all results removes the folder.
+    A finished part keeps its file, so that it is not repeated while later parts are still to come. Once all results are
+    saved elsewhere, the caller removes the checkpoints.
 
     Attributes:
-        folder: made when the first part saves.
+        folder: of this job alone, named by its fingerprint: `Checkpoints(folder / fingerprint(...))`. Other jobs, other
+            seeds of the same job among them, keep their own beside it. Created when the first part saves.
         deadline: as for `Checkpoint`, for each part.
     """
 
@@ -91,9 +130,16 @@ class Checkpoints:
     deadline: float | None = None
 
     def of(self, part: str) -> Checkpoint:
-        """The checkpoint of one part."""
-        return Checkpoint(self.folder / part, deadline=self.deadline)
+        """Return the checkpoint of one part."""
+        return Checkpoint(self.folder / f"{part}{SUFFIX}", deadline=self.deadline)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the checkpoints, then the folder unless it holds anything else.
+
+        What a killed process had not finished writing is removed too.
+        """
+        for pattern in (f"*{SUFFIX}", f".*{SUFFIX}.*"):
+            for file in self.folder.glob(pattern):
+                file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or not there
+            self.folder.rmdir()

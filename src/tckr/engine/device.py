@@ -1,8 +1,8 @@
-"""Where the heavy nodes compute."""
+"""The device for heavy computation."""
 
 
 def best() -> str:
-    """Return "cuda" if this machine has such a device, else "cpu"; on the former, ask for repeatable convolutions."""
+    """Return "cuda" if this machine has such a device, else "cpu"; on "cuda", select deterministic convolutions."""
     import torch
 
     if not torch.cuda.is_available():

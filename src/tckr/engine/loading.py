@@ -1,6 +1,6 @@
-"""Load transformers models from a folder or the local cache; what fails is said in one line, with the remedy.
+"""Load transformers models from a folder or the local cache, with errors of one line that name the remedy.
 
-Nothing is fetched, no pickled weights are read and no code of a model's folder is run.
+Nothing is downloaded, no pickled weights are read and no code from a model's folder is run.
 """
 
 import json
@@ -15,16 +15,19 @@ from safetensors import SafetensorError
 from tckr.errors import UserError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# For every from_pretrained of a model; a tokenizer or processor takes the last two.
+# SAFE is for every from_pretrained of a model, OFFLINE for tokenizers and processors.
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 SAFE = {"use_safetensors": True, **OFFLINE}
 
 
 def description(source: str | Path, file: str = "config.json") -> dict[str, Any] | None:
-    """What a model's folder, or a hub id in the local cache, says of itself in `file`; None if it is not there.
+    """Return the JSON `file` of a model's folder, or of a hub id in the local cache; None if it does not exist.
 
     Raises:
         ValueError: the file is no JSON object.
+
+    >>> description("data/06_models/foundation/captioner")["model_type"]
+    'blip-2'
     """
     path: Path | None = Path(source) / file
     if not Path(source).exists() and HUB_ID.fullmatch(str(source)):
@@ -41,15 +44,15 @@ def description(source: str | Path, file: str = "config.json") -> dict[str, Any]
 
 
 def check_kind(source: str | Path, key: str, accepted: Collection[str], remedy: str) -> None:
-    """Check that the model at `source` says under `key` of its config.json that it is one of `accepted`.
+    """Check that `key` in the config.json of the model at `source` is one of `accepted`.
 
-    A hub id that is not in the cache passes: loading it fails with a message of its own.
+    A hub id that is not in the cache passes; loading it fails with its own message.
 
     Args:
-        key: "model_type", or "architectures", of which one must be accepted.
+        key: "model_type", or "architectures", of which at least one must be accepted.
 
     Raises:
-        UserError: another kind of model, no description, or an unreadable one.
+        UserError: the model is of another kind, or its config.json is missing or unreadable.
     """
     try:
         described = description(source)
@@ -64,7 +67,7 @@ def check_kind(source: str | Path, key: str, accepted: Collection[str], remedy: 
 
 
 def download(source: str, parameter: str, meaning: str) -> str:
-    """The remedy where `source`, the value of `parameter`, must be a model of `meaning`."""
+    """Return the remedy for a `source`, the value of `parameter`, that is not a model of the kind `meaning`."""
     folder = f"give {parameter} a folder of {meaning}"
     if Path(source).exists() or not HUB_ID.fullmatch(source):
         return f"{folder}."
@@ -77,7 +80,7 @@ def download(source: str, parameter: str, meaning: str) -> str:
 
 @contextmanager
 def readable(what: str, remedy: str) -> Iterator[None]:
-    """Turn whatever transformers raises over a missing, damaged or foreign `what` into one `UserError`."""
+    """Turn whatever transformers raises for a missing, damaged or unsuitable `what` into one `UserError`."""
     try:
         yield
     except UserError:

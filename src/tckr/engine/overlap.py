@@ -1,4 +1,4 @@
-"""Work that overlaps with a GPU's: threads that prepare what comes next, copies that arrive while it goes on."""
+"""Overlap CPU work with a GPU's: prepare the next items in threads, copy results while the GPU computes."""
 
 import os
 from collections import deque
@@ -15,7 +15,11 @@ Out = TypeVar("Out")
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """`function` of every item, in order, computed by worker threads a few items before they are asked for."""
+    """Yield `function` of every item, in order, computed by worker threads a few items ahead of the consumer.
+
+    >>> list(ahead(str.upper, ["a", "b", "c"]))
+    ['A', 'B', 'C']
+    """
     workers = min(2, os.cpu_count() or 1)  # more would only make the first item wait
     coming = iter(items)
     with ThreadPoolExecutor(workers) as pool:
@@ -33,9 +37,12 @@ def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
 
 
 def behind(items: Iterable[In]) -> Iterator[In]:
-    """The same items, each once the next has been asked for: work begun on a GPU goes on while the last is read.
+    """Yield the same items, each only after the next has been started, so that a GPU works while the last is read.
 
-    Where the next fails, the last one comes first.
+    If the next item fails, the last one is yielded before the error is raised.
+
+    >>> list(behind([1, 2, 3]))
+    [1, 2, 3]
     """
     held: deque[In] = deque()
     try:
@@ -50,7 +57,7 @@ def behind(items: Iterable[In]) -> Iterator[In]:
 
 
 def to_host(tensor: Tensor) -> Callable[[], Tensor]:
-    """Begin to copy a tensor to the CPU; the call of the result waits for that alone, not for work begun later."""
+    """Start copying a tensor to the CPU and return a function that waits for the copy, not for work started later."""
     if tensor.device.type != "cuda":
         return lambda: tensor
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

@@ -1,4 +1,4 @@
-"""Progress bars that stay quiet when nobody is watching."""
+"""Progress bars that are silent when nobody is watching."""
 
 import os
 import sys
@@ -13,13 +13,16 @@ T = TypeVar("T")
 def track(
     items: Iterable[T], description: str, total: int | None = None, done: int = 0
 ) -> Iterator[T]:
-    """Yield from `items` behind a bar named `description`; no bar when standard error is not a terminal.
+    """Yield from `items` and show a bar named `description`, unless standard error is not a terminal.
 
     Args:
-        total: where the bar ends; by default after the last of `items`.
-        done: where the bar begins, for work that goes on from an earlier run.
+        total: number of items at the end of the bar; by default that of `items`.
+        done: number at the start of the bar, for work that resumes an earlier run.
 
     Set `TCKR_PROGRESS=1` (or `0`) to force the bar on (or off).
+
+    >>> list(track([1, 2], "images"))
+    [1, 2]
     """
     wanted = os.environ.get("TCKR_PROGRESS", "1" if sys.stderr.isatty() else "0") == "1"
     yield from tqdm(

@@ -1,4 +1,4 @@
-"""Where independent shards of work run: in this process or one process a core."""
+"""Run independent shards of work in this process or in several: one per CPU core, or one per GPU."""
 
 import multiprocessing
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tckr.engine.progress import track
+from tckr.errors import user_error
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -31,7 +32,11 @@ _work: Callable[..., Any] | None = None
 
 
 class ShardError(RuntimeError):
-    """A shard failed: names it; the cause is the error of the shard with its own traceback."""
+    """A shard failed: the message names it.
+
+    Its `__cause__` is the error of the shard, with the traceback of the process that raised it. Where the shard raised
+    a `UserError`, or an error caused by one, that `UserError` is the cause, whichever process it was raised in.
+    """
 
 
 def map_shards(
@@ -41,34 +46,49 @@ def map_shards(
     description: str = "shards",
     *,
     shared: Any = None,
-    cards: Sequence[str] = (),
+    devices: Sequence[str] = (),
 ) -> list[Result]:
     """Apply `function` to every shard and return the results in the order of the shards.
 
     Args:
         function: called as `function(shard)`, or `function(shard, shared)` if `shared` is given;
-            for more than one worker it stands at the top of a module.
+            with more than one worker it must be defined at the top level of a module.
         shards: small, picklable pieces of work; their `str` names them in errors.
-        workers: processes; 1 works in this one. Each process computes on one torch thread.
+        workers: number of processes; 1 runs in this one. Each process computes on one torch thread.
         description: name of the progress bar.
-        shared: what all shards read (images, models); handed to every worker once, not once a
+        shared: what all shards read (images, models); sent to every worker once, not once per
             shard.
-        cards: GPUs by the names of CUDA_VISIBLE_DEVICES; with two or more, one process each works
-            there, instead of `workers`.
+        devices: GPUs, named as in CUDA_VISIBLE_DEVICES; with two or more, one process runs on each
+            of them, and `workers` is ignored.
+
+    Returns:
+        One result per shard.
 
     Raises:
-        ShardError: a shard failed; those not yet begun are dropped.
+        ShardError: a shard failed; those not yet started are dropped.
         ValueError: fewer than one worker.
+
+    >>> map_shards(lambda shard, offset: offset + shard, [1, 2, 3], shared=10)
+    [11, 12, 13]
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     arguments = () if shared is None else (shared,)
-    workers = len(cards) or workers
+    workers = len(devices) or workers
     if min(workers, len(shards)) <= 1:
         return [
             _named(function, shard, arguments) for shard in track(shards, description, len(shards))
         ]
-    return _in_processes(function, shards, workers, description, arguments, cards)
+    return _in_processes(function, shards, workers, description, arguments, devices)
+
+
+def visible_devices() -> list[str]:
+    """Return the GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES; empty without any."""
+    import torch
+
+    count = torch.cuda.device_count()
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return names[:count] if names else [str(i) for i in range(count)]
 
 
 def _named(function: Callable[..., Result], shard: Shard, arguments: tuple[Any, ...]) -> Result:
@@ -90,12 +110,12 @@ def _in_processes(
     workers: int,
     description: str,
     arguments: tuple[Any, ...],
-    cards: Sequence[str],
+    devices: Sequence[str],
 ) -> list[Result]:
     context = multiprocessing.get_context("spawn")
     free = context.SimpleQueue()
-    for card in cards:
-        free.put(card)
+    for device in devices:
+        free.put(device)
     with tempfile.TemporaryDirectory(prefix="tckr-shards-") as folder:
         # By file, not through torch's shared memory: /dev/shm is small in many containers.
         path = Path(folder) / "work.pickle"
@@ -106,7 +126,7 @@ def _in_processes(
             # Spawned, not forked: a fork after torch has started its threads can hang in the child.
             mp_context=context,
             initializer=_start_worker,
-            initargs=(os.getpid(), str(path), free if cards else None),
+            initargs=(os.getpid(), str(path), free if devices else None),
         )
         try:
             with _environment(WORKER_ENVIRONMENT):
@@ -121,38 +141,29 @@ def _in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def visible_cards() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; empty without any."""
-    import torch
-
-    count = torch.cuda.device_count()
-    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return names[:count] if names else [str(i) for i in range(count)]
-
-
 def _collect(futures: dict[Future[bytes], Any], description: str) -> list[Any]:
     for future in track(as_completed(futures), description, len(futures)):
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            raise ShardError("a worker process died, probably for want of memory") from error
+            raise ShardError("a worker process died, probably out of memory") from error
         if error is not None:
             raise _shard_error(futures[future], error) from error
     return [pickle.loads(future.result()) for future in futures]  # noqa: S301  our own workers
 
 
-def _start_worker(parent: int, path: str, cards: Any) -> None:
-    """Take a card if there are any, read the shared work once; die with the parent; leave interrupts to it."""
+def _start_worker(parent: int, path: str, devices: Any) -> None:
+    """Claim a GPU if there are any and read the shared work; exit with the parent, which alone handles interrupts."""
     global _work  # noqa: PLW0603  the one thing a worker keeps between shards
-    if cards is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()  # before anything imports torch
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()  # before anything imports torch
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     with Path(path).open("rb") as file:
         function, arguments = pickle.load(file)  # noqa: S301  written by our parent
     _work = lambda shard: function(shard, *arguments)  # noqa: E731
 
 
-def _die_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     """End this process when its parent is gone, even if that was killed outright."""
     while os.getppid() == parent:
         time.sleep(1)
@@ -162,7 +173,25 @@ def _die_with(parent: int) -> None:
 def _run(shard: bytes) -> bytes:
     if _work is None:
         raise RuntimeError("the worker was not started by map_shards")
-    return pickle.dumps(_work(pickle.loads(shard)), protocol=5)  # noqa: S301
+    try:
+        return pickle.dumps(_work(pickle.loads(shard)), protocol=5)  # noqa: S301
+    except Exception as error:
+        # Pickling an error drops its causes, so the one meant for the user is sent itself.
+        readable = user_error(error)
+        if readable is not None:
+            raise readable from None
+        if not _can_be_pickled(error):
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
+
+
+def _can_be_pickled(error: Exception) -> bool:
+    """Whether the parent can read `error`; one that it cannot would break the pool of processes."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        return False
+    return True
 
 
 @contextmanager

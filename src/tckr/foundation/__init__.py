@@ -1,1 +1,1 @@
-"""How the shipped miniature models were made."""
+"""How the shipped miniature models were trained, from public images only."""

@@ -1,8 +1,8 @@
-"""What a person could say of a small picture without knowing what it shows.
+"""Describe a small picture as someone would who does not know what it shows.
 
-The captioner miniature learns from these sentences, and the generator miniature learns to draw from them:
-size, proportions, colour, outline, parts, surface, balance, background. They are computed from the pixels of
-*public* images; on private images only the trained captioner speaks.
+The captioner miniature is trained to write these sentences, and the generator miniature to draw from them: size,
+proportions, colour, outline, parts, surface, balance, background. They are computed from the pixels of *public* images;
+private images are described by the trained captioner only.
 """
 
 import torch
@@ -14,10 +14,16 @@ GREYS = ("black", "dark grey", "grey", "light grey", "white")
 
 
 def describe(images: Tensor, batch_size: int = 4096) -> list[str]:
-    """One sentence an image.
+    """Return one sentence per image.
 
     Args:
         images: uint8 (N, 3, H, W).
+        batch_size: images per step; bounds the memory.
+
+    >>> disc = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    >>> disc[:, 0, 8:24, 8:24] = 255
+    >>> describe(disc)[0].split(",")[0]
+    'medium square red full shape'
     """
     return [sentence for part in images.split(batch_size) for sentence in _describe(part)]
 
@@ -56,7 +62,7 @@ def _band(values: Tensor, edges: tuple[float, ...], names: tuple[str, ...]) -> l
 
 
 def _name(colour: Tensor) -> list[str]:
-    """Colour words of RGB triples (N, 3) in [0, 1]."""
+    """Return the names of RGB colours (N, 3) in [0, 1]."""
     value, chroma = colour.amax(1), colour.amax(1) - colour.amin(1)
     red, green, blue = colour.unbind(1)
     safe = chroma.clamp(min=1e-6)
@@ -75,7 +81,7 @@ def _name(colour: Tensor) -> list[str]:
 
 
 def _box(mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """First and last occupied row and column of each mask (N, H, W)."""
+    """Return the first and last occupied row and column of each mask (N, H, W)."""
     rows, columns = mask.any(2).float(), mask.any(1).float()
     side = mask.shape[1] - 1
     top, left = rows.argmax(1), columns.argmax(1)
@@ -107,7 +113,7 @@ def _filling(mask: Tensor) -> list[str]:
 
 
 def _bands(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean occupied width (pixels) of the top, middle and bottom third of each mask's own box."""
+    """Return the mean occupied width (pixels) of the top, middle and bottom third of each mask's bounding box."""
     top, bottom, _, _ = _box(mask)
     row = torch.arange(mask.shape[1])[None]
     place = (row - top[:, None] + 0.5) / (bottom - top + 1)[:, None]
@@ -135,7 +141,7 @@ def _profile(mask: Tensor) -> list[str]:
 
 
 def _parts(mask: Tensor) -> list[str]:
-    """How many pieces a typical row crosses near the top and near the bottom."""
+    """Name the number of pieces that a typical row crosses near the top and near the bottom."""
     top, bottom, _, _ = _box(mask)
     padded = torch.nn.functional.pad(mask, (1, 0))
     runs = (padded[..., 1:] & ~padded[..., :-1]).sum(2).float()

@@ -1,4 +1,4 @@
-"""Train the two miniatures that see: a BLIP-2 captioner and a CLIP text-and-image encoder."""
+"""Train the two vision-language miniatures: a BLIP-2 captioner and a CLIP text-and-image encoder."""
 
 import pandas as pd
 import torch
@@ -60,7 +60,7 @@ class SeeingRecipe(Options):
 def build_captioner(
     tokenizer: CLIPTokenizer, shape: CaptionerShape
 ) -> Blip2ForConditionalGeneration:
-    """An untrained BLIP-2 of the given shape over `tokenizer`'s vocabulary plus the image token."""
+    """Return an untrained BLIP-2 of the given shape, with `tokenizer`'s vocabulary plus the image token."""
     vocabulary, image_token = len(tokenizer) + 1, len(tokenizer)
     config = Blip2Config(
         vision_config={
@@ -105,7 +105,7 @@ def build_captioner(
 
 
 def build_processor(tokenizer: CLIPTokenizer, shape: CaptionerShape) -> Blip2Processor:
-    """Resize to the captioner's side, scale to [-1, 1], and put the image tokens in front."""
+    """Return a processor that resizes to the captioner's image size, scales to [-1, 1] and prepends the image tokens."""
     pictures = BlipImageProcessorPil(
         size={"height": shape.image_size, "width": shape.image_size},
         image_mean=MEAN,
@@ -127,8 +127,11 @@ def train_captioner(
 
     Args:
         images: uint8 (N, 3, size, size).
-        tokens: caption ids (N, L) with start and end tokens, padded by the end token.
-        checkpoint: where unfinished training is kept, and goes on from.
+        tokens: caption ids (N, L) with start and end tokens, padded with the end token.
+        checkpoint: where unfinished training is saved, and resumed from.
+
+    Returns:
+        The model (float32, on the CPU) and its loss curve (nats per token).
 
     Raises:
         Paused: the checkpoint's deadline has passed.
@@ -179,8 +182,11 @@ def train_clip(
 
     Args:
         images: uint8 (N, 3, size, size).
-        tokens: ids (V, N, L): V ways to word each image; each step draws one at random.
-        checkpoint: where unfinished training is kept, and goes on from.
+        tokens: ids (V, N, L): V wordings of each image; each step draws one at random.
+        checkpoint: where unfinished training is saved, and resumed from.
+
+    Returns:
+        The model (float32, on the CPU) and its loss curve.
 
     Raises:
         Paused: the checkpoint's deadline has passed.

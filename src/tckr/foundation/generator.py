@@ -1,4 +1,4 @@
-"""Train the generator miniature: an autoencoder, then text encoder and denoiser together.
+"""Train the generator miniature: the autoencoder first, then text encoder and denoiser together.
 
 Rombach et al. 2022 (latent diffusion) at 32 pixels, with v-prediction and a schedule that ends in pure noise
 (Lin et al. 2024, arXiv 2305.08891).
@@ -35,7 +35,9 @@ class GeneratorShape(Options):
         (32, 64, 96), description="channels of each level; each after the first halves the side"
     )
     denoiser_widths: tuple[int, ...] = (96, 144)
-    attend_from: int = Field(0, ge=0, description="first level of the denoiser that reads the text")
+    attend_from: int = Field(
+        0, ge=0, description="first level of the denoiser with cross-attention to the text"
+    )
     text_width: int = 160
     text_layers: int = 2
     heads: int = 4
@@ -65,11 +67,11 @@ def train_generator(
 
     Args:
         images: uint8 (N, 3, size, size).
-        tokens: token ids (V, N, L): V ways to word each image; each step draws one at random.
-        checkpoints: where unfinished training is kept, and goes on from.
+        tokens: token ids (V, N, L): V wordings of each image; each step draws one at random.
+        checkpoints: where unfinished training is saved, and resumed from.
 
     Returns:
-        the pipeline (float32, on the CPU) and the loss curve of each part.
+        The pipeline (float32, on the CPU) and the loss curve of each part.
 
     Raises:
         Paused: the checkpoints' deadline has passed.
@@ -85,7 +87,7 @@ def train_generator(
 
 
 def build_generator(tokenizer: CLIPTokenizer, shape: GeneratorShape) -> StableDiffusionPipeline:
-    """An untrained miniature."""
+    """Return an untrained miniature with `tokenizer`'s vocabulary."""
     widths, levels = shape.autoencoder_widths, len(shape.denoiser_widths)
     reads = [level >= shape.attend_from for level in range(levels)]
     vae = AutoencoderKL(
@@ -156,14 +158,16 @@ def train_autoencoder(
     recipe: GeneratorRecipe,
     checkpoint: Checkpoint | None = None,
 ) -> pd.DataFrame:
-    """Learn to compress images; L1 + 2 MSE + half an L1 of gradients + KL. Sets the latents' scaling factor.
+    """Train the autoencoder and set the scaling factor of its latents.
+
+    The loss is L1 + 2 MSE + 0.5 L1 of the image gradients + `kl_weight` KL.
 
     Args:
         images: uint8 (N, 3, size, size); `vae` moves to their device.
-        checkpoint: where unfinished training is kept.
+        checkpoint: where unfinished training is saved, and resumed from.
 
     Returns:
-        the loss curve.
+        The loss curve.
     """
     device = images.device.type
     vae.to(images.device, memory_format=torch.channels_last).train()
@@ -219,15 +223,15 @@ def train_denoiser(
     recipe: GeneratorRecipe,
     checkpoint: Checkpoint | None = None,
 ) -> pd.DataFrame:
-    """Train denoiser and text encoder by the denoising loss alone.
+    """Train denoiser and text encoder with the denoising loss alone.
 
     Args:
         latents: (N, C, h, w), scaled to unit variance; the networks move to their device.
         tokens: token ids (V, N, L), same device.
-        checkpoint: where unfinished training is kept.
+        checkpoint: where unfinished training is saved, and resumed from.
 
     Returns:
-        the loss curve.
+        The loss curve.
     """
     device = latents.device.type
     unet = pipeline.unet.to(latents.device, memory_format=torch.channels_last).train()

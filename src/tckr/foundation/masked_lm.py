@@ -1,6 +1,6 @@
-"""Train the miniature that fills in: a BERT that has learnt the public sentences by guessing masked words.
+"""Train the masked language model miniature: a BERT that fills masked words of the public sentences.
 
-Devlin et al. 2019 (arXiv 1810.04805) with whole-word masking. As it is only ever used to fill in masks, every
+Devlin et al. 2019 (arXiv 1810.04805) with whole-word masking. Because the model is used only to fill masks, every
 chosen token becomes the mask, none a random or unchanged one, and up to half of the words are masked at once (Wettig
 et al. 2023, arXiv 2202.08005, find both at least as good as the original's 80/10/10 of 15 %).
 """
@@ -21,15 +21,15 @@ from tckr.options import Options, Schedule
 from tckr.training.loop import minimize
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-CONTINUES = "##"  # how WordPiece marks a token that goes on with a word
-FEWEST, MOST = 0.15, 0.5  # share of the words masked; drawn anew for each sentence
+CONTINUES = "##"  # how WordPiece marks a token that continues a word
+LEAST_MASKED, MOST_MASKED = 0.15, 0.5  # fraction of the words; drawn for each sentence
 
 
 class MaskedShape(Options):
     """Sizes of the masked language model miniature."""
 
     vocabulary: int = Field(4096, ge=200, description="tokens")
-    max_length: int = Field(64, ge=8, le=512, description="tokens a sentence may take")
+    max_length: int = Field(64, ge=8, le=512, description="longest sentence, tokens")
     width: int = Field(160, ge=8)
     layers: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
@@ -43,9 +43,12 @@ class MaskedRecipe(Options):
 
 
 def train_masked_tokenizer(sentences: Iterable[str], shape: MaskedShape) -> BertTokenizer:
-    """WordPiece of `sentences` with BERT's rules, lower case; any word of ASCII letters can be spelt.
+    """Train a WordPiece tokenizer with BERT's rules, lower case; it can spell any word of ASCII letters.
 
     The same sentences give the same tokenizer.
+
+    >>> train_masked_tokenizer(["a small bag"] * 9, MaskedShape(vocabulary=250)).tokenize("Small bag")
+    ['small', 'bag']
     """
     sentences = list(sentences)
     coder = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
@@ -56,7 +59,7 @@ def train_masked_tokenizer(sentences: Iterable[str], shape: MaskedShape) -> Bert
     letters = sorted({letter for letter in {*seen, *known} if not letter.isspace()})
     trainer = trainers.WordPieceTrainer(
         vocab_size=shape.vocabulary,
-        # letters that go on with a word stand here too, or they would be numbered in an order of chance
+        # Letters that continue a word are listed too: the trainer would number them in random order.
         special_tokens=[*SPECIAL, *(CONTINUES + letter for letter in letters)],
         initial_alphabet=letters,
         show_progress=False,
@@ -66,7 +69,7 @@ def train_masked_tokenizer(sentences: Iterable[str], shape: MaskedShape) -> Bert
 
 
 def build_masked(tokenizer: BertTokenizer, shape: MaskedShape) -> BertForMaskedLM:
-    """An untrained BERT of the given shape over `tokenizer`'s vocabulary; without dropout."""
+    """Return an untrained BERT of the given shape with `tokenizer`'s vocabulary, without dropout."""
     return BertForMaskedLM(
         BertConfig(
             vocab_size=len(tokenizer),
@@ -83,7 +86,7 @@ def build_masked(tokenizer: BertTokenizer, shape: MaskedShape) -> BertForMaskedL
 
 
 class WordMasks:
-    """Chooses whole words of a batch at random, on the device and without waiting for it."""
+    """Choose whole words of a batch at random, on the device and without synchronising with it."""
 
     def __init__(self, tokenizer: BertTokenizer, device: str) -> None:
         names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
@@ -91,7 +94,7 @@ class WordMasks:
         self.special = torch.tensor([name in SPECIAL for name in names], device=device)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Bool (N, L): 15 to 50 % of each sentence's words, at least one; never a special token.
+        """Return a mask, bool (N, L), of 15 to 50 % of each sentence's words, at least one; never a special token.
 
         Args:
             tokens: int64 (N, L).
@@ -99,7 +102,9 @@ class WordMasks:
         word = (~self.continues[tokens]).cumsum(1) - 1
         draw = torch.rand(tokens.shape, device=tokens.device).gather(1, word.clamp(min=0))
         draw = draw.masked_fill(self.special[tokens], 2.0)
-        share = FEWEST + (MOST - FEWEST) * torch.rand(len(tokens), 1, device=tokens.device)
+        share = LEAST_MASKED + (MOST_MASKED - LEAST_MASKED) * torch.rand(
+            len(tokens), 1, device=tokens.device
+        )
         return (draw <= torch.maximum(share, draw.amin(1, keepdim=True))) & (draw < 2)
 
 
@@ -114,11 +119,11 @@ def train_masked(
     """Train a masked language model from scratch; the loss is that of the masked tokens alone.
 
     Args:
-        tokens: ids (N, L), padded; each step draws sentences and masks anew.
-        checkpoint: where unfinished training is kept, and goes on from.
+        tokens: ids (N, L), padded; each step draws sentences and masks.
+        checkpoint: where unfinished training is saved, and resumed from.
 
     Returns:
-        the model (float32, on the CPU) and its loss curve (nats a masked token).
+        The model (float32, on the CPU) and its loss curve (nats per masked token).
 
     Raises:
         Paused: the checkpoint's deadline has passed.
@@ -132,7 +137,7 @@ def train_masked(
         chosen = torch.randint(len(tokens), (recipe.schedule.batch_size,), device=device)
         sentence = tokens[chosen].long()
         masked = masks(sentence)
-        # of four dimensions, or transformers would look at its values, which a recorded graph cannot
+        # In four dimensions: for two, transformers would read the values, which a CUDA graph cannot.
         seen = (sentence != tokenizer.pad_token_id)[:, None, None].expand(-1, 1, length, -1)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             logits = model(

@@ -1,10 +1,11 @@
-"""The public images under the foundation models: photographs of animals, clip art and emoji.
+"""Collect the public images that the foundation models are trained on: photographs of animals, clip art and emoji.
 
-No private image, no Fashion-MNIST and no vehicle enters. Photographs: the six animal classes of CIFAR-10.
-Drawings: the Open Clip Art Library (public domain), Noto emoji (Apache-2.0) and Twitter emoji (CC-BY 4.0), less
-flags and vehicles.
+There is no private image, no Fashion-MNIST and no vehicle among them. Photographs: the six animal classes of CIFAR-10.
+Drawings: the Open Clip Art Library (public domain), Noto emoji (Apache-2.0) and Twitter emoji (CC-BY 4.0), without flags
+and vehicles.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ LEFT_OUT = {"Flags", "transportation", "Component"}
 
 
 class PublicMixOptions(Options):
-    """How many views of each public image the foundation models see."""
+    """Which views of each public image the foundation models are trained on."""
 
     size: int = Field(32, ge=16, le=512, description="side of the square training images, pixels")
     photo_views: tuple[Literal["colour", "grey"], ...] = ("colour", "grey")
@@ -49,7 +50,7 @@ def collect(photos: Path, clip_art: Path, emoji: Path) -> pd.DataFrame:
     Args:
         photos: Parquet with columns split, label, image (encoded bytes).
         clip_art: folder of categories of PNG files (`openclipart/png`).
-        emoji: folder with `emoji.json` and one `img/<style>/64` a style.
+        emoji: folder with `emoji.json` and `img/<style>/64` for each style.
 
     Raises:
         UserError: a source is missing.
@@ -67,8 +68,6 @@ def collect(photos: Path, clip_art: Path, emoji: Path) -> pd.DataFrame:
 
 
 def _photos(path: Path) -> Iterator[tuple[str, str, np.ndarray]]:
-    import io
-
     for row in pd.read_parquet(path).itertuples():
         if row.split == "train":
             yield "photo", row.label, np.asarray(Image.open(io.BytesIO(row.image)).convert("RGB"))
@@ -100,7 +99,7 @@ def _emoji(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def _drawing(path: Path) -> np.ndarray | None:
-    """The drawing cut to its visible box, its longer side DRAWING_SIZE, centred on a clear square."""
+    """Return the drawing cropped to its visible box, its longer side DRAWING_SIZE, centred on a transparent square."""
     try:
         with Image.open(path) as file:
             if file.width * file.height > MAX_PIXELS:
@@ -126,13 +125,13 @@ def _drawing(path: Path) -> np.ndarray | None:
 
 
 def compose(public: pd.DataFrame, options: PublicMixOptions, seed: int) -> tuple[Tensor, list[str]]:
-    """Every training view of the public images.
+    """Return every training view of the public images.
 
-    A drawing is stretched, mirrored, turned by up to 0.15 rad, shifted, and laid on a background; half of the
-    photographs are mirrored. Grey views have their range stretched at random, as catalogue pictures have.
+    A drawing is stretched, mirrored, rotated by up to 0.15 rad, shifted, and placed on a background; half of the
+    photographs are mirrored. Grey views have a random range of grey values, as catalogue pictures have.
 
     Returns:
-        images uint8 (N, 3, size, size) and the N names.
+        The images, uint8 (N, 3, size, size), and the N names.
     """
     draw = torch.Generator().manual_seed(seed)
     photos = public[public.source == "photo"]
@@ -155,13 +154,13 @@ def compose(public: pd.DataFrame, options: PublicMixOptions, seed: int) -> tuple
 
 
 def _lay(drawings: Tensor, view: str, size: int, draw: torch.Generator) -> Tensor:
-    """Drawings (N, 4, H, W) in [0, 1] placed at random on the background that `view` names."""
+    """Place drawings (N, 4, H, W) in [0, 1] at random on the background that `view` names."""
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.rand(len(drawings), generator=draw) * (high - low) + low
 
     angle, mirror = uniform(-0.15, 0.15), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-    common = uniform(0.75, 1.05)  # share of the frame that the drawing fills
+    common = uniform(0.75, 1.05)  # fraction of the frame that the drawing fills
     wide, tall = common * uniform(0.6, 1.0), common * uniform(0.8, 1.05)
     shift_x, shift_y = uniform(-0.08, 0.08), uniform(-0.08, 0.08)
     rows = torch.stack(
@@ -181,7 +180,7 @@ def _lay(drawings: Tensor, view: str, size: int, draw: torch.Generator) -> Tenso
     colour, alpha = placed[:, :3], placed[:, 3:]
     if view.startswith("grey"):
         colour = _grey(colour / alpha.clamp(min=1e-3)) * alpha
-        if view == "grey_on_black":  # a drawing with dark ink is turned over so that it shows
+        if view == "grey_on_black":  # a drawing in dark ink is inverted so that it is visible
             level = (colour.sum((1, 2, 3)) / (3 * alpha.sum((1, 2, 3)).clamp(min=1e-3)))[
                 :, None, None, None
             ]

@@ -1,4 +1,4 @@
-"""A small CLIP tokenizer, learnt from public sentences."""
+"""Train a small CLIP tokenizer on public sentences."""
 
 import json
 import tempfile
@@ -15,11 +15,15 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_tokenizer(sentences: Iterable[str], vocabulary: int, max_length: int) -> CLIPTokenizer:
-    """Byte-pair encoding of `sentences` with CLIP's rules; the same sentences give the same tokenizer.
+    """Train a byte-pair encoding with CLIP's rules; the same sentences give the same tokenizer.
 
     Args:
         vocabulary: number of tokens, the start and end tokens included.
-        max_length: tokens a prompt may take.
+        max_length: longest prompt, tokens, the start and end tokens included.
+
+    >>> tokenizer = train_tokenizer(["a small bag"] * 9, vocabulary=600, max_length=8)
+    >>> tokenizer.decode(encode(tokenizer, ["Small bag"])[0], skip_special_tokens=True)
+    'small bag'
     """
     coder = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
     coder.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -33,7 +37,7 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int, max_length: int) 
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(alphabet) - 2,
         initial_alphabet=alphabet,
-        # or letters that end a word would be numbered in an order of chance, and merges of equal counts with them
+        # Without them, letters that end a word, and merges of equal counts, would be numbered in random order.
         special_tokens=_last_letters(coder, sentences),
         end_of_word_suffix="</w>",
         show_progress=False,
@@ -46,7 +50,7 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int, max_length: int) 
 
 
 def _last_letters(coder: Tokenizer, sentences: Sequence[str]) -> list[str]:
-    """The letters that end a word of `sentences`, as tokens, in order."""
+    """Return the letters that end a word of `sentences`, as tokens, in order."""
     found: set[str] = set()
     for sentence in dict.fromkeys(sentences):
         words = coder.pre_tokenizer.pre_tokenize_str(coder.normalizer.normalize_str(sentence))
@@ -65,7 +69,7 @@ def _complete(folder: Path, alphabet: Sequence[str]) -> None:
 
 
 def encode(tokenizer: CLIPTokenizer, sentences: Sequence[str]) -> Tensor:
-    """Token ids, int64 (N, max_length), cut or padded to the model's length."""
+    """Return token ids, int64 (N, max_length), truncated or padded to the model's length."""
     if not sentences:
         return torch.empty(0, tokenizer.model_max_length, dtype=torch.int64)
     return tokenizer(

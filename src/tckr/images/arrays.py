@@ -1,4 +1,4 @@
-"""Readers of pixel arrays: MedMNIST-style .npz and IDX (.gz), streamed row by row."""
+"""Read pixel arrays, MedMNIST-style .npz and IDX (.gz), streamed row by row."""
 
 import gzip
 import re
@@ -27,7 +27,11 @@ IDX_IMAGES, IDX_LABELS = 0x00000803, 0x00000801
 
 
 def is_idx(name: str) -> bool:
-    """Whether a file is called like the images of an IDX set (train-images-idx3-ubyte.gz)."""
+    """Whether a file is named like the images of an IDX set.
+
+    >>> is_idx("train-images-idx3-ubyte.gz"), is_idx("train-labels-idx1-ubyte.gz")
+    (True, False)
+    """
     return IDX_NAME.match(name) is not None
 
 
@@ -35,7 +39,7 @@ def read_npz(path: Path, max_pixels: int) -> RawTable:
     """Read a MedMNIST-style archive: {train,val,test}_{images,labels}; also x_train/y_train and images/labels.
 
     Raises:
-        UserError: Damaged, without images or labels, or with several labels an image.
+        UserError: Damaged, without images or labels, or with several labels per image.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -136,11 +140,11 @@ def _npz_labels(archive: zipfile.ZipFile, path: Path, key: str, keys: set[str]) 
 
 
 def _npz_rows(path: Path, key: str) -> Iterator[np.ndarray]:
-    """Yield the first axis of one array without holding the whole of it."""
+    """Yield the rows of one array without loading all of it."""
     with zipfile.ZipFile(path) as archive:
         shape, fortran, dtype = _npz_header(archive, path, key)
         with archive.open(f"{key}.npy") as stream:
-            if fortran:  # rows are not contiguous: no way round loading it
+            if fortran:  # rows are not contiguous: it must be loaded whole
                 yield from np.lib.format.read_array(stream, allow_pickle=False)
                 return
             _read_header(stream)
@@ -193,7 +197,7 @@ def _idx_header(stream: IO[bytes], path: Path, magic: int) -> tuple[int, ...]:
 
 
 def _exactly(stream: IO[bytes], size: int, where: str, row: int, count: int) -> bytes:
-    """Read `size` bytes, never trusting a header's size before the bytes are there."""
+    """Read exactly `size` bytes; a header may claim more than there are."""
     try:
         content = stream.read(size)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:

@@ -1,4 +1,4 @@
-"""From any labelled image source to the split, deduplicated private set and its report."""
+"""Turn any labelled image source into the deduplicated, split private set and its report."""
 
 import logging
 import os
@@ -14,16 +14,15 @@ import pandas as pd
 from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.images import canaries, report, split
-from tckr.images.guard import BadImageError
 from tckr.images.options import IngestionOptions
-from tckr.images.prepare import Prepared, Skipped, as_colour, prepare
+from tckr.images.prepare import BadImageError, Prepared, Skipped, as_colour, prepare
 from tckr.images.raw import RawImage, RawTable
-from tckr.images.sources import read
+from tckr.images.readers import read
 from tckr.images.tensors import in_threads
 
 logger = logging.getLogger(__name__)
 
-# Images a thread prepares in one go: with fewer, threads fight for the interpreter over small images.
+# Images per task of a thread: with fewer, threads compete for the interpreter over small images.
 BATCH = 64
 COLUMNS = ["image_id", "split", "label", "class_name", "canary", "image"]
 
@@ -33,11 +32,11 @@ def ingest(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read, check, normalise, deduplicate and split a labelled image source, and plant canaries.
 
-    The draw of the splits depends on the images' content, the seed and the options, not on file names or order.
+    The splits depend on the content of the images, the seed and the options, not on the names or order of files.
 
     Args:
-        path: See `tckr.images.sources.read`.
-        options: Size, colour, shares of the splits and how strict to be.
+        path: A folder or file; see `tckr.images.readers.read`.
+        options: Size, colour, sizes of the splits and strictness.
         seed: Seed of the splits.
 
     Returns:
@@ -46,7 +45,11 @@ def ingest(
         and size); and the JSON-able ingestion report.
 
     Raises:
-        UserError: The source or the options cannot give a private set; nothing is half done.
+        UserError: The source and the options give no private set.
+
+    ```python
+    table, report = ingest("data/01_raw/fashion_mnist", IngestionOptions(size=28), seed=0)
+    ```
     """
     path = Path(path)
     raw = read(path, options)
@@ -85,7 +88,7 @@ def _prepare_all(raw: RawTable, options: IngestionOptions) -> tuple[list[Prepare
     def results() -> Iterator[Prepared | Skipped]:
         images, workers = iter(raw.images), os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
-            # A round at a time: `map` would queue the content of every image of the source at once.
+            # One round at a time: `map` would queue the content of every image of the source at once.
             while batches := [
                 batch for _ in range(workers) if (batch := list(islice(images, BATCH)))
             ]:
@@ -126,7 +129,7 @@ def _check_skipped(prepared: list[Prepared], skipped: list[Skipped], path: Path)
 
 
 def _deduplicated(prepared: list[Prepared]) -> tuple[list[Prepared], dict[str, int]]:
-    """Keep one of each content; the test split wins over the pool, then the first in the source."""
+    """Keep one image per content: that of the test split rather than the pool, then the first in the source."""
     kept: dict[str, Prepared] = {}
     counts = {
         "within_pool": 0,
@@ -147,7 +150,7 @@ def _deduplicated(prepared: list[Prepared]) -> tuple[list[Prepared], dict[str, i
 def _class_names(
     images: list[Prepared], raw: RawTable, options: IngestionOptions, path: Path
 ) -> dict[str, str]:
-    """Name of each of the source's labels: in its own order, else sorted (numbers as numbers).
+    """Return the name of each of the source's labels: in its own order, else sorted (numbers as numbers).
 
     Labels without images are left out, so that the classes are 0..C-1 without gaps.
     """
@@ -193,7 +196,7 @@ def _table(images: list[Prepared], names: dict[str, str]) -> pd.DataFrame:
 def _split(
     everything: pd.DataFrame, options: IngestionOptions, seed: int, path: Path
 ) -> pd.DataFrame:
-    """Draw the four splits; returns the used rows, split by split, in the order of their ids."""
+    """Draw the four splits and return the rows in use, split by split, in the order of their ids."""
     own_test = everything["split"] == "test"
     labels = everything["label"].to_numpy()
     n_test = split.resolve_test(options.test, int(own_test.sum()), int((~own_test).sum()))

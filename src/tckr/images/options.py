@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from tckr.options import Options
 
 Share = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
-"""How much of something: a whole number is a count of images, a number between 0 and 1 a fraction."""
+"""A number of images: an integer is a count, a number between 0 and 1 a fraction."""
 
 
 class IngestionOptions(Options):
@@ -46,7 +46,7 @@ class IngestionOptions(Options):
         default=0,
         ge=0,
         description="images of members and holdout, in proportion, that get a wrong label on purpose, so that an audit "
-        "sees what is learnt by heart; at most half of each",
+        "sees what is memorised; at most half of each",
     )
     strict: bool = Field(
         default=False,

@@ -1,4 +1,4 @@
-"""The ingestion report: what came in, what was dropped and why, what came out."""
+"""The ingestion report: what was read, what was dropped and why, what came out."""
 
 import hashlib
 from collections import Counter
@@ -38,7 +38,7 @@ def intake(
     duplicates: dict[str, int],
     n_unused: int,
 ) -> dict[str, Any]:
-    """Describe the source: what was read, in which sizes and modes, and what was dropped and why."""
+    """Describe the source: the number of images read, their sizes and modes, and what was dropped and why."""
     originals = [image.original.split() for image in prepared]
     sizes = Counter(size for _, size in originals).most_common()
     return {
@@ -54,7 +54,7 @@ def intake(
 
 
 def sentence(report: dict[str, Any]) -> str:
-    """The report in one line, for the log."""
+    """Return the report in one line, for the log."""
     splits = ", ".join(f"{count:,} {split}" for split, count in report["splits"].items())
     wrong = report["canaries"]["total"]
     planted = f"; {wrong:,} canaries with a label that is wrong on purpose" if wrong else ""
@@ -66,7 +66,7 @@ def sentence(report: dict[str, Any]) -> str:
 
 
 def data_hash(table: pd.DataFrame) -> str:
-    """SHA-256 over id, split and class of every image, whatever the order of the rows."""
+    """Return SHA-256 over the id, split and class of every image, independent of the order of the rows."""
     lines = sorted(f"{row.image_id} {row.split} {row.class_name}" for row in table.itertuples())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

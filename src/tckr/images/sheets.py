@@ -1,4 +1,4 @@
-"""Contact sheets: rows of images under captions, to look at."""
+"""Contact sheets: rows of images with captions, to look at."""
 
 from collections.abc import Sequence
 
@@ -29,14 +29,18 @@ def sheet(
     Args:
         rows: Caption and uint8 tensor (n, C, H, W) each; C = 1 or 3 and sizes may differ from row to row.
         title: Line above the rows.
-        columns: Images shown of each row at most; None shows all.
-        tile: Edge of an image on the sheet, in pixels; small images are enlarged by whole factors, pixels kept hard.
+        columns: Largest number of images shown per row; None shows all.
+        tile: Edge of an image on the sheet, in pixels; small images are enlarged by integer factors, without smoothing.
 
     Returns:
-        Mode RGB.
+        An image of mode RGB.
 
     Raises:
-        ValueError: No rows.
+        ValueError: No rows, or images that are not uint8 (n, C, H, W).
+
+    >>> noise = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
+    >>> sheet([("before", noise), ("after", noise)], title="Noise").mode
+    'RGB'
     """
     if not rows:
         raise ValueError("A sheet needs at least one row.")
@@ -79,7 +83,7 @@ def _tiles(images: torch.Tensor, tile: int) -> list[Image.Image]:
 
 
 def enlarged(image: Image.Image, tile: int) -> Image.Image:
-    """Fit an image into a square of `tile` pixels; a small one grows by a whole factor, pixels kept hard."""
+    """Fit an image into a square of `tile` pixels; a small one grows by an integer factor, without smoothing."""
     longest = max(image.size)
     if longest > tile:
         factor = tile / longest

@@ -10,14 +10,20 @@ SPLITS = ("members", "holdout", "validation", "test")
 
 
 def apportion(total: int, available: np.ndarray) -> np.ndarray:
-    """Share `total` seats among classes in proportion to what each has (largest remainder).
+    """Distribute `total` seats among classes in proportion to their sizes (largest remainder).
 
     Args:
         total: Seats, at most the sum of `available`.
-        available: int (C,), what each class has left.
+        available: int (C,), the number of examples that each class has left.
 
     Returns:
         int64 (C,), sums to `total`, nowhere above `available`; ties go to the earlier class.
+
+    Raises:
+        ValueError: `total` is negative or exceeds the sum of `available`.
+
+    >>> apportion(5, np.array([10, 10, 30])).tolist()
+    [1, 1, 3]
     """
     available = np.asarray(available, dtype=np.int64)
     everything = int(available.sum())
@@ -33,16 +39,21 @@ def apportion(total: int, available: np.ndarray) -> np.ndarray:
 
 
 def stratified(labels: np.ndarray, totals: Mapping[str, int], seed: int) -> np.ndarray:
-    """Draw disjoint splits, each with the class mix of the whole.
+    """Draw disjoint splits at random, each with the class proportions of the whole.
 
     Args:
-        labels: int (N,), class of each example. Their order matters to the draw: sort the examples by content
-            beforehand where the order of files must not.
+        labels: int (N,), class of each example. The draw depends on their order: sort the examples by content first
+            if the order of files should not matter.
         totals: Examples wanted in each split, in the order in which they are drawn.
         seed: Seed of the draw.
 
     Returns:
         str (N,), the split of each example, "" for those left over.
+
+    >>> labels = np.array([0, 1] * 10)
+    >>> splits = stratified(labels, {"test": 4, "members": 10}, seed=0)
+    >>> labels[splits == "test"].mean(), (splits == "").sum()
+    (np.float64(0.5), np.int64(6))
     """
     classes, counts = np.unique(labels, return_counts=True)
     left = counts.astype(np.int64)
@@ -62,7 +73,19 @@ def stratified(labels: np.ndarray, totals: Mapping[str, int], seed: int) -> np.n
 
 
 def resolve_test(share: int | float | None, n_own: int, n_pool: int) -> int:
-    """Number of test images: of the source's own test split if it has one, else of the pool."""
+    """Return the number of test images: from the source's own test split if it has one, else from the pool.
+
+    Args:
+        share: a count, a fraction, or None for the whole own test split or 20 % of the pool.
+        n_own: images in the source's own test split.
+        n_pool: all others.
+
+    Raises:
+        UserError: There are fewer images than that.
+
+    >>> resolve_test(None, 0, 100), resolve_test(0.5, 40, 100), resolve_test(7, 40, 100)
+    (20, 20, 7)
+    """
     if share is None:
         return n_own or round(0.2 * n_pool)
     available = n_own or n_pool
@@ -78,19 +101,22 @@ def resolve_test(share: int | float | None, n_own: int, n_pool: int) -> int:
 def resolve_pool(
     members: int | float | None, holdout: int | float | None, validation: int | float, n_pool: int
 ) -> dict[str, int]:
-    """Numbers of validation, members and holdout images out of a pool of `n_pool`.
+    """Return the numbers of validation, members and holdout images in a pool of `n_pool`.
 
-    Without `members` and `holdout` each gets half of what validation leaves; without one of them it gets as many
-    as the other, as far as the images go.
+    If neither `members` nor `holdout` is given, each gets half of what validation leaves; if one of them is missing, it
+    gets as many as the other, or as many as are left.
 
     Raises:
         UserError: They do not fit into the pool.
+
+    >>> resolve_pool(members=None, holdout=None, validation=0.1, n_pool=100)
+    {'validation': 10, 'members': 45, 'holdout': 45}
     """
     given = {"validation": validation, "members": members, "holdout": holdout}
     totals, reached = {}, 0.0
     for split, share in given.items():
         if isinstance(share, float):
-            # Rounding the running sum keeps fractions that add up to 1 from asking for one image too many.
+            # Rounding the running sum keeps fractions that add up to 1 from requesting one image too many.
             totals[split] = round((reached + share) * n_pool) - round(reached * n_pool)
             reached += share
         elif share is not None:

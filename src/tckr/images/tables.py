@@ -1,4 +1,8 @@
-"""Image tables as the tensors that the domain packages compute on."""
+"""Select from image tables, and turn them into the tensors that the domain packages compute on.
+
+An image table is a DataFrame with one row per image; see `tckr.images.ingest` for its columns. Importing this module
+does not import torch.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +14,15 @@ if TYPE_CHECKING:
 
 
 def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:
-    """Return the images, uint8 (N, C, H, W), and labels, int64 (N,), of an image table."""
+    """Return the images, uint8 (N, C, H, W), and labels, int64 (N,), of an image table.
+
+    >>> import torch
+    >>> from tckr.images.tensors import to_png
+    >>> pngs = to_png(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    >>> images, labels = images_and_labels(pd.DataFrame({"image": pngs, "label": [1, 0]}))
+    >>> images.shape, labels
+    (torch.Size([2, 1, 8, 8]), tensor([1, 0]))
+    """
     import torch
 
     from tckr.images.tensors import to_tensor
@@ -21,10 +33,19 @@ def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:
 
 
 def of_split(table: pd.DataFrame, *splits: str) -> pd.DataFrame:
-    """Return the rows of these splits, in the table's own order."""
+    """Return the rows of these splits, in the table's own order.
+
+    >>> table = pd.DataFrame({"split": ["members", "test", "holdout"], "label": [0, 1, 2]})
+    >>> of_split(table, "holdout", "members")["label"].tolist()
+    [0, 2]
+    """
     return table[table["split"].isin(splits)]
 
 
 def class_names(table: pd.DataFrame) -> list[str]:
-    """Return the names of the classes 0, 1, ..."""
+    """Return the names of the classes in the order of their labels.
+
+    >>> class_names(pd.DataFrame({"label": [1, 0, 1], "class_name": ["boot", "bag", "boot"]}))
+    ['bag', 'boot']
+    """
     return table.drop_duplicates("label").sort_values("label")["class_name"].tolist()

@@ -1,4 +1,4 @@
-"""Readers of tables that hold the images themselves: Parquet, Arrow, and folders saved by `datasets`."""
+"""Read tables that hold the images themselves: Parquet, Arrow, and folders saved by `datasets`."""
 
 import json
 import re
@@ -11,17 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tckr.errors import UserError
-from tckr.images.columns import image_column, label_column, split_column
 from tckr.images.options import IngestionOptions
-from tckr.images.raw import GivenSplit, RawImage, RawTable, given_split
+from tckr.images.raw import (
+    GivenSplit,
+    RawImage,
+    RawTable,
+    given_split,
+    image_column,
+    label_column,
+    split_column,
+)
 
-# Large photographs lie in these batches encoded, a few hundred kilobytes each.
+# Rows in memory at once; large photographs are encoded here, a few hundred kilobytes each.
 BATCH = 256
 TEST_FILE = re.compile(r"(^|[^a-z])test([^a-z]|$)", re.IGNORECASE)
 
 
 def read_parquet(files: list[Path], options: IngestionOptions) -> RawTable:
-    """Read Parquet files of one schema; without a split column a file called test... is the test split."""
+    """Read Parquet files with one schema; without a split column, a file named test... is the test split."""
     opened = [_open(file, pq.ParquetFile) for file in files]
     names = _class_names(opened[0].schema_arrow, options)
 
@@ -71,7 +78,7 @@ def read_saved(folder: Path, options: IngestionOptions) -> RawTable:
 
 
 class _Rows:
-    """Turns batches of one file into raw images."""
+    """Turn the batches of one file into raw images."""
 
     def __init__(
         self,
@@ -93,7 +100,7 @@ class _Rows:
     def of(
         self, batches: Iterator[pa.RecordBatch], split: GivenSplit | None = None
     ) -> Iterator[RawImage]:
-        """Yield the images of the batches; `split` holds where there is no split column."""
+        """Yield the images of the batches; `split` applies if there is no split column."""
         by_file: GivenSplit = split or ("test" if TEST_FILE.search(self.file.stem) else "pool")
         row = 0
         for batch in batches:
@@ -113,7 +120,7 @@ class _Rows:
             return None
         if self.classes is None or isinstance(value, str):
             return str(value) or None
-        # `datasets` writes -1 where a label is withheld.
+        # `datasets` writes -1 for a withheld label.
         return self.classes[value] if 0 <= value < len(self.classes) else None
 
 
@@ -143,7 +150,7 @@ def _open(path: Path, opener: Callable[[Path], Any]) -> Any:
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """Feature types that `datasets` left in the schema's metadata."""
+    """Return the feature types that `datasets` stores in the schema's metadata."""
     metadata = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(metadata)["info"]["features"] if metadata else {}

@@ -1,4 +1,9 @@
-"""Between PNG bytes and uint8 tensors."""
+"""Convert between PNG bytes, Pillow images and uint8 tensors.
+
+>>> pixels = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4)
+>>> bool((to_tensor(to_png(pixels)) == pixels).all())
+True
+"""
 
 import io
 import os
@@ -13,22 +18,22 @@ from PIL import Image
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# Pillow's PNG decoder dominates; one task an image would spend as long in the queue as in the decoder.
+# One task per image would spend as long in the queue as in Pillow's decoder.
 CHUNK = 256
 
 
 def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Tensor:
-    """Decode images of one size.
+    """Decode images of one size into one tensor.
 
     Args:
         images: Encoded images (PNG), all of the same width and height.
-        channels: 1 for grey, 3 for colour; None takes what the first image has.
+        channels: 1 for grey, 3 for colour; None decides by the first image.
 
     Returns:
         uint8 tensor (N, C, H, W), 0..255.
 
     Raises:
-        ValueError: No images, another number of channels than 1 or 3, or images of different sizes.
+        ValueError: No images, a number of channels other than 1 or 3, or images of different sizes.
     """
     encoded = list(images)
     if not encoded:
@@ -39,7 +44,7 @@ def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Ten
         raise ValueError(f"channels must be 1 or 3, not {channels}.")
     mode = "L" if channels == 1 else "RGB"
     width, height = _open(encoded[0]).size
-    # Filled in place: a list of arrays beside their stack would take three times the memory.
+    # Filled in place: a list of arrays and their stack together would take three times the memory.
     whole = np.empty((len(encoded), channels, height, width), np.uint8)
 
     def place(row: int) -> tuple[int, int]:
@@ -57,7 +62,11 @@ def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Ten
 
 
 def to_signed(images: torch.Tensor) -> torch.Tensor:
-    """uint8 to float32 in [-1, 1], the range in which every miniature reads pixels."""
+    """Convert uint8 to float32 in [-1, 1], the range of pixels in every miniature.
+
+    >>> to_signed(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([-1.,  1.])
+    """
     return images.float() / 127.5 - 1
 
 
@@ -68,10 +77,10 @@ def to_png(images: torch.Tensor) -> list[bytes]:
         images: uint8 tensor (N, C, H, W) on any device; C = 1 becomes grey, C = 3 colour.
 
     Returns:
-        One PNG file's bytes an image, without metadata; equal pixels give equal bytes.
+        The bytes of one PNG file per image, without metadata; equal pixels give equal bytes.
 
     Raises:
-        ValueError: Another dtype or shape.
+        ValueError: Any other dtype or shape.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
@@ -82,21 +91,25 @@ def to_png(images: torch.Tensor) -> list[bytes]:
 
 
 def to_pil(pixels: np.ndarray) -> Image.Image:
-    """Make a Pillow image (mode L or RGB) of uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
+    """Return a Pillow image (mode L or RGB) of uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def encode(image: Image.Image) -> bytes:
-    """PNG bytes of an image; metadata of the original (EXIF, GPS, text) does not travel with it."""
+    """Return an image as PNG bytes, without the metadata of the original (EXIF, GPS, text)."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
-    """Apply `function` to every item in a pool of threads (Pillow frees the lock); results in order."""
+    """Apply `function` to every item in a pool of threads (Pillow releases the GIL); results in order.
+
+    >>> in_threads(len, ["a", "bag"])
+    [1, 3]
+    """
     if len(items) <= CHUNK:
         return [function(item) for item in items]
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]

@@ -1,6 +1,6 @@
-"""A captioner is a folder (or hub id) of a transformers image-text-to-text model; nothing of our own format.
+"""Caption images with a transformers image-text-to-text model, given as a folder or hub id.
 
-TCKR (arXiv 2504.04582, section 3): one caption a private image, no text prompt, greedy, at most 20 new tokens
+TCKR (arXiv 2504.04582, section 3): one caption per private image, no text prompt, greedy, at most 20 new tokens
 with the published model, `Salesforce/blip2-opt-2.7b` in float16.
 """
 
@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from tckr.engine.checkpoint import Checkpoints
+from tckr.engine.checkpoint import Checkpoints, fingerprint
 from tckr.engine.loading import OFFLINE, SAFE, check_kind, download, readable
 from tckr.engine.overlap import ahead, behind
 from tckr.engine.progress import track
 from tckr.images.tensors import to_tensor
 from tckr.text.decoding import Writer, weights_dtype
 from tckr.text.options import CaptionOptions, Precision
+
+# What decides the captions of given images; the other options change only the speed.
+RECIPE = {"captioner", "prompt", "max_new_tokens", "dtype"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,11 @@ class Captioner:
 
 
 def kinds() -> set[str]:
-    """Every `model_type` that can caption: transformers' image-text-to-text models, BLIP-2 and BLIP among them."""
+    """Return every `model_type` that can caption: transformers' image-text-to-text models.
+
+    >>> {"blip-2", "blip", "git", "llava"} <= kinds()
+    True
+    """
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     return set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
@@ -44,7 +51,10 @@ def load(source: str, device: str = "cpu", dtype: Precision = "auto") -> Caption
 
     Args:
         source: a local folder, or a hub id that is already in the local cache.
-        dtype: of the weights; auto takes float32 on a CPU, bfloat16 on a GPU.
+        dtype: of the weights; auto is float32 on a CPU, bfloat16 on a GPU.
+
+    Returns:
+        The captioner in evaluation mode, its weights frozen.
 
     Raises:
         UserError: the folder is missing, incomplete, or holds another kind of model.
@@ -68,21 +78,23 @@ def caption(
     options: CaptionOptions,
     checkpoints: Checkpoints | None = None,
 ) -> list[str]:
-    """One greedy caption an image; images of the same content are captioned once.
+    """Write one greedy caption per image; images with the same content are captioned once.
 
     Encoded images are decoded in worker threads, a few batches ahead of the device, so that memory does not grow
     with their number.
 
     Args:
         images: uint8 (N, C, H, W), C 1 or 3; or N encoded images (PNG), those of a batch of one size.
-        checkpoints: keeps the captions of every `options.shard` distinct images; the same call goes on from there.
-            Whoever has saved all captions removes them.
+        checkpoints: where the captions of every `options.shard` distinct images are saved, from which the same call
+            resumes; in a folder of this work alone, see `caption_fingerprint`. The caller removes them once all
+            captions are saved elsewhere.
 
     Returns:
         N captions, lower case, single spaces.
 
     Raises:
-        UserError: the model needs a prompt, nothing fits on the device, or checkpoints are of other work.
+        UserError: the model needs a prompt, not even one image fits on the device, or the checkpoints are of other
+            work.
     """
     keys = [_digest(image) for image in images]
     first: dict[bytes, int] = {}
@@ -110,8 +122,60 @@ def caption(
     return [by_key[key] for key in keys]
 
 
+def caption_fingerprint(images: Tensor | Sequence[bytes], options: CaptionOptions) -> str:
+    """Return a name for the work of captioning these images, for the folder of its checkpoints.
+
+    It covers the content of the images, in their order, and the options that change the captions or how they are saved
+    (captioner, prompt, max_new_tokens, dtype, shard). A smaller `batch_size`, after running out of memory, resumes the
+    same work.
+
+    Args:
+        images: as for `caption`.
+
+    Returns:
+        16 hex digits.
+
+    >>> options = CaptionOptions(captioner="models/blip2")
+    >>> halved = options.model_copy(update={"batch_size": 64})
+    >>> caption_fingerprint([b"image"], options) == caption_fingerprint([b"image"], halved)
+    True
+    >>> caption_fingerprint([b"image"], options) == caption_fingerprint([b"other"], options)
+    False
+    """
+    content = hashlib.blake2b(b"".join(_digest(image) for image in images)).hexdigest()
+    recipe = options.model_dump(include={*RECIPE, "shard"})
+    return fingerprint(sorted(recipe.items()), content)
+
+
+def tidy(text: str) -> str:
+    """Return `text` in lower case, with single spaces and none before punctuation.
+
+    >>> tidy(" A dog ,  on the grass . ")
+    'a dog, on the grass.'
+    """
+    return re.sub(r"\s+([,.:;!?])", r"\1", " ".join(text.lower().split()))
+
+
+def captions_table(
+    ids: Sequence[str], class_names: Sequence[str], captions: Sequence[str]
+) -> pd.DataFrame:
+    """Return the captions with the prompts that adapt the generator: `"{class}: {caption}"` (TCKR, section 3).
+
+    >>> captions_table(["1a"], ["Bag"], ["a small bag"]).prompt.item()
+    'Bag: a small bag'
+    """
+    return pd.DataFrame(
+        {
+            "image_id": list(ids),
+            "class_name": list(class_names),
+            "caption": list(captions),
+            "prompt": [f"{name}: {text}" for name, text in zip(class_names, captions, strict=True)],
+        }
+    )
+
+
 class _Shard(NamedTuple):
-    """Distinct images whose captions are saved together, and what tells their work from other work."""
+    """Distinct images whose captions are saved together, and what distinguishes their work from other work."""
 
     name: str
     rows: list[int]
@@ -131,14 +195,16 @@ def _shards(
 ) -> list[_Shard]:
     size = -(-options.shard // options.batch_size) * options.batch_size  # whole batches
     common = {
-        **options.model_dump(exclude={"checkpoints"}),
+        **options.model_dump(include=RECIPE),
         "device": captioner.model.device.type,
         "weights": str(weights_dtype(captioner.model)),
     }
     shards = []
     for number, part in enumerate(_cut(rows, size)):
         content = hashlib.blake2b(b"".join(keys[row] for row in part)).hexdigest()
-        shards.append(_Shard(f"{number:05d}", part, {**common, "images": content}))
+        # By place, not by number: another batch size may move the borders.
+        name = f"{number * size:07d}-{number * size + len(part):07d}"
+        shards.append(_Shard(name, part, {**common, "images": content}))
     return shards
 
 
@@ -155,22 +221,3 @@ def _pick(images: Tensor | Sequence[bytes], rows: list[int]) -> Tensor:
     if isinstance(images, Tensor):
         return images[rows]
     return to_tensor([images[row] for row in rows], channels=3)
-
-
-def tidy(text: str) -> str:
-    """Single spaces, none before punctuation, lower case."""
-    return re.sub(r"\s+([,.:;!?])", r"\1", " ".join(text.lower().split()))
-
-
-def captions_table(
-    ids: Sequence[str], class_names: Sequence[str], captions: Sequence[str]
-) -> pd.DataFrame:
-    """Captions with the prompts that adapt the generator: `"{class}: {caption}"` (TCKR, section 3)."""
-    return pd.DataFrame(
-        {
-            "image_id": list(ids),
-            "class_name": list(class_names),
-            "caption": list(captions),
-            "prompt": [f"{name}: {text}" for name, text in zip(class_names, captions, strict=True)],
-        }
-    )

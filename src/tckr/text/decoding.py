@@ -1,4 +1,8 @@
-"""Write the captions of one batch: prepare the images, generate greedily, read the tokens."""
+"""Caption one batch: prepare the images, generate greedily, decode the tokens.
+
+`Writer` drives any image-text-to-text model through its `generate`; a BLIP-2 on a GPU takes the shorter loop of
+`Greedy`, which gives the same tokens.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,16 +19,21 @@ from tckr.images.tensors import to_pil
 from tckr.text.options import CaptionOptions
 from tckr.text.preprocessing import Pixels, recipe
 
-# Kinds (model_type) that caption an image without a word of text.
+# Kinds (model_type) that caption an image without any text.
 PROMPTLESS = {"blip", "blip-2", "git"}
+# Settings of generation_config.json that do not change the tokens of greedy decoding.
+HARMLESS = {
+    "bos_token_id", "cache_implementation", "eos_token_id", "max_length", "max_new_tokens", "pad_token_id",
+    "temperature", "top_k", "top_p", "transformers_version", "use_cache", "_from_model_config",
+}  # fmt: skip
 
 
 class Batch(NamedTuple):
-    """Images made ready by a worker thread.
+    """Images prepared by a worker thread.
 
     Attributes:
         images: uint8 (B, 1 or 3, H, W).
-        features: what the model reads, made by the processor image by image; None where that is done on the device.
+        features: the model's inputs, made by the processor image by image; None where that is done on the device.
     """
 
     images: Tensor
@@ -32,10 +41,10 @@ class Batch(NamedTuple):
 
 
 class Writer:
-    """Captions batches of images with one model, processor and prompt."""
+    """Caption batches of images with one model, processor and prompt."""
 
     def __init__(self, model: Any, processor: Any, options: CaptionOptions) -> None:
-        """Find out how to prepare images.
+        """Decide how to prepare images.
 
         Raises:
             UserError: the model needs a prompt and has none.
@@ -46,24 +55,24 @@ class Writer:
         self.text = self._wording()
         self._pixels, self._beside = self._recipe()
         quick = self._pixels and model.device.type == "cuda" and suits(model)
-        self._greedy = self._quick() if quick else None
+        self._greedy = self._greedy_loop() if quick else None
 
     def prepare(self, images: Tensor) -> Batch:
-        """Do what the processor for uint8 (B, 1 or 3, H, W) can do only on the CPU; safe in any thread."""
+        """Do the part of preparing uint8 (B, 1 or 3, H, W) that runs on the CPU; safe in any thread."""
         if not self._pixels:
             return Batch(images, self._features(images))
         on_gpu = self.model.device.type == "cuda"
         return Batch(images.pin_memory() if on_gpu else images, None)
 
     def write(self, batch: Batch) -> list[str]:
-        """B captions; see `start`."""
+        """Return B captions; see `start`."""
         return self.start(batch)()
 
     @torch.inference_mode()
     def start(self, batch: Batch) -> Callable[[], list[str]]:
-        """Begin the B captions that the call of the result waits for; a GPU writes them meanwhile.
+        """Start captioning and return a function that waits for the B captions; a GPU works meanwhile.
 
-        A batch that does not fit on the device is halved, and later ones are cut to what did fit.
+        A batch that does not fit on the device is halved, and later ones are cut to the size that did fit.
 
         Raises:
             UserError: not even one image fits.
@@ -85,7 +94,7 @@ class Writer:
         return lambda: [text for part in parts for text in part()]
 
     def _generate(self, images: Tensor, features: BatchFeature | None) -> Tensor:
-        """Tokens behind the prompt, int64 (B, n)."""
+        """Return the tokens after the prompt, int64 (B, n)."""
         device, dtype = self.model.device, self.dtype
         if features is not None:
             inputs = dict(features.to(device, dtype))
@@ -106,7 +115,7 @@ class Writer:
         )
         return _after(tokens, inputs.get("input_ids"))
 
-    def _quick(self) -> "Greedy":
+    def _greedy_loop(self) -> "Greedy":
         config = self.model.config
         start = [config.image_token_id] * config.num_query_tokens
         plain = torch.tensor([[*start, config.text_config.bos_token_id]])
@@ -114,7 +123,7 @@ class Writer:
         return Greedy(self.model, prompt, self.options.max_new_tokens)
 
     def _wording(self) -> str | None:
-        """The prompt as the model wants it."""
+        """Return the prompt in the form that the model expects."""
         prompt, kind = self.options.prompt, self.model.config.model_type
         if prompt is None:
             if kind not in PROMPTLESS:
@@ -132,21 +141,23 @@ class Writer:
         return str(self.processor.apply_chat_template([turn], add_generation_prompt=True))
 
     def _features(self, images: Tensor) -> BatchFeature:
-        """What the processor makes of uint8 (B, 1 or 3, H, W)."""
+        """Return the processor's features of uint8 (B, 1 or 3, H, W)."""
         images = images.expand(-1, 3, -1, -1)
         pictures: list[Any] = [to_pil(image.permute(1, 2, 0).numpy()) for image in images]
         if self.text is None:
             return self.processor(images=pictures, return_tensors="pt")
         if getattr(self.processor, "chat_template", None) is not None:
-            pictures = [[picture] for picture in pictures]  # or they were all of one conversation
+            pictures = [
+                [picture] for picture in pictures
+            ]  # or they would all belong to one conversation
         return self.processor(
             images=pictures, text=[self.text] * len(pictures), return_tensors="pt"
         )
 
     def _recipe(self) -> tuple[Pixels | None, dict[str, Tensor]]:
-        """How to prepare images on the device, and the inputs beside the pixels, (1, L) each.
+        """Return how to prepare images on the device, and the inputs other than the pixels, (1, L) each.
 
-        The recipe must make of a noisy picture what the processor makes of it.
+        The result for an image of noise must agree with the processor's.
         """
         pixels = recipe(getattr(self.processor, "image_processor", None))
         if pixels is None:
@@ -162,34 +173,69 @@ class Writer:
 
 
 def weights_dtype(model: Any) -> torch.dtype:
-    """The dtype of most weights: BLIP-2 in float16 keeps its Q-Former in float32."""
+    """Return the dtype of most weights: BLIP-2 in float16 keeps its Q-Former in float32.
+
+    >>> weights_dtype(torch.nn.Linear(2, 2).half())
+    torch.float16
+    """
     sizes: Counter[torch.dtype] = Counter()
     for weight in model.parameters():
         sizes[weight.dtype] += weight.numel()
     return sizes.most_common(1)[0][0]
 
 
-def _after(tokens: Tensor, prompt: Tensor | None) -> Tensor:
-    """The tokens behind the prompt, int64 (B, n); BLIP repeats the prompt without its last, separating token."""
-    if prompt is None:
-        return tokens
-    for length in (prompt.shape[1], prompt.shape[1] - 1):
-        if tokens.shape[1] >= length and torch.equal(
-            tokens[:, :length], prompt[: len(tokens), :length]
-        ):
-            return tokens[:, length:]
-    return tokens
+class Greedy:
+    """Generate the tokens of a batch of images with a BLIP-2."""
 
+    def __init__(self, model: Any, prompt: Tensor, max_new_tokens: int) -> None:
+        """Args: model: one that `suits`. prompt: int64 (1, L), the tokens before the caption, image tokens included."""
+        self.model, self.max_new_tokens = model, max_new_tokens
+        self._prompt = prompt.to(model.device)
+        settings = model.language_model.generation_config
+        eos = settings.eos_token_id
+        eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+        self._eos = torch.tensor(eos, dtype=torch.int64, device=model.device)
+        pad = settings.pad_token_id
+        self._pad: int = eos[0] if pad is None and eos else pad or 0
 
-# What a generation_config.json may set without changing which words are written greedily.
-HARMLESS = {
-    "bos_token_id", "cache_implementation", "eos_token_id", "max_length", "max_new_tokens", "pad_token_id",
-    "temperature", "top_k", "top_p", "transformers_version", "use_cache", "_from_model_config",
-}  # fmt: skip
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return tokens, int64 (B, max_new_tokens), on the device, perhaps still being computed; padded after an end.
+
+        Args:
+            pixels: B images as the processor prepares them, on the device.
+        """
+        half = self.model.language_model.dtype != torch.float32
+        with _fast_float32(half):
+            features = self.model.get_image_features(pixels, return_dict=True).pooler_output
+            return self._generate(features)
+
+    def _generate(self, features: Tensor) -> Tensor:
+        """Return the tokens after the prompt with image features (B, Q, width)."""
+        language = self.model.language_model
+        embeddings = language.get_input_embeddings()
+        image = self._prompt[0] == self.model.config.image_token_id
+        prompt = embeddings(self._prompt).expand(len(features), -1, -1)
+        prompt = prompt.masked_scatter(image[None, :, None], features.to(prompt.dtype))
+        length = self._prompt.shape[1] + self.max_new_tokens
+        layers = language.config.get_text_config().num_hidden_layers
+        cache = Cache(layers=[Reserved(length) for _ in range(layers)])
+        inputs: dict[str, Tensor] = {"inputs_embeds": prompt}
+        generated: list[Tensor] = []
+        # An index for the last position: a slice of the prompt's would be multiplied image by image.
+        last = torch.full((1,), self._prompt.shape[1] - 1, device=prompt.device)
+        for _ in range(self.max_new_tokens):
+            out = language(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=last)
+            generated.append(out.logits[:, -1].argmax(-1, keepdim=True))
+            inputs, last = {"input_ids": generated[-1]}, last * 0
+        tokens = torch.cat(generated, 1)
+        ended = torch.isin(tokens, self._eos).cumsum(1)
+        ended[:, 1:] = ended[:, :-1].clone()
+        ended[:, 0] = 0
+        return tokens.masked_fill(ended > 0, self._pad)
 
 
 def suits(model: Any) -> bool:
-    """Whether this is a BLIP-2 with a decoder-only language model that generates without rules of its own."""
+    """Whether `Greedy` gives the tokens of `generate`: a BLIP-2 with a decoder-only language model and plain settings."""
     config = model.config
     if config.model_type != "blip-2" or not config.use_decoder_only_language_model:
         return False
@@ -198,7 +244,7 @@ def suits(model: Any) -> bool:
 
 
 class Reserved(DynamicLayer):
-    """Keys and values of one layer in memory that is reserved for all words, so that none is copied for the next."""
+    """Keys and values of one layer, in memory reserved for all tokens, so that none is copied for the next."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -208,7 +254,7 @@ class Reserved(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Add (B, heads, n, width) and return what is there by now."""
+        """Append (B, heads, n, width) and return all keys and values so far."""
         if self._all is None:
             self.lazy_initialization(key_states, value_states)
             batch, heads, _, width = key_states.shape
@@ -222,64 +268,21 @@ class Reserved(DynamicLayer):
         return self.keys, self.values
 
 
-class Greedy:
-    """Writes the words of a batch of images."""
-
-    def __init__(self, model: Any, prompt: Tensor, words: int) -> None:
-        """Take a model that `suits`.
-
-        Args:
-            prompt: int64 (1, L): tokens before the caption, those of the image among them.
-            words: tokens a caption.
-        """
-        self.model, self.words = model, words
-        self._prompt = prompt.to(model.device)
-        settings = model.language_model.generation_config
-        ends = settings.eos_token_id
-        ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-        self._ends = torch.tensor(ends, dtype=torch.int64, device=model.device)
-        blank = settings.pad_token_id
-        self._blank: int = ends[0] if blank is None and ends else blank or 0
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Tokens, int64 (B, words), on the device, perhaps still being computed; blanks behind an end.
-
-        Args:
-            pixels: what the processor makes of B images, on the device.
-        """
-        half = self.model.language_model.dtype != torch.float32
-        with _fast_float32(half):
-            features = self.model.get_image_features(pixels, return_dict=True).pooler_output
-            return self._write(features)
-
-    def _write(self, features: Tensor) -> Tensor:
-        """The words after image features (B, Q, width)."""
-        language = self.model.language_model
-        embeddings = language.get_input_embeddings()
-        image = self._prompt[0] == self.model.config.image_token_id
-        told = embeddings(self._prompt).expand(len(features), -1, -1)
-        told = told.masked_scatter(image[None, :, None], features.to(told.dtype))
-        room = self._prompt.shape[1] + self.words
-        layers = language.config.get_text_config().num_hidden_layers
-        cache = Cache(layers=[Reserved(room) for _ in range(layers)])
-        inputs: dict[str, Tensor] = {"inputs_embeds": told}
-        written: list[Tensor] = []
-        # An index for the last place: a slice of the prompt's would be multiplied image by image.
-        last = torch.full((1,), self._prompt.shape[1] - 1, device=told.device)
-        for _ in range(self.words):
-            out = language(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=last)
-            written.append(out.logits[:, -1].argmax(-1, keepdim=True))
-            inputs, last = {"input_ids": written[-1]}, last * 0
-        tokens = torch.cat(written, 1)
-        ended = torch.isin(tokens, self._ends).cumsum(1)
-        ended[:, 1:] = ended[:, :-1].clone()
-        ended[:, 0] = 0
-        return tokens.masked_fill(ended > 0, self._blank)
+def _after(tokens: Tensor, prompt: Tensor | None) -> Tensor:
+    """Return the tokens after the prompt, int64 (B, n); BLIP repeats the prompt without its last, separating token."""
+    if prompt is None:
+        return tokens
+    for length in (prompt.shape[1], prompt.shape[1] - 1):
+        if tokens.shape[1] >= length and torch.equal(
+            tokens[:, :length], prompt[: len(tokens), :length]
+        ):
+            return tokens[:, length:]
+    return tokens
 
 
 @contextmanager
 def _fast_float32(wanted: bool) -> Iterator[None]:
-    """Products of float32 with the precision of float16 (TF32): BLIP-2 keeps its Q-Former in float32 beside float16."""
+    """Multiply float32 matrices in TF32 if `wanted`: BLIP-2 in float16 keeps its Q-Former in float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if wanted else before)
     try:

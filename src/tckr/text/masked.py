@@ -1,7 +1,7 @@
 """Vary sentences by masking some of their words and letting a masked language model fill them in.
 
-The variation of SPTI (Private Evolution on captions, arXiv 2506.07555), there by few-shot prompts to a chat model; here
-by a folder of transformers' BertForMaskedLM, which stays offline.
+This is the variation step of SPTI (Private Evolution on captions, arXiv 2506.07555), which prompts a chat model for it;
+here a transformers BertForMaskedLM does it offline.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,8 @@ from tckr.engine.loading import OFFLINE, SAFE, check_kind, readable
 from tckr.engine.progress import track
 from tckr.errors import UserError
 
-ROUNDS = (
-    4  # the words of one round do not see each other; those of later rounds see the earlier ones
-)
+# Words filled in the same round do not see each other; those of later rounds see the earlier ones.
+ROUNDS = 4
 REMEDY = (
     "give a folder of a transformers BertForMaskedLM with its tokenizer and safetensors weights."
 )
@@ -48,11 +47,11 @@ def load(folder: str | Path, device: str = "cpu") -> Masked:
 
 
 class _Gaps(NamedTuple):
-    """A sentence with words taken out."""
+    """A sentence with some words masked."""
 
-    ids: list[int]  # its tokens, one mask a word taken out
-    places: list[int]  # of the masks in `ids`, in random order
-    spans: list[tuple[int, int]]  # of the same words, characters
+    ids: list[int]  # its tokens, one mask per masked word
+    places: list[int]  # positions of the masks in `ids`, in random order
+    spans: list[tuple[int, int]]  # the same words, as ranges of characters
 
 
 @torch.inference_mode()
@@ -67,18 +66,24 @@ def vary(
 ) -> list[str]:
     """Replace some words of each sentence by words that the model finds likely in their place.
 
-    Everything up to the first ": " (the class name of a prompt) stays, as do numbers and punctuation, and what
-    lies beyond the model's length. A word may be filled in by itself.
+    Everything up to the first ": " (the class name of a prompt) stays, as do numbers, punctuation and whatever
+    exceeds the model's length. A word may be replaced by itself.
 
     Args:
-        share: of the words to mask, 0..1, rounded to whole words for each sentence.
-        temperature: above 0; 1 draws as the model believes, less draws the likeliest more often.
+        share: fraction of the words to mask, 0..1, rounded to whole words for each sentence.
+        temperature: above 0; 1 samples from the model's distribution, less prefers the likeliest words.
+        seed: of the choice of words and of the samples.
+        batch_size: sentences per forward pass.
 
     Returns:
-        One sentence for each, in their order; the same for the same seed and batch size.
+        One sentence per input, in their order; the same for the same seed and batch size.
 
     Raises:
         ValueError: share or temperature out of range.
+
+    >>> masked = load("data/06_models/foundation/masked")
+    >>> vary(masked.model, masked.tokenizer, ["Bag: a small solid shape"], 0.5, 1.0, seed=0)[0][:5]
+    'Bag: '
     """
     if not 0 <= share <= 1 or temperature <= 0:
         raise ValueError(f"share {share} must lie in 0..1, temperature {temperature} above 0")
@@ -125,7 +130,7 @@ def _fill(
     temperature: float,
     draw: torch.Generator,
 ) -> list[list[int]]:
-    """Token ids of each sentence, its masks filled by draws from the model."""
+    """Return the token ids of each sentence, its masks filled with samples from the model."""
     rows = [torch.tensor(gap.ids) for gap in gaps]
     ids = torch.nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_token_id)
     seen = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], True)

@@ -18,12 +18,12 @@ class CaptionOptions(Options):
     prompt: str | None = Field(
         None,
         min_length=1,
-        description="text that the caption answers or goes on from; null: none, for models that need none"
+        description="text that the caption answers or continues; null: none, for models that need none"
         " (BLIP-2, BLIP, GIT)",
     )
     max_new_tokens: int = Field(20, ge=1, le=512, description="longest caption, tokens")
     batch_size: int = Field(
-        128, ge=1, description="images captioned at once; halved where they do not fit"
+        128, ge=1, description="images captioned at once; halved where they do not fit in memory"
     )
     dtype: Precision = Field(
         "auto", description="of the weights; auto: float32 on a CPU, bfloat16 on a GPU"
@@ -31,7 +31,7 @@ class CaptionOptions(Options):
     shard: int = Field(4096, ge=1, description="images whose captions are saved together")
     checkpoints: str | None = Field(
         None,
-        description="folder of finished shards; captioning that was cut short goes on from there; null: none",
+        description="folder of finished shards, from which interrupted captioning resumes; null: none",
     )
 
     def describe(self) -> str:

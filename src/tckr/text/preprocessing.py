@@ -1,4 +1,4 @@
-"""What an image processor does to images one by one, done for a whole batch on the device."""
+"""Prepare a whole batch on the device as a CLIP-like image processor prepares single images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +8,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MODES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-CHUNK = 256  # images of float32 at once: bounds the memory beside the batch itself
-LEVELS = 2  # of 255: how far two resizings of one image may lie apart
+CHUNK = 256  # images in float32 at once: bounds the memory needed beside the batch itself
+LEVELS = 2  # of 255: by how much two ways of resizing one image may differ
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Resize to a fixed size, rescale, normalise: the recipe of CLIP-like image processors.
+    """Resize to a fixed size, rescale and normalise, as CLIP-like image processors do.
 
-    Like Pillow, the resizing smooths when it shrinks, goes along rows first, and rounds to 0..255 after each axis.
+    Like Pillow, resizing smooths when it shrinks, runs along rows first, and rounds to 0..255 after each axis.
+
+    >>> pixels = Pixels(8, 8, "bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> white = torch.full((2, 3, 16, 16), 255, dtype=torch.uint8)
+    >>> prepared = pixels(white)
+    >>> prepared.shape, prepared.min().item()
+    (torch.Size([2, 3, 8, 8]), 1.0)
     """
 
     height: int
@@ -26,7 +32,7 @@ class Pixels:
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """uint8 (B, 3, H, W) to `dtype` (B, 3, height, width), on the images' device."""
+        """Convert uint8 (B, 3, H, W) to `dtype` (B, 3, height, width), on the images' device."""
         return torch.cat([self._prepare(part).to(dtype) for part in images.split(CHUNK)])
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -39,7 +45,7 @@ class Pixels:
         return (x / 255 - mean) / std
 
     def agrees(self, image: Tensor, prepared: Tensor) -> bool:
-        """Whether `prepared`, the processor's float (1, 3, h, w), is what this makes of uint8 (1, 3, H, W)."""
+        """Whether the processor's result `prepared`, float (1, 3, h, w), matches ours for uint8 (1, 3, H, W)."""
         ours = self(image)
         if ours.shape != prepared.shape:
             return False
@@ -48,9 +54,9 @@ class Pixels:
 
 
 def recipe(processor: Any) -> Pixels | None:
-    """The recipe of a transformers image processor as far as its settings tell; None where it is another.
+    """Return what a transformers image processor does, as far as its settings say; None if it does anything else.
 
-    Settings cannot tell everything: confirm with `Pixels.agrees`.
+    The settings do not say everything: confirm with `Pixels.agrees`.
     """
     size = getattr(processor, "size", None) or {}
     height, width = (_entry(size, name) for name in ("height", "width"))

@@ -20,17 +20,16 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
     import torch
 
     from tckr.engine.checkpoint import Checkpoints
-    from tckr.lineage import fingerprint
+    from tckr.text.captioner import caption_fingerprint
 
     members = of_split(images, "members")
     labels = torch.from_numpy(members["label"].to_numpy(copy=True))
-    private = PrivateSet(members["image"].tolist(), labels, class_names(images))
+    pictures = members["image"].tolist()
+    private = PrivateSet(pictures, labels, class_names(images))
     unfinished = None
     if options.checkpoints:
-        # What changes the captions names the folder: another run's, or another set's, is not found there.
-        settings = options.model_dump(exclude={"batch_size", "checkpoints"})
-        mark = fingerprint([settings, members["image_id"].tolist()])
-        unfinished = Checkpoints(Path(options.checkpoints) / mark)
+        folder = Path(options.checkpoints) / caption_fingerprint(pictures, options)
+        unfinished = Checkpoints(folder)
     synthesizer = TCKR.partly(captioning=options)
     (captions,) = synthesizer.caption_members(private, {}, 0, best(), unfinished=unfinished)
     if unfinished:

@@ -1,7 +1,7 @@
 """The base generator learns what the private set looks like."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from PIL import Image
@@ -13,6 +13,9 @@ from tckr.images.tables import class_names, images_and_labels
 from tckr.pipelines.types import Adapter
 from tckr.synthesizers.base import PrivateSet
 from tckr.synthesizers.tckr import TCKR
+
+if TYPE_CHECKING:
+    from tckr.engine.checkpoint import Checkpoints
 
 SHOWN = 12
 
@@ -26,7 +29,6 @@ def adapt_generator(
         The adapter, the loss by step, and what the generator drew from the same captions on the way.
     """
     from tckr.diffusion.sampling import sample
-    from tckr.engine.checkpoint import Checkpoints
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
     from tckr.reporting.style import notice
@@ -40,16 +42,13 @@ def adapt_generator(
     def look(step: int, adapted: Any) -> None:
         rows.append((f"after {step:,} steps", sample(adapted, *request)))
 
-    checkpoint = None
-    if options.checkpoints:
-        mark = _mark(captions, options, seed)
-        checkpoint = Checkpoints(Path(options.checkpoints) / mark).of("adapter")
+    unfinished = _checkpoints(captions, options, seed)
     adapter, losses = TCKR.partly(generator_adaptation=options).adapt_generator(
         private,
         {"captions": captions},
         seed,
         best(),
-        checkpoint=checkpoint,
+        checkpoint=unfinished.of("adapter") if unfinished else None,
         snapshot=look if options.sheet_every else None,
     )
     if options.adapter:
@@ -59,13 +58,21 @@ def adapt_generator(
     return adapter, losses, sheet(rows, title="The same captions on the way")
 
 
-def _mark(captions: pd.DataFrame, options: AdaptationOptions, seed: int) -> str:
-    """Return the name of the folder in which this very adaptation is kept while it runs."""
-    from tckr.lineage import fingerprint
+def _checkpoints(
+    captions: pd.DataFrame, options: AdaptationOptions, seed: int
+) -> "Checkpoints | None":
+    """Return where this very adaptation is kept while it runs; another one has a folder of its own."""
+    from tckr.engine.checkpoint import Checkpoints, fingerprint
 
-    settings = options.model_dump(mode="json", exclude={"checkpoints", "sheet_every"})
-    content = captions[["image_id", "prompt"]].to_numpy().tolist()
-    return fingerprint([settings, seed, content])
+    if options.checkpoints is None:
+        return None
+    work = (
+        options.model_dump_json(),
+        seed,
+        captions["image_id"].tolist(),
+        captions["prompt"].tolist(),
+    )
+    return Checkpoints(Path(options.checkpoints) / fingerprint(*work))
 
 
 def _shown(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
@@ -107,12 +114,11 @@ def draw_adaptation_sheet(
     """
     from tckr.diffusion.pipeline import load
     from tckr.diffusion.sampling import sample
-    from tckr.engine.checkpoint import Checkpoints
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
 
-    if options.checkpoints:
-        Checkpoints(Path(options.checkpoints) / _mark(captions, options, seed)).remove()
+    if unfinished := _checkpoints(captions, options, seed):
+        unfinished.remove()
     shown = _shown(images, captions)
     request = _request(shown, options, seed)
     generator = load(options.generator, best(), options.resolution)

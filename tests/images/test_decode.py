@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tckr.images.guard import BadImageError, decode
+from tckr.images.prepare import BadImageError, decode
 
 LIMIT = 50_000_000
 

@@ -18,7 +18,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 from tckr.errors import UserError
 from tckr.images.options import IngestionOptions
-from tckr.images.sources import read
+from tckr.images.readers import read
 
 
 def listed(path, **options):
