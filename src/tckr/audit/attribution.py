@@ -8,14 +8,14 @@ prompts), every student of a shadow is attacked with those of the others, and th
 from collections.abc import Callable, Mapping
 from itertools import product
 from math import factorial
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
 from tckr.audit.recycling import Cell
+from tckr.audit.results import Attribution, ChannelShare, StudentLeak
 from tckr.audit.shadow_models import StudentPlan
 from tckr.classifiers.options import LabelSource
 from tckr.metrics import auc
@@ -68,22 +68,24 @@ def attribute(
     scores: Mapping[str, NDArray[np.float64]],
     membership: NDArray[np.bool_],
     confidence: float = 0.95,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Attribution:
     """Share the leak (AUC - 1/2) among the channels.
 
     A channel's share is its Shapley value (Shapley 1953): what opening it adds, averaged over the orders in which the
     three are opened. The shares add up to the leak of all three less that of none. Intervals: delete-a-group jackknife
     over examples (the same groups for every student, so that their common noise cancels), t with 19 degrees of freedom.
 
+    >>> random = np.random.default_rng(0)
+    >>> membership = random.random((4, 100)) < 0.5
+    >>> noise = random.normal(size=(4, 100))  # a leak through the adapter only
+    >>> found = attribute({w.name: noise + w.adapter * membership for w in EVERY_WAY}, membership)
+    >>> {entry.channel: round(entry.share, 2) for entry in found.channels}
+    {'soft labels': 0.0, 'adapter': 0.26, 'captions': 0.0, 'all': 0.26}
+
     Args:
         scores: (S, N) for each of the eight students by `Ways.name`: the attack on every shadow, see `leave_one_out`.
         membership: bool (S, N).
         confidence: of the intervals.
-
-    Returns:
-        `students`: student, soft_labels, adapter, captions (bool), auc, leak, low, high; `channels`: channel, share,
-        low, high, alone (leak with this channel only) and without (leak of all less that of all but this one), last
-        row all of them.
     """
     whole = _leaks(scores, membership)
     groups = np.random.default_rng(0).permutation(membership.shape[1]) % GROUPS
@@ -95,38 +97,45 @@ def attribute(
         for g in range(GROUPS)
     ]
 
-    def interval(of: Callable[[Mapping[Ways, float]], float]) -> dict[str, float]:
+    def interval(of: Callable[[Mapping[Ways, float]], float]) -> tuple[float, float, float]:
+        """Return value, low and high."""
         value, replicates = of(whole), np.array([of(part) for part in parts])
         spread = replicates - replicates.mean()
         error = float(np.sqrt((GROUPS - 1) / GROUPS * (spread**2).sum()))
         width = float(t.ppf((1 + confidence) / 2, GROUPS - 1)) * error
-        return {"value": value, "low": value - width, "high": value + width}
+        return value, value - width, value + width
 
-    students = [
-        {
-            "student": ways.name,
-            **dict(zip(("soft_labels", "adapter", "captions"), ways, strict=True)),
-        }
-        | {"auc": whole[ways] + 0.5}
-        | _named("leak", interval(lambda leaks, ways=ways: leaks[ways]))  # type: ignore[misc]
-        for ways in EVERY_WAY
-    ]
-    channels = [
-        {"channel": name}
-        | _named("share", interval(lambda leaks, i=i: _shapley(leaks, i)))  # type: ignore[misc]
-        | {"alone": whole[_only(i)], "without": whole[Ways(True, True, True)] - whole[_all_but(i)]}
-        for i, name in enumerate(CHANNELS)
-    ]
     everything, nothing = Ways(True, True, True), Ways(False, False, False)
-    total = interval(lambda leaks: leaks[everything] - leaks[nothing])
-    channels.append(
-        {"channel": "all", **_named("share", total), "alone": whole[everything], "without": None}
+    students = []
+    for ways in EVERY_WAY:
+        leak, low, high = interval(lambda leaks, ways=ways: leaks[ways])  # type: ignore[misc]
+        auc_of_student = whole[ways] + 0.5
+        students.append(
+            StudentLeak(
+                student=ways.name,
+                **ways._asdict(),
+                auc=auc_of_student,
+                leak=leak,
+                low=low,
+                high=high,
+            )
+        )
+    channels = []
+    for i, name in enumerate(CHANNELS):
+        share, low, high = interval(lambda leaks, i=i: _shapley(leaks, i))  # type: ignore[misc]
+        alone, without = whole[_only(i)], whole[everything] - whole[_all_but(i)]
+        channels.append(
+            ChannelShare(
+                channel=name, share=share, low=low, high=high, alone=alone, without=without
+            )
+        )
+    share, low, high = interval(lambda leaks: leaks[everything] - leaks[nothing])
+    total = ChannelShare(
+        channel="all", share=share, low=low, high=high, alone=whole[everything], without=None
     )
-    return pd.DataFrame(students), pd.DataFrame(channels)
-
-
-def _named(name: Literal["share", "leak"], found: dict[str, float]) -> dict[str, Any]:
-    return {name: found["value"], "low": found["low"], "high": found["high"]}
+    return Attribution(
+        n_shadows=len(membership), students=tuple(students), channels=(*channels, total)
+    )
 
 
 def _leaks(

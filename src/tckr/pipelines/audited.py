@@ -1,6 +1,6 @@
 """What every audit of classifiers shares: the experiment of the shadows, their training, the attacks and their figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tckr.audit.recycling import Pool, Recycling
+    from tckr.audit.results import ModelAudit
     from tckr.audit.shadow_models import Experiment, StudentPlan
 
 
@@ -79,7 +80,8 @@ def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any
     """
     import logging
 
-    from tckr.audit.budget import Plan, plan
+    from tckr.audit.budget import plan
+    from tckr.audit.results import Plan
 
     processes, _ = at_once()
     kept = _plan_file(repeated, options)
@@ -173,7 +175,7 @@ def attack_models(
     membership_table: pd.DataFrame,
     features: "NDArray[np.float32]",
     options: AuditOptions,
-) -> dict[str, dict[str, Any]]:
+) -> "dict[str, ModelAudit]":
     """Attack every model of `accuracies` (percent); see `tckr.audit.audit`. `teacher` alone is no student."""
     from tckr.audit.audit import audit
 
@@ -197,32 +199,3 @@ def attack_models(
         )
         for model, accuracy in accuracies.items()
     }
-
-
-def rate_name(figures: Mapping[str, Any]) -> str:
-    """Name of a true-positive rate as MLflow and tables show it; `figures` is an entry of `tprs`."""
-    return f"TPR_at_{100 * figures['fpr']:g}pct_FPR"
-
-
-def in_percent(
-    figures: Mapping[str, Any], rates: Sequence[Mapping[str, Any]] | None = None
-) -> dict[str, float | None]:
-    """The figures of one attack on a model with their intervals, rates in percent; None where nothing is measurable.
-
-    Args:
-        figures: with `auc`, `tpr` and, of a model, `aop` and `accuracy`.
-        rates: true-positive rates to list; the headline alone without them.
-    """
-    estimates = {"AUC_MIA": (figures["auc"], 100)}
-    if "aop" in figures:
-        estimates["AOP"] = (figures["aop"], 1)
-    for rate in rates or [figures["tpr"]]:
-        estimates[rate_name(rate)] = (rate, 100)
-    percent: dict[str, float | None] = {}
-    if "accuracy" in figures:
-        percent["accuracy"] = figures["accuracy"]
-    for name, (estimate, scale) in estimates.items():
-        for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high")):
-            value = estimate[part]
-            percent[f"{name}{suffix}"] = None if value is None else scale * value
-    return percent

@@ -1,6 +1,6 @@
 """Nodes that turn scores into figures: every threat model's own, the exposed examples, what MLflow compares."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,9 @@ from tckr.audit.options import AuditOptions
 from tckr.pipelines import audited as shared
 from tckr.pipelines import membership
 from tckr.pipelines.types import Tensors
+
+if TYPE_CHECKING:
+    from tckr.audit.results import Attribution
 
 MODELS = ("teacher", "student")
 COMPARED = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP", "AOP_low", "AOP_high")
@@ -26,7 +29,7 @@ def audit_release(
     options: AuditOptions,
 ) -> dict[str, Any]:
     """Attack teacher, student, generator, images and prompts, each on its own; see `tckr.audit`."""
-    from tckr.audit.audit import VERSION
+    from tckr.audit.results import Audit, Plan
     from tckr.audit.threats import audit_generator
     from tckr.audit.threats import audit_release as attack
 
@@ -60,15 +63,19 @@ def audit_release(
         of_shadows,
     )
     shared.forget_checkpoints(options)
-    return {
-        "version": VERSION,
-        "plan": audit_plan,
-        **models,
-        "generator": generator,
-        "images": attack("images", part(release, "images"), inside, options),
-        "prompts": attack("prompts", part(release, "prompts"), inside[release["rows"]], options),
-        "attribution": _attribution(audited, shadow_scores, membership_matrix, options),
-    }
+    found = Audit(
+        plan=Plan.model_validate(audit_plan),
+        things={
+            **models,
+            "generator": generator,
+            "images": attack("images", part(release, "images"), inside, options),
+            "prompts": attack(
+                "prompts", part(release, "prompts"), inside[release["rows"]], options
+            ),
+        },
+        attribution=_attribution(audited, shadow_scores, membership_matrix, options),
+    )
+    return found.model_dump(mode="json")
 
 
 def part(arrays: dict[str, Any], name: str) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def _attribution(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
-) -> dict[str, Any] | None:
+) -> "Attribution | None":
     from tckr.audit.attribution import EVERY_WAY, attribute
     from tckr.audit.audit import over_shadows
 
@@ -95,12 +102,7 @@ def _attribution(
         ways.name: over_shadows(shadows[ways.name].astype(np.float64), inside, options)
         for ways in EVERY_WAY
     }
-    students, channels = attribute(scores, inside, options.confidence)
-    return {
-        "n_shadows": len(inside),
-        "students": students.to_dict("records"),
-        "channels": channels.astype(object).where(channels.notna(), None).to_dict("records"),
-    }
+    return attribute(scores, inside, options.confidence)
 
 
 def rank_exposed(
@@ -117,17 +119,23 @@ def rank_exposed(
 
 
 def gather_metrics(audit: dict[str, Any]) -> dict[str, float | None]:
-    """The figures to compare runs by, in percent: the student's under bare names, others after `teacher.` and so on."""
+    """Return the figures to compare runs by, in percent: the student's under bare names, others as `teacher.AUC_MIA`."""
+    from tckr.audit.results import Audit
+
+    found = Audit.model_validate(audit)
     metrics: dict[str, float | None] = {}
-    for model, prefix in (("student", ""), ("teacher", "teacher.")):
-        figures = shared.in_percent(audit[model])
-        metrics |= {f"{prefix}{name}": figures[name] for name in COMPARED}
-        rate = shared.rate_name(audit[model]["tpr"])
-        ends = {f"{model}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")}
-        metrics |= ends
-    for threat in ("generator", "images", "prompts"):
-        figures = shared.in_percent(audit[threat])
+    for name, prefix in (("student", ""), ("teacher", "teacher.")):
+        if name in found.models:
+            model = found.models[name]
+            figures = model.in_percent()
+            metrics |= {f"{prefix}{key}": figures[key] for key in COMPARED}
+            rate = model.primary.tpr.name
+            metrics |= {
+                f"{name}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")
+            }
+    for name, threat in found.threats.items():
+        figures = threat.in_percent()
         metrics |= {
-            f"{threat}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
+            f"{name}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
         }
     return metrics

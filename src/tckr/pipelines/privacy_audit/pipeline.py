@@ -5,7 +5,6 @@ from kedro.pipeline import Node, Pipeline
 from tckr.pipelines.membership import draw_memberships
 from tckr.pipelines.privacy_audit import drawing, figures, nodes
 from tckr.pipelines.stage import as_stage
-from tckr.reporting.report import write_report
 
 AUDIT, SEED = "params:privacy_audit", "params:seed"
 REPEATED = [
@@ -135,7 +134,7 @@ def report_nodes() -> list[Node]:
             name="draw_attribution",
         ),
         Node(
-            write_report,
+            drawing.write_report,
             inputs={
                 name: name
                 for name in (
