@@ -41,13 +41,13 @@ THINGS: dict[str, Thing] = {
     ),
     "teacher": Thing(
         "Teacher, for reference",
-        "The same attacker queries the model that was trained on the private images themselves. The teacher is not"
-        " released; this is what releasing it would give away.",
+        "The attacker can query the model that was trained on the private images themselves, with the same knowledge as"
+        " against a student. The teacher is not released; this is what releasing it would give away.",
     ),
     "generator": Thing(
         "Generator (white box)",
         "The adapter is released. The attacker holds its weights, the base generator, and the candidate image with its"
-        " caption, and measures how well the denoiser knows the image.",
+        " caption, and measures how well the denoiser fits the image.",
     ),
     "images": Thing(
         "Images alone",
