@@ -46,8 +46,11 @@ def test_figures_agree_everywhere(project: Path, finished: Done) -> None:
     metrics = json.loads(latest(project, "08_reporting/metrics.json").read_text())
     audit = json.loads(latest(project, "08_reporting/audit.json").read_text())
 
-    assert metrics["accuracy"] == audit["student"]["accuracy"]
-    assert metrics["AUC_MIA"] == pytest.approx(100 * audit["student"]["auc"]["value"])
+    student = audit["things"]["student"]
+    assert metrics["accuracy"] == student["accuracy"]
+    assert metrics["AUC_MIA"] == pytest.approx(
+        100 * student["attacks"][student["primary_attack"]]["auc"]["value"]
+    )
     assert metrics["AUC_MIA_low"] <= metrics["AUC_MIA"] <= metrics["AUC_MIA_high"]
     assert metrics["AOP"] == pytest.approx(
         metrics["accuracy"] / max(metrics["AUC_MIA"] / 50, 1) ** 2
@@ -71,10 +74,11 @@ def test_everything_released_is_attacked_on_its_own(project: Path, finished: Don
     plan = json.loads(latest(project, "07_model_output/audit_plan.json").read_text())
 
     assert audit["plan"] == plan
-    assert audit["student"]["scope"] == "pipeline"
-    assert audit["generator"]["n_shadows"] == audit["student"]["n_shadows"] == plan["n_shadows"]
+    things = audit["things"]
+    assert things["student"]["scope"] == "pipeline"
+    assert things["generator"]["n_shadows"] == things["student"]["n_shadows"] == plan["n_shadows"]
     for name in ("student", "teacher", "generator", "images", "prompts"):
-        for attack, figures in audit[name]["attacks"].items():
+        for attack, figures in things[name]["attacks"].items():
             assert 0 <= figures["auc"]["low"] <= figures["auc"]["high"] <= 1, attack
             assert len(figures["tprs"]) == 3
     shares = {row["channel"]: row["share"] for row in audit["attribution"]["channels"]}

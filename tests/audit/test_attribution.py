@@ -1,10 +1,12 @@
 """A planted leak is found in its channel, and the shares add up."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tckr.audit.attribution import CHANNELS, EVERY_WAY, Ways, attribute, cells, plans, pool_of
 from tckr.audit.membership import membership_matrix
+from tckr.audit.results import Attribution
 
 S, N = 12, 400
 MEMBERSHIP = membership_matrix(N, S, 0.5, 0)
@@ -20,6 +22,15 @@ def scores(leak_of, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
+def tables(found: Attribution) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Students and channels, one row per entry."""
+    students, channels = (
+        pd.DataFrame([row.model_dump() for row in rows])
+        for rows in (found.students, found.channels)
+    )
+    return students, channels
+
+
 def test_eight_students_four_pools():
     assert len(EVERY_WAY) == len(plans("on_the_fly")) == 8
     assert len(cells()) == 4
@@ -32,7 +43,9 @@ def test_eight_students_four_pools():
 
 @pytest.mark.parametrize("channel", range(3))
 def test_finds_the_channel(channel: int):
-    students, channels = attribute(scores(lambda ways: 0.8 * ways[channel]), MEMBERSHIP)
+    found = attribute(scores(lambda ways: 0.8 * ways[channel]), MEMBERSHIP)
+    students, channels = tables(found)
+    assert found.n_shadows == S
     table = channels.set_index("channel")
     guilty = table.loc[CHANNELS[channel]]
     assert guilty["low"] > 0.1
@@ -47,7 +60,7 @@ def test_finds_the_channel(channel: int):
 
 
 def test_two_channels_that_only_work_together_share_alike():
-    _, channels = attribute(scores(lambda ways: 0.8 * (ways[0] and ways[1])), MEMBERSHIP)
+    _, channels = tables(attribute(scores(lambda ways: 0.8 * (ways[0] and ways[1])), MEMBERSHIP))
     table = channels.set_index("channel")["share"]
     assert table["soft labels"] == pytest.approx(table["adapter"], abs=0.01)
     assert table["soft labels"] == pytest.approx(table["all"] / 2, abs=0.01)
@@ -56,10 +69,8 @@ def test_two_channels_that_only_work_together_share_alike():
 def test_intervals_cover_nothing_where_nothing_leaks():
     """At 80 %, over many draws: neither blind nor nervous."""
     covered = [
-        (low < 0 < high)
+        (channel.low < 0 < channel.high)
         for seed in range(40)
-        for low, high in attribute(scores(lambda _: 0.0, seed), MEMBERSHIP, 0.8)[1][
-            ["low", "high"]
-        ].to_numpy(dtype=float)
+        for channel in attribute(scores(lambda _: 0.0, seed), MEMBERSHIP, 0.8).channels
     ]
     assert 0.65 < np.mean(covered) < 0.93

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tckr.audit.recycling import Pool
 
 from tckr.audit.audit import audit
 from tckr.audit.membership import fingerprint, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.recycling import Pool
 from tckr.audit.shadow_models import Experiment, Scores, StudentPlan, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
@@ -92,10 +92,10 @@ def test_overfitted_target_leaks_and_another_does_not(experiment, membership, sc
         )
         for model in (leaking, innocent)
     )
-    assert found["auc"]["low"] > 0.6
-    assert found["tpr"]["value"] > 0.2
-    assert found["aop"]["value"] < 60
-    assert nothing["auc"]["low"] < 0.5 < nothing["auc"]["high"]
+    assert found.primary.auc.low > 0.6
+    assert found.primary.tpr.value > 0.2
+    assert found.primary.aop.value < 60
+    assert nothing.primary.auc.low < 0.5 < nothing.primary.auc.high
 
 
 def test_report_says_what_was_done(experiment, membership, scores):
@@ -119,19 +119,19 @@ def test_report_says_what_was_done(experiment, membership, scores):
         options=OPTIONS,
         scope="distillation",
     )
-    json.dumps(report, allow_nan=False)
-    assert report["attack_of_record"] == "bavaria_t"
-    assert next(iter(report["attacks"])) == "bavaria_t"
-    assert {"lira_online", "lira_offline", "rmia", "threshold"} <= set(report["attacks"])
-    assert "qmia" not in report["attacks"]  # there were no features
-    assert report["auc"] == report["attacks"]["bavaria_t"]["auc"]
-    assert [rate["fpr"] for rate in report["tprs"]] == [0.1, 0.01]
-    assert report["tprs"][1]["note"] == "not measurable with 100 non-members"
-    assert [ppv["prior"] for ppv in report["tpr"]["ppv"]] == [0.01, 0.1, 0.5]
-    assert report["canaries"] is None
-    assert report["membership_hash"] == fingerprint(membership)
-    assert "held fixed" in report["scope_note"]
-    assert (report["n_members"], report["n_non_members"]) == (MEMBERS, N - MEMBERS)
+    json.dumps(report.model_dump(mode="json"), allow_nan=False)
+    assert report.primary_attack == "bavaria_t"
+    assert next(iter(report.attacks)) == "bavaria_t"
+    assert {"lira_online", "lira_offline", "rmia", "threshold"} <= set(report.attacks)
+    assert "qmia" not in report.attacks  # there were no features
+    assert report.primary.auc == report.attacks["bavaria_t"].auc
+    assert [tpr.fpr for tpr in report.primary.tprs] == [0.1, 0.01]
+    assert report.primary.tprs[1].note == "not measurable with 100 non-members"
+    assert [ppv.prior for ppv in report.primary.tpr.ppv] == [0.01, 0.1, 0.5]
+    assert report.canaries is None
+    assert report.membership_hash == fingerprint(membership)
+    assert "held fixed" in report.scope_note
+    assert (report.n_members, report.n_non_members) == (MEMBERS, N - MEMBERS)
 
 
 def test_canaries_stand_apart(experiment, membership, scores):
@@ -151,13 +151,13 @@ def test_canaries_stand_apart(experiment, membership, scores):
         features=np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32),
         canary=canary,
     )
-    canaries = found["canaries"]
-    json.dumps(found, allow_nan=False)
-    assert (canaries["count"], canaries["members"]) == (40, 20)
-    assert canaries["over_shadows"]["auc"]["low"] > 0.6
-    assert canaries["over_shadows"]["auc"]["n_members"] == 8 * 40 // 2
-    assert canaries["one_run"]["value"] >= 0
-    assert "qmia" in found["attacks"]
+    canaries = found.canaries
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
+    assert (canaries.count, canaries.members) == (40, 20)
+    assert canaries.over_shadows.auc.low > 0.6
+    assert canaries.over_shadows.auc.n_members == 8 * 40 // 2
+    assert canaries.one_run.value >= 0
+    assert "qmia" in found.attacks
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each released thing has its own figures, with the attack of record that was named."""
+"""Each released thing has its own figures, with the primary attack that was named."""
 
 import json
 
@@ -27,10 +27,10 @@ def signals(leak: float, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np
 
 def test_the_base_generator_calibrates():
     found = audit_generator(*signals(2.0, 0), IS_MEMBER, OPTIONS)
-    json.dumps(found, allow_nan=False)
-    assert found["attack_of_record"] == "loss_calibrated"
-    assert found["auc"]["low"] > 0.75 > found["attacks"]["loss"]["auc"]["value"]
-    assert found["n_shadows"] == 0
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
+    assert found.primary_attack == "loss_calibrated"
+    assert found.primary.auc.low > 0.75 > found.attacks["loss"].auc.value
+    assert found.n_shadows == 0
 
 
 def test_shadow_adapters_calibrate():
@@ -39,10 +39,10 @@ def test_shadow_adapters_calibrate():
     membership = membership_matrix(N, 8, 0.5, 0)
     shadow = {name: base[name] + random.normal(size=(8, N)) + 2.0 * membership for name in base}
     found = audit_generator(adapted, base, IS_MEMBER, OPTIONS, shadow, membership)
-    assert found["attack_of_record"] == "loss_bavaria_t"
-    assert found["auc"]["low"] > 0.75
-    assert found["n_shadows"] == 8
-    assert "one_query_rmia" in found["attacks"]
+    assert found.primary_attack == "loss_bavaria_t"
+    assert found.primary.auc.low > 0.75
+    assert found.n_shadows == 8
+    assert "one_query_rmia" in found.attacks
 
 
 @pytest.mark.parametrize("leak", [0.0, 3.0])
@@ -54,6 +54,6 @@ def test_the_release(leak: float):
     }
     images = audit_release("images", {**scores, "nearest_index": np.zeros(N)}, IS_MEMBER, OPTIONS)
     prompts = audit_release("prompts", scores, IS_MEMBER, OPTIONS)
-    assert images["attack_of_record"] == "density_ratio"
-    assert prompts["attack_of_record"] == "exact"
-    assert images["auc"]["no_leak"] is prompts["auc"]["no_leak"] is (leak == 0)
+    assert images.primary_attack == "density_ratio"
+    assert prompts.primary_attack == "exact"
+    assert images.primary.no_leak is prompts.primary.no_leak is (leak == 0)

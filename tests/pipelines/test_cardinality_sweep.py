@@ -52,7 +52,7 @@ def models(audited: bool) -> dict[str, Any]:
             options=AUDIT,
             scope="distillation",
         )
-        return facts | figures if audited else facts
+        return facts | ({"audit": figures.model_dump(mode="json")} if audited else {})
 
     return {
         "teacher": model(None, 90.0, 1.0),
@@ -79,13 +79,14 @@ def test_the_table_holds_every_figure_in_percent() -> None:
 
     assert table["model"].tolist() == ["teacher", "student", "student"]
     assert table["images"].tolist() == [2000, 200, 40000]
-    for row, figures in zip(table.to_dict("records"), known.values(), strict=True):
-        assert row["accuracy"] == figures["accuracy"]
+    for row, model in zip(table.to_dict("records"), known.values(), strict=True):
+        figures = model["audit"]["attacks"][model["audit"]["primary_attack"]]
+        assert row["accuracy"] == model["accuracy"]
         assert row["AUC_MIA"] == pytest.approx(100 * figures["auc"]["value"])
         assert row["AUC_MIA_low"] < row["AUC_MIA"] < row["AUC_MIA_high"]
         assert row["AOP"] == pytest.approx(row["accuracy"] / max(row["AUC_MIA"] / 50, 1) ** 2)
         assert row["AOP_low"] <= row["AOP"] <= row["AOP_high"]
-        assert row["TPR_at_1pct_FPR"] == pytest.approx(100 * figures["tpr"]["value"])
+        assert row["TPR_at_1pct_FPR"] == pytest.approx(100 * figures["tprs"][0]["value"])
         assert row["TPR_at_1pct_FPR_low"] < row["TPR_at_1pct_FPR_high"]
 
 
@@ -156,12 +157,12 @@ def test_a_sweep_from_raw_images_to_nested_runs(inside: Path, swept: Done) -> No
     pool = load_file(latest(inside, "07_model_output/sweep_pool") / "tensors.safetensors")
 
     assert list(details) == ["teacher", "0.1x", "1x", "2x", "control"]
-    assert details["teacher"]["scope"] == "classifier"
-    assert details["2x"]["scope"] == "distillation"
+    assert details["teacher"]["audit"]["scope"] == "classifier"
+    assert details["2x"]["audit"]["scope"] == "distillation"
     assert table["images"].tolist() == [60, 6, 60, 120, 60]
     attacks = pd.read_csv(latest(inside, "08_reporting/sweep_attacks.csv"))
     assert set(attacks["model"]) == set(details)
-    assert attacks.groupby("model")["of_record"].sum().tolist() == [1] * 5
+    assert attacks.groupby("model")["primary"].sum().tolist() == [1] * 5
     assert {"AUC_MIA_low", "TPR_at_0.1pct_FPR"} <= set(attacks)
     assert table["AUC_MIA"].between(0, 100).all()
     assert pool["images"].shape == (120, 1, 16, 16)

@@ -1,13 +1,12 @@
 """The pictures of the audit show what they are given."""
 
-from itertools import product
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tckr.audit.attribution import EVERY_WAY
+from tckr.audit.results import Attribution, ChannelShare, StudentLeak
 from tckr.reporting.figures import (
     OTHERS,
     draw_attribution,
@@ -16,7 +15,7 @@ from tckr.reporting.figures import (
     draw_histograms,
     draw_roc,
 )
-from tckr.reporting.style import COLOURS
+from tckr.reporting.style import COLORS
 
 GREEN, RED = (0, 200, 0), (200, 0, 0)
 
@@ -69,28 +68,39 @@ def test_histograms_and_roc_have_a_panel_or_line_a_model() -> None:
     assert both.width > 1.5 * one.width
     for picture in (both, draw_roc(scores, inside)):
         for model in scores:
-            assert share(picture, rgb(COLOURS[model])) > 0
-    assert share(one, rgb(COLOURS["student"])) == 0
+            assert share(picture, rgb(COLORS[model])) > 0
+    assert share(one, rgb(COLORS["student"])) == 0
 
 
-def records(**names: Any) -> list[dict[str, Any]]:
-    ((key, values), (figure, numbers)) = names.items()
-    return [
-        {key: value, figure: number, "low": number - 0.01, "high": number + 0.01}
-        for value, number in zip(values, numbers, strict=True)
-    ]
+def around(number: float) -> dict[str, float]:
+    return {"low": number - 0.01, "high": number + 0.01}
 
 
 def test_longer_bars_for_larger_leaks() -> None:
     channels = ["soft labels", "adapter", "captions", "all"]
-    students = [" + ".join(map(str, on)) for on in product((0, 1), repeat=3)]
+    shares = [0.1, 0.0, -0.01, 0.1]
 
     def drawn(leak: float) -> Image.Image:
         return draw_attribution(
-            {
-                "channels": records(channel=channels, share=[0.1, 0.0, -0.01, 0.1]),
-                "students": records(student=students, leak=[leak] * 8),
-            }
+            Attribution(
+                n_shadows=8,
+                channels=tuple(
+                    ChannelShare(
+                        channel=name, share=share, alone=0.0, without=None, **around(share)
+                    )
+                    for name, share in zip(channels, shares, strict=True)
+                ),
+                students=tuple(
+                    StudentLeak(
+                        student=ways.name,
+                        **ways._asdict(),
+                        auc=leak + 0.5,
+                        leak=leak,
+                        **around(leak),
+                    )
+                    for ways in EVERY_WAY
+                ),
+            )
         )
 
     assert share(drawn(0.08), rgb(OTHERS)) > 4 * share(drawn(0.01), rgb(OTHERS)) > 0

@@ -7,30 +7,41 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
 from tckr.audit.attribution import EVERY_WAY, attribute
-from tckr.audit.audit import VERSION, audit
+from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
+from tckr.audit.results import (
+    VERSION,
+    Attribution,
+    Audit,
+    ModelAudit,
+    Plan,
+    ThreatAudit,
+)
 from tckr.audit.threats import audit_generator, audit_release
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.pipelines.privacy_audit.figures import gather_metrics
-from tckr.reporting.findings import attacks, canaries, per_class, precision, verdicts
-from tckr.reporting.report import percent, span, write_report
+from tckr.reporting.findings import (
+    accuracy_interval,
+    attacks,
+    canaries,
+    per_class,
+    precision,
+    verdicts,
+)
+from tckr.reporting.report import PICTURES, percent, span, write_report
 
 EVIL = "<script>alert(1)</script>"
 N = 2000
 OPTIONS = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="a folder"))
 INSIDE = np.arange(N) < N // 2
-PICTURES = (
-    *("private_sheet", "adaptation_sheet", "recycled_sheet", "adaptation_curve", "roc"),
-    *("score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
-)
 
 
 @cache
-def audited(leak: float, marked: int = 0) -> dict[str, Any]:
+def audited(leak: float, marked: int = 0) -> ModelAudit:
     """Audit a target whose members score `leak` higher, with shadows that behave alike."""
     random = np.random.default_rng(0)
     matrix = membership_matrix(N, 8, 0.5, 0)
@@ -47,7 +58,7 @@ def audited(leak: float, marked: int = 0) -> dict[str, Any]:
 
 
 @cache
-def released(leak: float) -> dict[str, Any]:
+def released(leak: float) -> dict[str, ThreatAudit]:
     """Audit generator, images and prompts whose members score `leak` higher."""
     random = np.random.default_rng(1)
 
@@ -65,36 +76,34 @@ def released(leak: float) -> dict[str, Any]:
 
 
 @cache
-def channels() -> dict[str, Any]:
+def channels() -> Attribution:
     random = np.random.default_rng(2)
     matrix = membership_matrix(200, 8, 0.5, 0)
     scores = {ways.name: random.normal(size=matrix.shape) for ways in EVERY_WAY}
-    students, found = attribute(scores, matrix)
-    return {
-        "n_shadows": 8,
-        "students": students.to_dict("records"),
-        "channels": found.astype(object).where(found.notna(), None).to_dict("records"),
-    }
+    return attribute(scores, matrix)
 
 
 def whole(
-    teacher: float = 2.0, student: float = 0.0, others: float = 0.0, marked: int = 0
-) -> dict[str, Any]:
-    """What `audit_release` of the stage returns."""
-    return {
-        "version": VERSION,
-        "plan": {
-            "n_shadows": 8,
-            "asked_for": 16,
-            "seconds_per_group": 12.5,
-            "minutes": 0.8,
-            "at_once": 2,
-        },
+    teacher: float = 2.0,
+    student: float = 0.0,
+    others: float = 0.0,
+    marked: int = 0,
+    attribution: Attribution | None = None,
+    without: tuple[str, ...] = (),
+    **things: ThreatAudit,
+) -> Audit:
+    """Return an audit of every thing except those in `without`."""
+    every = {
         "teacher": audited(teacher),
         "student": audited(student, marked),
         **released(others),
-        "attribution": None,
+        **things,
     }
+    return Audit(
+        plan=Plan(n_shadows=8, asked_for=16, seconds_per_group=12.5, minutes=0.8, at_once=2),
+        things={name: found for name, found in every.items() if name not in without},
+        attribution=attribution,
+    )
 
 
 def page(
@@ -141,7 +150,7 @@ def page(
             "note": EVIL,
             "seed": 7,
         },
-        **dict.fromkeys(PICTURES, picture),
+        "pictures": dict.fromkeys(PICTURES, picture),
     }
     return write_report(**{**inputs, **changes})
 
@@ -160,7 +169,7 @@ def test_a_leak_is_called_a_leak() -> None:
 def test_soft_labels_are_named_wherever_they_were_used() -> None:
     assert "labels are the channel to watch" in page(labels="stored")
     assert "labels are the channel to watch" not in page(labels="hard")
-    assert "learnt from hard labels" in page(labels="hard")
+    assert "learned from hard labels" in page(labels="hard")
 
 
 def test_controls_call_themselves_controls() -> None:
@@ -173,55 +182,58 @@ def test_controls_call_themselves_controls() -> None:
 
 
 def test_every_thing_has_its_verdict() -> None:
-    rows = {row["name"]: row for row in verdicts(whole(2.0, 0.0, 0.5))}
+    rows = {row.name: row for row in verdicts(whole(2.0, 0.0, 0.5))}
 
     assert list(rows) == ["student", "teacher", "generator", "images", "prompts"]
-    assert not rows["student"]["leaks"]
-    assert "covers no leak" in rows["student"]["verdict"]
-    assert all(rows[name]["leaks"] for name in ("teacher", "generator", "images", "prompts"))
-    assert rows["teacher"]["epsilon"]["value"] > 0
-    assert rows["teacher"]["ppv"]["prior"] == 0.1
-    assert "worse than guessing" in verdicts(whole(others=-0.5))[2]["verdict"]
+    assert not rows["student"].leaks
+    assert "covers no leak" in rows["student"].verdict
+    assert all(rows[name].leaks for name in ("teacher", "generator", "images", "prompts"))
+    assert rows["teacher"].epsilon.value > 0
+    assert rows["teacher"].ppv.prior == 0.1
+    assert "worse than guessing" in verdicts(whole(others=-0.5))[2].verdict
 
 
 def test_the_precision_is_the_one_nearest_to_a_tenth() -> None:
-    rate = audited(2.0)["tpr"]
+    tpr = audited(2.0).primary.tpr
 
-    assert precision({"ppv": rate["ppv"][::2]})["prior"] == 0.01
-    assert precision({"ppv": []}) is None
+    nearest = precision(tpr.model_copy(update={"ppv": tpr.ppv[::2]}))
+    assert nearest is not None
+    assert nearest.prior == 0.01
+    assert precision(tpr.model_copy(update={"ppv": ()})) is None
 
 
-def test_the_attack_of_record_comes_first_and_alone_is_marked() -> None:
+def test_the_primary_attack_comes_first_and_alone_is_marked() -> None:
     for table in attacks(whole()):
-        first, *others = table["rows"]
-        assert first["record"]
+        first, *others = table.rows
+        assert first.name == table.primary
         assert others
-        assert not any(row["record"] for row in others)
-        assert table["rates"] == [0.01, 0.001, 0.0001]
+        assert not any(row.name == table.primary for row in others)
+        assert table.fprs == [0.01, 0.001, 0.0001]
     text = page()
-    assert text.count('class="record"') == 5
+    assert text.count('class="primary"') == 5
     assert "LiRA, online: Gaussians with and without the example" in text
-    assert "denoising loss, less that of the base generator" in text
+    assert "denoising loss minus that of the base generator" in text
 
 
 def test_what_cannot_be_measured_has_no_figure() -> None:
-    assert whole()["student"]["tprs"][1]["value"] is None
+    assert whole().things["student"].primary.tprs[1].value is None
     assert "Not measurable with 1,000 non-members" in page()
     fewer = AuditOptions(n_shadows=8, fprs=(0.001,), release=OPTIONS.release)
     images = audit_release("images", {"density_ratio": np.arange(float(N))}, INSIDE, fewer)
-    assert "not measurable with 1,000 non-members" in page(audit=whole() | {"images": images})
+    assert "not measurable with 1,000 non-members" in page(audit=whole(images=images))
 
 
 def test_canaries_have_a_table_if_there_are_any() -> None:
     assert canaries(whole()) == []
-    assert "known by heart" not in page()
+    assert "memorizing them" not in page()
 
     (row,) = canaries(whole(marked=1))
     text = page(audit=whole(marked=1))
-    assert (row["model"], row["count"], row["members"]) == ("student", N // 2, N // 4)
+    assert (row.model, row.canaries.count, row.canaries.members) == ("student", N // 2, N // 4)
     assert "1,000<span" in text
     assert "500 members" in text
-    assert row["over_shadows"] is not None
+    assert row.canaries.over_shadows is not None
+    assert "memorizing them" in text
     assert "too few shadows" not in text
 
 
@@ -229,9 +241,9 @@ def test_channels_have_a_table_if_they_were_measured() -> None:
     assert "adds to the AUC" not in page()
 
     found = channels()
-    text = page(audit=whole() | {"attribution": found})
-    share = found["channels"][0]
-    assert f"{100 * share['share']:+.1f}" in text
+    text = page(audit=whole(attribution=found))
+    share = found.channels[0]
+    assert f"{100 * share.share:+.1f}" in text
     assert span(share) in text
     assert all(ways.name in text for ways in EVERY_WAY)
 
@@ -239,10 +251,11 @@ def test_channels_have_a_table_if_they_were_measured() -> None:
 def test_the_design_is_told() -> None:
     text = page()
 
-    assert audited(0.0)["membership_hash"] in text
-    assert "8 of 16 shadow groups asked for, estimated at 0.8 minutes" in text
+    assert audited(0.0).membership_hash in text
+    assert "8 of 16 requested shadow groups, estimated at 0.8 minutes" in text
     assert "<dt>seed</dt><dd>7</dd>" in text
     assert "holds the released images fixed" in text
+    assert f"<code>audit.json</code>, version {VERSION}" in text
 
 
 def test_every_picture_is_inside_the_page() -> None:
@@ -250,6 +263,45 @@ def test_every_picture_is_inside_the_page() -> None:
 
     assert text.count('src="data:image/png;base64,') == len(PICTURES)
     assert "http" not in text.split("</style>")[1]
+
+
+def test_what_is_absent_has_no_section() -> None:
+    text = page(
+        audit=whole(without=("generator", "prompts")),
+        pictures={"roc": Image.new("RGB", (8, 8))},
+    )
+
+    assert text.count('src="data:image/png;base64,') == 1
+    assert "Images alone" in text
+    for absent in (
+        *("Generator (white box)", "Prompts alone", "How the generator was adapted"),
+        *("Real and recycled", "The closest pairs", "The most exposed images", "leak comes from"),
+        *("<dt>generator</dt>", "Members of every class", "Scores of the primary attack"),
+    ):
+        assert absent not in text
+    assert page(audit=whole(without=("student",)), student_recipe=None, recycled_set=None)
+    with pytest.raises(ValueError, match="no place for the pictures rock"):
+        page(pictures={"rock": Image.new("RGB", (8, 8))})
+
+
+def test_absent_things_have_no_metrics() -> None:
+    every = gather_metrics(whole().model_dump(mode="json"))
+    fewer = gather_metrics(whole(without=("student", "generator")).model_dump(mode="json"))
+
+    assert fewer == {name: every[name] for name in fewer}
+    absent = set(every) - set(fewer)
+    assert {"accuracy", "AUC_MIA", "AOP_high", "student.TPR_at_1pct_FPR"} <= absent
+    assert "generator.AUC_MIA" in absent
+    assert "teacher.AOP" in fewer
+
+
+def test_the_lineage_is_shown_if_it_is_given() -> None:
+    text = page(lineage={"parent run": EVIL, "commit": "0123abcd"})
+
+    assert "<dt>parent run</dt>" in text
+    assert "<dt>commit</dt><dd><code>0123abcd</code></dd>" in text
+    assert "<script" not in text
+    assert "<dt>commit</dt>" not in page()
 
 
 def test_a_class_without_test_images_has_no_accuracy() -> None:
@@ -260,21 +312,25 @@ def test_a_class_without_test_images_has_no_accuracy() -> None:
     }
     first, second = per_class(accuracy, {"a": 0, "b": 4}, 0.95)
 
-    assert first["teacher"] is None
-    assert second["student"] == {"value": 1.0, "low": pytest.approx(0.025**0.25), "high": 1.0}
-    assert second["teacher"]["low"] < 0.5 < second["teacher"]["high"]
+    teacher, student = second.models["teacher"], second.models["student"]
+    assert first.models["teacher"] is None
+    assert teacher is not None
+    assert student is not None
+    assert (student.value, student.low, student.high) == (1.0, pytest.approx(0.025**0.25), 1.0)
+    assert teacher.low < 0.5 < teacher.high
 
 
-def test_metrics_are_the_record_in_percent() -> None:
+def test_metrics_are_the_primary_attack_in_percent() -> None:
     figures = whole()
-    metrics = gather_metrics(figures)
+    metrics = gather_metrics(figures.model_dump(mode="json"))
+    auc = {name: thing.primary.auc.value for name, thing in figures.things.items()}
 
-    assert metrics["teacher.AUC_MIA"] == pytest.approx(100 * figures["teacher"]["auc"]["value"])
-    assert metrics["AUC_MIA"] == pytest.approx(100 * figures["student"]["auc"]["value"])
+    assert metrics["teacher.AUC_MIA"] == pytest.approx(100 * auc["teacher"])
+    assert metrics["AUC_MIA"] == pytest.approx(100 * auc["student"])
     assert metrics["accuracy"] == metrics["teacher.accuracy"] == 80.0
     assert metrics["AOP"] > metrics["teacher.AOP"]
     assert metrics["student.TPR_at_1pct_FPR_low"] < metrics["student.TPR_at_1pct_FPR"] < 10
-    assert metrics["images.AUC_MIA"] == pytest.approx(100 * figures["images"]["auc"]["value"])
+    assert metrics["images.AUC_MIA"] == pytest.approx(100 * auc["images"])
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (0.5, "50.0"), (1, "100.0")])
@@ -283,5 +339,6 @@ def test_percent(value: float | None, text: str) -> None:
 
 
 def test_span() -> None:
-    assert span({"low": 0.25, "high": 0.5}) == "25.0 to 50.0"
-    assert span({"low": None, "high": None}) == ""
+    interval = accuracy_interval(50.0, 4, 0.95)
+    assert span(interval.model_copy(update={"low": 0.25, "high": 0.5})) == "25.0 to 50.0"
+    assert span(interval.model_copy(update={"low": None, "high": None})) == ""

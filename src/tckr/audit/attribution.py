@@ -9,13 +9,13 @@ channels.
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import factorial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from tckr.audit.results import Attribution, ChannelShare, StudentLeak
 from tckr.audit.shadow_models import StudentPlan
 from tckr.classifiers.options import LabelSource
 from tckr.metrics import auc
@@ -71,7 +71,7 @@ def attribute(
     membership: NDArray[np.bool_],
     channels: Sequence[str],
     confidence: float = 0.95,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Attribution:
     """Share the leak (AUC - 1/2) among the channels.
 
     A channel's share is its Shapley value (Shapley 1953): what opening it adds, averaged over the orders in which the
@@ -84,10 +84,12 @@ def attribute(
         channels: of the synthesizer.
         confidence: of the intervals.
 
-    Returns:
-        `students`: student, one bool column per channel, auc, leak, low, high; `channels`: channel, share, low, high,
-        alone (leak with this channel only) and without (leak of all less that of all but this one), last row all of
-        them.
+    >>> random = np.random.default_rng(0)
+    >>> membership = random.random((4, 100)) < 0.5
+    >>> noise, channels = random.normal(size=(4, 100)), ("adapter",)
+    >>> scores = {student_name(way, channels): noise + way[1] * membership for way in every_way(channels)}
+    >>> {row.channel: round(row.share, 2) for row in attribute(scores, membership, channels).channels}
+    {'soft labels': 0.0, 'adapter': 0.26, 'all': 0.26}
     """
     ways, names = every_way(channels), (SOFT_LABELS, *channels)
 
@@ -103,41 +105,40 @@ def attribute(
     whole = leaks(np.ones(n, dtype=bool))
     parts = [leaks(groups != g) for g in range(GROUPS)]
 
-    def interval(of: Callable[[Mapping[Open, float]], float]) -> dict[str, float]:
+    def interval(of: Callable[[Mapping[Open, float]], float]) -> tuple[float, float, float]:
+        """Return value, low and high."""
         value, replicates = of(whole), np.array([of(part) for part in parts])
         spread = replicates - replicates.mean()
         error = float(np.sqrt((GROUPS - 1) / GROUPS * (spread**2).sum()))
         width = float(t.ppf((1 + confidence) / 2, GROUPS - 1)) * error
-        return {"value": value, "low": value - width, "high": value + width}
+        return value, value - width, value + width
 
-    students = [
-        {
-            "student": student_name(way, channels),
-            **dict(zip((name.replace(" ", "_") for name in names), way, strict=True)),
-        }
-        | {"auc": whole[way] + 0.5}
-        | _named("leak", interval(lambda found, way=way: found[way]))  # type: ignore[misc]
-        for way in ways
-    ]
     everything, nothing = ways[-1], ways[0]
-    table = [
-        {"channel": name}
-        | _named("share", interval(lambda found, i=i: _shapley(found, i)))  # type: ignore[misc]
-        | {
-            "alone": whole[_with(nothing, i, True)],
-            "without": whole[everything] - whole[_with(everything, i, False)],
-        }
-        for i, name in enumerate(names)
-    ]
-    total = interval(lambda found: found[everything] - found[nothing])
-    table.append(
-        {"channel": "all", **_named("share", total), "alone": whole[everything], "without": None}
+    students = []
+    for way in ways:
+        leak, low, high = interval(lambda found, way=way: found[way])  # type: ignore[misc]
+        opened = tuple(name for name, on in zip(names, way, strict=True) if on)
+        name, area = student_name(way, channels), whole[way] + 0.5
+        students.append(
+            StudentLeak(student=name, opened=opened, auc=area, leak=leak, low=low, high=high)
+        )
+    shares = []
+    for i, name in enumerate(names):
+        share, low, high = interval(lambda found, i=i: _shapley(found, i))  # type: ignore[misc]
+        alone = whole[_with(nothing, i, True)]
+        without = whole[everything] - whole[_with(everything, i, False)]
+        shares.append(
+            ChannelShare(
+                channel=name, share=share, low=low, high=high, alone=alone, without=without
+            )
+        )
+    share, low, high = interval(lambda found: found[everything] - found[nothing])
+    total = ChannelShare(
+        channel="all", share=share, low=low, high=high, alone=whole[everything], without=None
     )
-    return pd.DataFrame(students), pd.DataFrame(table)
-
-
-def _named(name: Literal["share", "leak"], found: dict[str, float]) -> dict[str, Any]:
-    return {name: found["value"], "low": found["low"], "high": found["high"]}
+    return Attribution(
+        n_shadows=len(membership), students=tuple(students), channels=(*shares, total)
+    )
 
 
 def _shapley(leaks: Mapping[Open, float], channel: int) -> float:

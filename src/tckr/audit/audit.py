@@ -1,6 +1,4 @@
-"""The audit of one model: what its outputs tell about who was in its training set."""
-
-from typing import Any
+"""Audit one model: how well can its outputs tell members of its training set from non-members?"""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,16 +9,15 @@ from tckr.attacks.qmia import MIN_REFERENCE
 from tckr.attacks.registry import scores
 from tckr.audit.membership import fingerprint
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
+from tckr.audit.results import AttackResult, Auc, Canaries, Epsilon, Interval, ModelAudit, Ppv, Tpr
 from tckr.audit.vulnerability import leave_one_out
 
-VERSION = 2  # of the report's layout
-
-SCOPE_NOTES: dict[str, str] = {
+SCOPE_NOTES: dict[Scope, str] = {
     "classifier": "Each shadow retrains the classifier on another half of members and holdout.",
     "distillation": (
-        "Each shadow retrains the teacher on another half of members and holdout, and the student"
-        " from that teacher's labels. The released images and their captions are held fixed: what"
-        " they themselves leak is not measured by this attack."
+        "Each shadow retrains the teacher on another half of members and holdout, and the student on"
+        " that teacher's labels. The released images and their captions are held fixed: what they"
+        " leak by themselves is not measured by this attack."
     ),
     "pipeline": (
         "Each shadow repeats everything on another half of members and holdout: adapter, synthetic"
@@ -28,13 +25,13 @@ SCOPE_NOTES: dict[str, str] = {
     ),
 }
 
-# Of the canaries, the share that the one-run bound guesses: those with the highest and lowest scores.
+# The one-run bound guesses this share of the canaries: those with the highest and lowest scores.
 GUESSED = 0.5
 
 
 def audit(
-    target: ArrayLike,
-    shadow: ArrayLike,
+    target_scores: ArrayLike,
+    shadow_scores: ArrayLike,
     membership: NDArray[np.bool_],
     is_member: NDArray[np.bool_],
     *,
@@ -43,120 +40,154 @@ def audit(
     scope: Scope,
     features: NDArray[np.float32] | None = None,
     canary: NDArray[np.bool_] | None = None,
-) -> dict[str, Any]:
-    """Attack one model and say how sure the answer is.
+) -> ModelAudit:
+    """Attack one model with every attack and return the figures with their intervals.
+
+    >>> from tckr.audit.membership import membership_matrix
+    >>> from tckr.audit.options import AuditOptions, ReleaseThreat
+    >>> random = np.random.default_rng(0)
+    >>> is_member = np.arange(400) < 200
+    >>> membership = membership_matrix(400, n_shadows=8, inclusion=0.5, seed=0)
+    >>> found = audit(
+    ...     random.normal(size=400) + 2 * is_member,  # the model scores its members 2 higher
+    ...     random.normal(size=(8, 400)) + 2 * membership,
+    ...     membership,
+    ...     is_member,
+    ...     accuracy_percent=90.0,
+    ...     options=AuditOptions(attack="rmia", release=ReleaseThreat(encoder="not used here")),
+    ...     scope="classifier",
+    ... )
+    >>> found.primary.name, found.primary.auc.low > 0.5, found.primary.no_leak
+    ('rmia', True, False)
 
     Args:
-        target: (N, Q), logit-scaled confidences of the audited model.
-        shadow: (S, N, Q), those of its shadows (of the same scope).
+        target_scores: (N,) or (N, Q), logit-scaled confidences of the audited model.
+        shadow_scores: (S, N) or (S, N, Q), those of its shadows, which repeated the same scope.
         membership: bool (S, N), training sets of the shadows.
-        is_member: bool (N,), the real training set.
+        is_member: bool (N,), training set of the audited model.
         accuracy_percent: of the model on the test split.
-        options: names the attack of record.
+        options: names the primary attack.
         scope: what each shadow repeated.
-        features: float32 (N, D) of the images; without them, or with fewer than 50 non-members to
-            learn from, QMIA is left out.
-        canary: bool (N,), mislabelled examples, whose figures stand apart too.
+        features: float32 (N, D) of the images, for QMIA; without them, or with fewer than 50
+            non-members to learn from, QMIA is left out unless it is the primary attack.
+        canary: bool (N,), mislabelled examples, which are also attacked alone.
 
-    Returns:
-        JSON-able: `scope` with its `scope_note`, the design, and under `attacks` for each attack
-        its figures (see `figures`); those of the attack of record stand at the top too. `canaries`
-        is None without any.
+    Raises:
+        UserError: scores with NaN, shapes that do not fit, or an attack that refuses them.
     """
-    seen, others = np.asarray(target, dtype=np.float64), np.asarray(shadow, dtype=np.float64)
-
-    def attack(name: str) -> NDArray[np.float64]:
-        return scores(
+    target = np.asarray(target_scores, dtype=np.float64)
+    shadow = np.asarray(shadow_scores, dtype=np.float64)
+    few_reference = (~is_member).sum() < MIN_REFERENCE
+    names = [
+        name
+        for name in (options.attack, *(name for name in ATTACKS if name != options.attack))
+        if not ATTACKS[name].needs_features
+        or (features is not None and (name == options.attack or not few_reference))
+    ]
+    attack_scores = {
+        name: scores(
             name,
-            seen,
-            others,
+            target,
+            shadow,
             membership,
             variance=options.variance,
             features=features,
             reference=~is_member,
         )
-
-    names = [options.attack, *(name for name in ATTACKS if name != options.attack)]
-    few_reference = (~is_member).sum() < MIN_REFERENCE
-    names = [
-        name
         for name in names
-        if not ATTACKS[name].needs_features
-        or (features is not None and (name == options.attack or not few_reference))
-    ]
-    of_attack = {name: attack(name) for name in names}
-    found = {
-        name: figures(values, is_member, options, accuracy_percent) | {"label": ATTACKS[name].title}
-        for name, values in of_attack.items()
     }
-    marked = canary is not None and bool(canary.any())
-    return {
-        "scope": scope,
-        "scope_note": SCOPE_NOTES[scope],
-        "attack_of_record": options.attack,
-        "variance": options.variance,
-        "queries": 1 if seen.ndim == 1 else seen.shape[1],
-        "n_shadows": len(membership),
-        "membership_hash": fingerprint(membership),
-        "shadow_training_images": float(membership.sum(1).mean()),
-        "n_members": int(is_member.sum()),
-        "n_non_members": int((~is_member).sum()),
-        "accuracy": accuracy_percent,
-        **found[options.attack],
-        "attacks": found,
-        "canaries": _canaries(
-            of_attack[options.attack], others, membership, is_member, canary, options
-        )
-        if marked and canary is not None
-        else None,
-    }
+    canaries = None
+    if canary is not None and canary.any():
+        primary = attack_scores[options.attack]
+        canaries = _canaries(primary, shadow, membership, is_member, canary, options)
+    return ModelAudit(
+        scope=scope,
+        scope_note=SCOPE_NOTES[scope],
+        primary_attack=options.attack,
+        variance=options.variance,
+        queries=1 if target.ndim == 1 else target.shape[1],
+        n_shadows=len(membership),
+        membership_hash=fingerprint(membership),
+        shadow_training_images=float(membership.sum(1).mean()),
+        n_members=int(is_member.sum()),
+        n_non_members=int((~is_member).sum()),
+        accuracy=accuracy_percent,
+        attacks={
+            name: evaluate(name, ATTACKS[name].title, values, is_member, options, accuracy_percent)
+            for name, values in attack_scores.items()
+        },
+        canaries=canaries,
+    )
 
 
-def figures(
+def evaluate(
+    name: str,
+    label: str,
     values: NDArray[np.float64],
     is_member: NDArray[np.bool_],
     options: AuditOptions,
     accuracy_percent: float | None = None,
     clusters: NDArray[np.int64] | None = None,
-) -> dict[str, Any]:
-    """Every statistic of one attack's scores (N,), each with its interval; JSON-able.
+) -> AttackResult:
+    """Compute every statistic of one attack's scores, each with its interval.
 
-    Returns:
-        `auc` with `no_leak`; `tpr` at the first of the options' rates and `tprs` at all, each with
-        its `ppv` at the priors; `epsilon`, a lower bound (None for clusters: they are no independent
-        examples); with an accuracy `aop`.
+    Args:
+        name: of the attack.
+        label: the attack in words.
+        values: (N,) scores of the attack, larger = more likely a member.
+        is_member: bool (N,).
+        options: rates, priors, delta and confidence.
+        accuracy_percent: of the attacked model; without it there is no AOP.
+        clusters: int (N,), the example behind each score where one example has several. Such scores
+            are not independent of one another, so there is no lower bound of epsilon.
     """
     confidence = options.confidence
     area = metrics.auc(values, is_member, confidence, clusters)
     rates = [
         metrics.tpr_at_fpr(values, is_member, fpr, confidence, clusters) for fpr in options.fprs
     ]
-    tprs = [
-        rate.to_dict() | {"ppv": [metrics.ppv(rate, prior).to_dict() for prior in options.priors]}
-        for rate in rates
-    ]
     epsilon = None
     if clusters is None:
         bound = metrics.epsilon_lower_bound(values, is_member, options.delta, confidence)
-        epsilon = bound.to_dict() | {"delta": options.delta}
-    found: dict[str, Any] = {
-        "auc": area.to_dict() | {"no_leak": metrics.no_leak(area)},
-        "tpr": tprs[0],
-        "tprs": tprs,
-        "epsilon": epsilon,
-    }
+        epsilon = Epsilon.of(bound, delta=options.delta)
+    aop = None
     if accuracy_percent is not None:
-        found["aop"] = metrics.accuracy_over_privacy(accuracy_percent, area).to_dict()
-    return found
+        aop = Interval.of(metrics.accuracy_over_privacy(accuracy_percent, area))
+    return AttackResult(
+        name=name,
+        label=label,
+        auc=Auc.of(area),
+        no_leak=metrics.no_leak(area),
+        tprs=tuple(
+            Tpr.of(rate, ppv=[Ppv.of(metrics.ppv(rate, prior)) for prior in options.priors])
+            for rate in rates
+        ),
+        epsilon=epsilon,
+        aop=aop,
+    )
+
+
+def attack_on_shadows(options: AuditOptions) -> str:
+    """Return the attack that `over_shadows` runs: the primary one, or the threshold in place of QMIA."""
+    return options.attack if options.attack != "qmia" else "threshold"
 
 
 def over_shadows(
-    shadow: NDArray[np.float64], membership: NDArray[np.bool_], options: AuditOptions
+    shadow_scores: NDArray[np.float64], membership: NDArray[np.bool_], options: AuditOptions
 ) -> NDArray[np.float64]:
-    """Scores (S, N) of the attack of record on every shadow, with the others as its shadows."""
-    name = "threshold" if ATTACKS[options.attack].needs_features else options.attack
+    """Attack every shadow in turn, with the others as its shadows.
+
+    Args:
+        shadow_scores: (S, N) or (S, N, Q).
+        membership: bool (S, N).
+        options: names the attack, see `attack_on_shadows`.
+
+    Returns:
+        float64 (S, N), attack scores; see `leave_one_out`.
+    """
+    name = attack_on_shadows(options)
     return leave_one_out(
-        shadow,
+        shadow_scores,
         membership,
         lambda target, others, inside: scores(
             name, target, others, inside, variance=options.variance
@@ -166,35 +197,43 @@ def over_shadows(
 
 def _canaries(
     values: NDArray[np.float64],
-    shadow: NDArray[np.float64],
+    shadow_scores: NDArray[np.float64],
     membership: NDArray[np.bool_],
     is_member: NDArray[np.bool_],
     canary: NDArray[np.bool_],
     options: AuditOptions,
-) -> dict[str, Any]:
-    """Figures of the mislabelled examples alone (Aerni et al., arXiv 2404.17399), and the one-run bound.
+) -> Canaries:
+    """Attack the mislabelled examples alone (Aerni et al., arXiv 2404.17399), and compute the one-run bound.
 
-    `over_shadows` attacks every shadow in turn: S scores a canary, which makes lower rates
-    measurable than the target's alone do.
+    `over_shadows` attacks every shadow in turn, which gives S scores per canary: lower rates become measurable than
+    with the target's scores alone.
     """
     inside, count = is_member[canary], int(canary.sum())
-    found: dict[str, Any] = {
-        "count": count,
-        "members": int(inside.sum()),
-        **figures(values[canary], inside, options),
-        "one_run": metrics.one_run_bound(
-            values[canary],
-            inside,
-            max(1, round(GUESSED * count)),
-            options.delta,
-            options.confidence,
-        ).to_dict(),
-        "over_shadows": None,
-    }
+    pooled_result = None
     if len(membership) >= FEWEST_TO_LEAVE_ONE_OUT:
-        pooled = over_shadows(shadow, membership, options)[:, canary]
-        clusters = np.broadcast_to(np.arange(count), pooled.shape).ravel()
-        found["over_shadows"] = figures(
-            pooled.ravel(), membership[:, canary].ravel(), options, clusters=clusters
+        pooled = over_shadows(shadow_scores, membership, options)[:, canary]
+        name = attack_on_shadows(options)
+        pooled_result = evaluate(
+            name,
+            ATTACKS[name].title,
+            pooled.ravel(),
+            membership[:, canary].ravel(),
+            options,
+            clusters=np.broadcast_to(np.arange(count), pooled.shape).ravel(),
         )
-    return found
+    one_run = metrics.one_run_bound(
+        values[canary],
+        inside,
+        max(1, round(GUESSED * count)),
+        options.delta,
+        options.confidence,
+    )
+    return Canaries(
+        count=count,
+        members=int(inside.sum()),
+        attack=evaluate(
+            options.attack, ATTACKS[options.attack].title, values[canary], inside, options
+        ),
+        one_run=Epsilon.of(one_run, delta=options.delta),
+        over_shadows=pooled_result,
+    )

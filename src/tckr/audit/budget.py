@@ -6,28 +6,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from pydantic import Field
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
+from tckr.audit.results import Plan
 from tckr.audit.shadow_models import Bench, Experiment
 from tckr.classifiers.predict import logits
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
-from tckr.options import Options
 from tckr.synthesizers.base import SyntheticSet
 
 FEWEST = 4  # shadows: two with and two without every example
 SCORED = 1024  # images of the probe
-
-
-class Plan(Options):
-    """Decided before the audit begins, by time alone."""
-
-    n_shadows: int = Field(description="shadow groups")
-    asked_for: int = Field(description="shadow groups that the configuration names")
-    seconds_per_group: float = Field(description="of the probe, scaled to a whole group")
-    minutes: float = Field(description="estimate for all groups")
-    at_once: int = Field(description="processes")
 
 
 def plan(experiment: Experiment, options: AuditOptions, at_once: int) -> Plan:

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from tckr.images.tables import class_names, images_and_labels, of_split
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tckr.audit.budget import Plan
+    from tckr.audit.results import ModelAudit, Plan
     from tckr.audit.resynthesis import Resynthesis
     from tckr.audit.shadow_models import Experiment
     from tckr.synthesizers.base import SyntheticSet
@@ -236,7 +236,7 @@ def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any
         decided.seconds_per_group,
         decided.at_once,
     )
-    return {**decided.model_dump(), "fingerprint": mark}
+    return {**decided.model_dump(mode="json"), "fingerprint": mark}
 
 
 def _plan_file(mark: str, options: AuditOptions) -> Path | None:
@@ -248,7 +248,7 @@ def _plan_file(mark: str, options: AuditOptions) -> Path | None:
 
 def _saved_plan(file: Path) -> "Plan | None":
     """Return the plan of an interrupted audit; one that cannot be read is made again."""
-    from tckr.audit.budget import Plan
+    from tckr.audit.results import Plan
 
     try:
         return Plan.model_validate_json(file.read_text())
@@ -280,7 +280,7 @@ def forget_checkpoints(options: AuditOptions, plan: Mapping[str, Any]) -> None:
     """Remove the finished shadow groups of this audit, once their scores are in the catalog."""
     from tckr.engine.checkpoint import Checkpoints
 
-    if options.checkpoints is None or "fingerprint" not in plan:
+    if options.checkpoints is None or plan.get("fingerprint") is None:
         return
     folder = Path(options.checkpoints) / plan["fingerprint"]
     for file in folder.glob("plan_*.json"):
@@ -325,7 +325,7 @@ def attack_models(
     features: "NDArray[np.float32]",
     options: AuditOptions,
     scope: Scope,
-) -> dict[str, dict[str, Any]]:
+) -> "dict[str, ModelAudit]":
     """Attack every model of `accuracies` (percent); see `tckr.audit.audit`. `teacher` alone is no student."""
     from tckr.audit.audit import audit
 
@@ -348,32 +348,3 @@ def attack_models(
         )
         for model, accuracy in accuracies.items()
     }
-
-
-def rate_name(figures: Mapping[str, Any]) -> str:
-    """Name of a true-positive rate as MLflow and tables show it; `figures` is an entry of `tprs`."""
-    return f"TPR_at_{100 * figures['fpr']:g}pct_FPR"
-
-
-def in_percent(
-    figures: Mapping[str, Any], rates: Sequence[Mapping[str, Any]] | None = None
-) -> dict[str, float | None]:
-    """The figures of one attack on a model with their intervals, rates in percent; None where nothing is measurable.
-
-    Args:
-        figures: with `auc`, `tpr` and, of a model, `aop` and `accuracy`.
-        rates: true-positive rates to list; the headline alone without them.
-    """
-    estimates = {"AUC_MIA": (figures["auc"], 100)}
-    if "aop" in figures:
-        estimates["AOP"] = (figures["aop"], 1)
-    for rate in rates or [figures["tpr"]]:
-        estimates[rate_name(rate)] = (rate, 100)
-    percent: dict[str, float | None] = {}
-    if "accuracy" in figures:
-        percent["accuracy"] = figures["accuracy"]
-    for name, (estimate, scale) in estimates.items():
-        for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high")):
-            value = estimate[part]
-            percent[f"{name}{suffix}"] = None if value is None else scale * value
-    return percent

@@ -34,6 +34,7 @@ from tckr.options import leaves
 
 PARENT = "parent"  # the parameter that names the run to start from
 SEED = "seed"
+LINEAGE = "lineage"  # the catalog entry that says what the run is
 FOLDER = "runs"  # of the manifests, in the data folder
 PREFIX = "params:"
 
@@ -258,6 +259,20 @@ class Lineage:
         )
         self._catalog = catalog
         self._runs.save(self.manifest)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Let the report know what it is a report of."""
+        if self.manifest is None or LINEAGE not in self._catalog:
+            return
+        changed = " with uncommitted changes" if self.manifest.changed else ""
+        facts = {
+            "Run": self.manifest.run,
+            "Starts from run": self.manifest.parent or "raw images",
+            "Private set (SHA-256)": self.private_set or "not yet known",
+            "Commit": f"{self.manifest.commit or 'unknown'}{changed}",
+        }
+        self._catalog.get(LINEAGE).save(facts)
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
@@ -337,6 +352,7 @@ class Lineage:
             self.manifest = self.manifest.model_copy(update={"artefacts": made})
         else:
             self._inputs[name] = known
+        self._tell()
 
     def _made_from(self, node: Node) -> list[Artefact]:
         """Return the artefacts that a node reads."""

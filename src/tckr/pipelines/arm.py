@@ -16,7 +16,7 @@ from tckr.synthesizers.registry import DEFAULT, synthesizer_class
 
 SEED = "params:seed"
 # What all arms share is made once: the private set, its report and sheet, the teacher.
-SHARED = ("images", "ingestion_report", "private_sheet", "teacher", "teacher_recipe")
+SHARED = ("images", "ingestion_report", "private_sheet", "teacher", "teacher_recipe", "lineage")
 # Groups that every arm has for itself, beside those of its synthesizer.
 OWN = ("student_training",)
 # Steps that have a stage of their own, with pictures of what they did.

@@ -1,21 +1,21 @@
-"""The sweep in one picture."""
+"""Draw the cardinality sweep: accuracy, AUC_MIA and AOP against the size of the synthetic set."""
 
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from tckr.reporting.style import COLOURS, new_figure
+from tckr.reporting.style import COLORS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANELS = {"accuracy": "accuracy, %", "AUC_MIA": "AUC_MIA, %", "AOP": "AOP"}
-GREY = "#9ca3af"
+GRAY = "#9ca3af"
 
 
 def curves(sweep: pd.DataFrame, confidence: float) -> "Figure":
-    """Draw one panel a figure: the students' against cardinality (log axis), the teacher's as a horizontal line.
+    """Draw one panel per figure: the students against cardinality (log axis), the teacher as a horizontal line.
 
     Args:
         sweep: rows of teacher and students, with the columns `accuracy` and, if audited, `AUC_MIA` and `AOP`, each with
@@ -30,7 +30,7 @@ def curves(sweep: pd.DataFrame, confidence: float) -> "Figure":
         _panel(axes, name, teacher, students)
     if "AUC_MIA" in shown:
         axes = figure.axes[shown.index("AUC_MIA")]
-        axes.axhline(50, color=GREY, linewidth=1, linestyle=":", label="guessing")
+        axes.axhline(50, color=GRAY, linewidth=1, linestyle=":", label="guessing")
     drawn = {
         label: handle
         for axes in figure.axes
@@ -45,19 +45,19 @@ def curves(sweep: pd.DataFrame, confidence: float) -> "Figure":
 
 
 def _panel(axes: "Axes", name: str, teacher: pd.Series, students: pd.DataFrame) -> None:
-    """One figure of all models."""
+    """Draw one figure of all models."""
     from matplotlib.ticker import NullLocator
 
     at = students["cardinality"].to_numpy(dtype=float)
     axes.axhline(
-        teacher[name], color=COLOURS["teacher"], linewidth=1.4, linestyle="--", label="teacher"
+        teacher[name], color=COLORS["teacher"], linewidth=1.4, linestyle="--", label="teacher"
     )
-    axes.plot(at, students[name], "-o", color=COLOURS["student"], markersize=4, label="student")
+    axes.plot(at, students[name], "-o", color=COLORS["student"], markersize=4, label="student")
     if f"{name}_low" in students:
         low, high = (students[f"{name}_{end}"].astype(float) for end in ("low", "high"))
-        axes.fill_between(at, low, high, color=COLOURS["student"], alpha=0.16, lw=0, label="band")
+        axes.fill_between(at, low, high, color=COLORS["student"], alpha=0.16, lw=0, label="band")
         ends = (teacher[f"{name}_low"], teacher[f"{name}_high"])
-        axes.axhspan(*ends, color=COLOURS["teacher"], alpha=0.12, lw=0)
+        axes.axhspan(*ends, color=COLORS["teacher"], alpha=0.12, lw=0)
     axes.set(xscale="log", xlabel="synthetic images / members")
     axes.set_title(PANELS[name], loc="left", fontsize=10)
     axes.set_xticks(at, [f"{value:g}" for value in at])

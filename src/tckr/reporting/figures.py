@@ -1,4 +1,4 @@
-"""Pictures of the audit: ROC, score histograms, channels of the leak, closest pairs, exposed images."""
+"""Draw the pictures of the audit: ROC, score histograms, channels of the leak, closest pairs, exposed images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tckr.reporting.style import COLOURS, new_figure, notice, rendered
+from tckr.audit.results import Attribution
+from tckr.reporting.style import COLORS, new_figure, notice, rendered
 
 TILE = 84
 GAP = 10
@@ -23,7 +24,7 @@ OTHERS = "#9ca3af"
 BAR = "#0f766e"
 BINS = 40
 
-# A tile: an image uint8 (C, H, W), or a pair to stand side by side, with the lines under it.
+# A tile: one image uint8 (C, H, W), or a pair drawn side by side, and the lines of its caption.
 Tile = tuple[Sequence[torch.Tensor], Sequence[str]]
 
 
@@ -34,18 +35,18 @@ def draw_closest_pairs(
     holdout_pairs: NDArray[np.int64],
     scores: NDArray[np.float64] | None = None,
 ) -> Image.Image:
-    """Draw the images that the release comes nearest to, each left of its nearest released image.
+    """Draw the images closest to the release, each to the left of its nearest released image.
 
-    The holdout's pairs stand below the members': what a release does to images that it cannot know. Only where the
-    upper pairs are more alike than the lower ones does it disclose members.
+    Below the members' pairs come those of the holdout, which the release cannot know. Only if the upper pairs are more
+    alike than the lower ones does the release disclose members.
 
     Args:
-        images: uint8 (N, C, H, W), members and holdout, as the pairs count them.
+        images: uint8 (N, C, H, W), members and holdout, indexed by the pairs.
         released: uint8 (M, C, H, W).
         member_pairs: (n, 2) of `tckr.attacks.nearest_neighbour.closest_pairs` among the members.
         holdout_pairs: the same among the holdout.
-        scores: (N,), the density ratio; with it stands under each pair how many times nearer the release comes than
-            other images of the distribution do.
+        scores: (N,), log density ratio; with it the caption of each pair says how many times nearer the release is
+            than other images of the distribution.
     """
     sections = [
         (
@@ -69,7 +70,7 @@ def draw_closest_pairs(
 def draw_exposed(
     images: torch.Tensor, labels: Sequence[str], ranks: Sequence[int], scores: Sequence[float]
 ) -> Image.Image:
-    """Draw the most exposed images, eight a row: class, rank and separation under each. For the data owner only.
+    """Draw the most exposed images, eight per row, with class, rank and separation. For the data owner only.
 
     Args:
         images: uint8 (n, C, H, W), most exposed first.
@@ -81,28 +82,28 @@ def draw_exposed(
         ([image], [label, f"#{rank}: {score:.1f}"])
         for image, label, rank, score in zip(images, labels, ranks, scores, strict=True)
     ]
-    title = "The images given away most: rank and separation in standard deviations"
+    title = "The most exposed images: rank and separation in standard deviations"
     return _gallery([(title, tiles)], columns=8)
 
 
 def draw_histograms(
     scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]],
 ) -> Image.Image:
-    """Draw how the attack scores members and non-members, one panel a model.
+    """Draw histograms of the attack scores of members and non-members, one panel per model.
 
     Args:
-        scores: by model, attack scores (N,) and who is a member, bool (N,).
+        scores: by model, attack scores (N,) and membership, bool (N,).
     """
     figure = new_figure(width=3.6 * max(len(scores), 1), height=3.0, panels=len(scores))
     for axes, (model, (values, inside)) in zip(figure.axes, scores.items(), strict=True):
-        # A few extreme scores would leave the rest one bar: they are counted in the outermost bins.
+        # A few extreme scores would squeeze the rest into one bar, so they are counted in the outermost bins.
         low, high = np.quantile(values, [0.005, 0.995])
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
         shown = np.clip(values, edges[0], edges[-1])
-        colour = COLOURS.get(model, BAR)
+        color = COLORS.get(model, BAR)
         style: dict[str, Any] = {"bins": edges, "density": True}
         axes.hist(shown[~inside], color=OTHERS, alpha=0.55, label="non-members", **style)
-        axes.hist(shown[inside], color=colour, histtype="step", linewidth=1.6, label="members", **style)  # fmt: skip
+        axes.hist(shown[inside], color=color, histtype="step", linewidth=1.6, label="members", **style)  # fmt: skip
         axes.set(title=model, xlabel="attack score", yticks=[])
         axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("share of images")
@@ -110,11 +111,11 @@ def draw_histograms(
 
 
 def draw_roc(scores: Mapping[str, NDArray[np.float64]], inside: NDArray[np.bool_]) -> Image.Image:
-    """Draw the ROC of an attack on each model, on logarithmic axes: leaks show at the left edge.
+    """Draw the ROC of an attack on each model, on logarithmic axes; leaks show at the left edge.
 
     Args:
         scores: by model, attack scores (N,).
-        inside: bool (N,), who is a member.
+        inside: bool (N,), True for members.
     """
     from tckr.metrics import roc
 
@@ -123,8 +124,8 @@ def draw_roc(scores: Mapping[str, NDArray[np.float64]], inside: NDArray[np.bool_
     axes = figure.axes[0]
     for model, values in scores.items():
         false, true = roc(values, inside)
-        colour = COLOURS.get(model, BAR)
-        axes.plot(false.clip(lowest), true.clip(lowest), color=colour, linewidth=1.8, label=model)
+        color = COLORS.get(model, BAR)
+        axes.plot(false.clip(lowest), true.clip(lowest), color=color, linewidth=1.8, label=model)
     axes.plot([lowest, 1], [lowest, 1], color=OTHERS, linewidth=1, linestyle="--", label="guessing")
     axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1))
     axes.set_xlabel("false-positive rate (non-members taken for members)")
@@ -133,26 +134,23 @@ def draw_roc(scores: Mapping[str, NDArray[np.float64]], inside: NDArray[np.bool_
     return rendered(figure)
 
 
-def draw_attribution(found: Mapping[str, Any] | None) -> Image.Image:
-    """Draw how much of the student's leak comes in through which channel; the line at 0 is no leak.
+def draw_attribution(found: Attribution | None) -> Image.Image:
+    """Draw how much of the student's leak enters through each channel; the line at 0 is no leak.
 
     Args:
-        found: `channels` (records of channel, share, low, high) and `students` (student, leak, low, high), see
-            `tckr.audit.attribution.attribute`; None draws how to have them measured.
+        found: see `tckr.audit.attribution.attribute`; None draws a line of text that says how to measure it.
     """
     if found is None:
         return notice("Channels of the leak: not measured. Set privacy_audit.attribution: true")
-    channels = [
-        (row["channel"], row["share"], row["low"], row["high"]) for row in found["channels"]
-    ]
-    students = [(row["student"], row["leak"], row["low"], row["high"]) for row in found["students"]]
+    channels = [(row.channel, row.share, row.low, row.high) for row in found.channels]
+    students = [(row.student, row.leak, row.low, row.high) for row in found.students]
     bars = channels + students
     figure = new_figure(width=6.4, height=1.3 + 0.3 * (len(bars) + 2))
     axes = figure.axes[0]
     rows = -np.array([*range(1, len(channels) + 1), *range(len(channels) + 2, len(bars) + 2)])
-    colours = [BAR] * len(channels) + [OTHERS] * len(students)
+    colors = [BAR] * len(channels) + [OTHERS] * len(students)
     value, low, high = 100 * np.array([bar[1:] for bar in bars], dtype=float).T
-    axes.barh(rows, value, height=0.62, color=colours)
+    axes.barh(rows, value, height=0.62, color=colors)
     ends = np.maximum([value - low, high - value], 0)
     axes.errorbar(value, rows, xerr=ends, fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.5)
     axes.axvline(0, color=INK, linewidth=1, linestyle="--")
@@ -187,7 +185,7 @@ def _times(log_ratio: float) -> str:
 
 
 def _gallery(sections: Sequence[tuple[str, Sequence[Tile]]], columns: int) -> Image.Image:
-    """Titled sections of captioned tiles, `columns` a row; all tiles have the same size."""
+    """Draw titled sections of captioned tiles of equal size, `columns` per row."""
     tiles = [tile for _, section in sections for tile in section]
     if not tiles:
         raise ValueError("There is nothing to draw.")
@@ -218,7 +216,7 @@ def _gallery(sections: Sequence[tuple[str, Sequence[Tile]]], columns: int) -> Im
 
 
 def _paste(canvas: Image.Image, picture: torch.Tensor, x: int, y: int) -> None:
-    """The image in the middle of a framed tile; small ones enlarged by whole factors, pixels kept hard."""
+    """Paste the image centered in a framed tile; small ones are enlarged by whole factors, without smoothing."""
     from tckr.images.sheets import enlarged
     from tckr.images.tensors import to_pil
 
@@ -228,7 +226,7 @@ def _paste(canvas: Image.Image, picture: torch.Tensor, x: int, y: int) -> None:
 
 
 def _fitting(text: str, font: Any, width: int) -> str:
-    """The text, cut where it would run into the next tile."""
+    """Return the text, truncated where it would run into the next tile."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "\u2026") > width:

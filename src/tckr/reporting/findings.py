@@ -1,137 +1,169 @@
-"""What the report's tables say of the audit: one row a released thing, an attack, a model with canaries."""
+"""Rows of the report's tables: one per released thing, per attack, per model with canaries, per class."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from tckr.audit.results import (
+    THINGS,
+    AttackResult,
+    Auc,
+    Audit,
+    Canaries,
+    Epsilon,
+    Interval,
+    Ppv,
+    ThingAudit,
+    Tpr,
+)
+
 MODELS = ("student", "teacher")
-PRIOR = 0.1  # share of members among those asked about, of the precision in the first table
+PRIOR = 0.1  # share of members among the queried examples, of the precision in the first table
 
 
-class Thing(NamedTuple):
-    """Something that would be released, and what its attacker is assumed to have."""
+class Verdict(NamedTuple):
+    """What the primary attack says about one thing."""
 
+    name: str
     title: str
     attacker: str
+    attack: str
+    auc: Auc
+    tpr: Tpr
+    ppv: Ppv | None
+    epsilon: Epsilon | None
+    verdict: str
+    leaks: bool
 
 
-THINGS: dict[str, Thing] = {
-    "student": Thing(
-        "Student (black box)",
-        "May ask the student for its probabilities, holds the candidate image with its class, and can repeat the recipe"
-        " on images of the same kind.",
-    ),
-    "teacher": Thing(
-        "Teacher, for reference",
-        "The same against the model trained on the private images themselves: what releasing that one would give away.",
-    ),
-    "generator": Thing(
-        "Generator (white box)",
-        "Holds the adapter's weights and the candidate image with its caption, and measures how well the denoiser knows"
-        " it.",
-    ),
-    "images": Thing(
-        "Images alone",
-        "Holds the synthetic images, other images of the same kind and a public image encoder; no model to ask.",
-    ),
-    "prompts": Thing(
-        "Prompts alone",
-        "Holds the prompts, which stay inside unless knowledge_recycling.release_prompts hands them out, and the"
-        " captioner, and captions the candidate image himself.",
-    ),
-}
+class AttackTable(NamedTuple):
+    """All attacks on one thing, the primary attack first."""
+
+    name: str
+    title: str
+    primary: str
+    fprs: list[float]
+    rows: list[AttackResult]
+    n_members: int
+    n_non_members: int
 
 
-def verdicts(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a thing, by its attack of record: name, title, attacker, auc, tpr, ppv (at `PRIOR`), epsilon, verdict."""
+class CanaryRow(NamedTuple):
+    """A model that was audited with mislabelled images."""
+
+    model: str
+    canaries: Canaries
+
+
+class ClassRow(NamedTuple):
+    """Accuracy of each model on one class; None if the class has no test image."""
+
+    name: str
+    models: dict[str, Interval | None]
+
+
+def present(audit: Audit) -> dict[str, ThingAudit]:
+    """Return the audits of the things that are there, in the order of `THINGS`."""
+    return {name: audit.things[name] for name in THINGS if name in audit.things}
+
+
+def verdicts(audit: Audit) -> list[Verdict]:
+    """Return one row per thing, by its primary attack."""
     rows = []
-    for name, thing in THINGS.items():
-        figures = audit[name]
+    for name, thing in present(audit).items():
+        found = thing.primary
+        words, leaks = verdict(found)
         rows.append(
-            {
-                "name": name,
-                **thing._asdict(),
-                "attack": figures["label"],
-                "auc": figures["auc"],
-                "tpr": figures["tpr"],
-                "ppv": precision(figures["tpr"]),
-                "epsilon": figures["epsilon"],
-                **verdict(figures["auc"]),
-            }
+            Verdict(
+                name,
+                *THINGS[name],
+                found.label,
+                found.auc,
+                found.tpr,
+                precision(found.tpr),
+                found.epsilon,
+                words,
+                leaks,
+            )
         )
     return rows
 
 
-def precision(rate: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of a true-positive rate's precisions the one at the prior nearest to `PRIOR`; None without any."""
-    found: dict[str, Any] | None = min(
-        rate["ppv"], key=lambda ppv: abs(ppv["prior"] - PRIOR), default=None
-    )
-    return found
+def precision(tpr: Tpr) -> Ppv | None:
+    """Return the precision at the prior nearest to `PRIOR`; None if the options name no prior."""
+    return min(tpr.ppv, key=lambda ppv: abs(ppv.prior - PRIOR), default=None)
 
 
-def verdict(auc: Mapping[str, Any]) -> dict[str, Any]:
-    """`verdict` in words and `leaks`: whether the interval of the AUC lies above one half."""
-    leaks = bool(auc["low"] > 0.5)
-    if auc["no_leak"]:
-        words = "covers no leak: none shown, none ruled out"
-    elif leaks:
-        words = "leaks: the interval lies above no leak"
-    else:
-        words = "below no leak: the attack is worse than guessing"
-    return {"verdict": words, "leaks": leaks}
+def verdict(found: AttackResult) -> tuple[str, bool]:
+    """Return the verdict in words, and whether the interval of the AUC lies above one half."""
+    leaks = found.auc.low > 0.5
+    if found.no_leak:
+        return "covers no leak: none shown, none ruled out", leaks
+    if leaks:
+        return "leaks: the interval lies above no leak", leaks
+    return "below no leak: the attack is worse than guessing", leaks
 
 
-def attacks(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One table a thing: name, title, `rates` of its columns and `rows`, the attack of record first and marked."""
+def attacks(audit: Audit) -> list[AttackTable]:
+    """Return one table per thing."""
     tables = []
-    for name, thing in THINGS.items():
-        figures = audit[name]
-        record = figures["attack_of_record"]
-        order = sorted(figures["attacks"], key=lambda attack: attack != record)
-        rows = [{"record": attack == record, **figures["attacks"][attack]} for attack in order]
+    for name, thing in present(audit).items():
+        rows = sorted(thing.attacks.values(), key=lambda row: row.name != thing.primary_attack)
         tables.append(
-            {
-                "name": name,
-                "title": thing.title,
-                "rates": [rate["fpr"] for rate in figures["tprs"]],
-                "rows": rows,
-                "n_members": figures["n_members"],
-                "n_non_members": figures["n_non_members"],
-            }
+            AttackTable(
+                name,
+                THINGS[name].title,
+                thing.primary_attack,
+                [tpr.fpr for tpr in thing.primary.tprs],
+                rows,
+                thing.n_members,
+                thing.n_non_members,
+            )
         )
     return tables
 
 
-def canaries(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a model that was audited with mislabelled images; none without them."""
+def canaries(audit: Audit) -> list[CanaryRow]:
+    """Return one row per model that was audited with mislabelled images."""
+    models = audit.models
     return [
-        {"model": model, **audit[model]["canaries"]}
-        for model in MODELS
-        if audit[model]["canaries"] is not None
+        CanaryRow(name, found)
+        for name in MODELS
+        if name in models and (found := models[name].canaries) is not None
     ]
 
 
 def per_class(
     accuracy: Mapping[str, Any], counts: Mapping[str, int], confidence: float
-) -> Iterator[dict[str, Any]]:
-    """Yield one row a class: name, and for each model the accuracy in percent with its interval; None without images.
+) -> Iterator[ClassRow]:
+    """Yield one row per class.
 
     Args:
-        accuracy: classes, and each model's per_class in percent.
+        accuracy: `classes`, and for each model its `per_class` in percent.
         counts: test images by class.
         confidence: of the intervals.
     """
+    models = [name for name in MODELS if name in accuracy]
     for place, name in enumerate(accuracy["classes"]):
-        row: dict[str, Any] = {"name": name}
-        for model in MODELS:
-            value = accuracy[model]["per_class"][place]
-            row[model] = None if value is None else right(value, counts[name], confidence)
-        yield row
+        values = {model: accuracy[model]["per_class"][place] for model in models}
+        yield ClassRow(
+            name,
+            {
+                model: None if value is None else accuracy_interval(value, counts[name], confidence)
+                for model, value in values.items()
+            },
+        )
 
 
-def right(percent: float, n_images: int, confidence: float) -> dict[str, float]:
-    """An accuracy in percent with its interval (Clopper-Pearson), as shares: value, low, high."""
+def accuracy_interval(percent: float, n_images: int, confidence: float) -> Interval:
+    """Return an accuracy as a share, with its Clopper-Pearson interval.
+
+    >>> found = accuracy_interval(90.0, n_images=100, confidence=0.95)
+    >>> found.value, round(found.low, 3), round(found.high, 3)
+    (0.9, 0.824, 0.951)
+    """
     from tckr.metrics import clopper_pearson
 
     low, high = clopper_pearson(round(percent / 100 * n_images), n_images, confidence)
-    return {"value": percent / 100, "low": low, "high": high}
+    return Interval(
+        value=percent / 100, low=low, high=high, confidence=confidence, method="Clopper-Pearson"
+    )

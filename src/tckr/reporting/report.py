@@ -1,4 +1,4 @@
-"""The page that a privacy officer reads: everything on it comes from this run, nothing from elsewhere."""
+"""Write the page that a privacy officer reads: one self-contained HTML file about one run."""
 
 import base64
 import io
@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 from PIL import Image
 
 from tckr import __version__
+from tckr.audit.results import Audit
 from tckr.options import leaves
 from tckr.reporting import findings
 
@@ -32,48 +33,93 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
+# Every picture that the page has a place for, with its alternative text.
+PICTURES = {
+    "private_sheet": "members of every class",
+    "adaptation_sheet": "private images, base generator, adapted generator",
+    "recycled_sheet": "private and recycled images of every class",
+    "adaptation_curve": "loss of the adaptation by step",
+    "roc": "ROC of the primary attack on each model",
+    "score_histograms": "attack scores of members and non-members",
+    "exposed_sheet": "the most exposed images",
+    "closest_pairs": "members and holdout images beside the released images nearest to them",
+    "attribution": "share of each channel in the student's leak",
+}
 
 
 def write_report(
-    audit: dict[str, Any],
-    accuracy: dict[str, Any],
-    ingestion_report: dict[str, Any],
-    student_recipe: dict[str, Any],
-    recycled_set: pd.DataFrame,
+    audit: Audit,
+    *,
+    accuracy: Mapping[str, Any],
+    ingestion_report: Mapping[str, Any],
+    student_recipe: Mapping[str, Any] | None,
+    recycled_set: pd.DataFrame | None,
+    parameters: Mapping[str, Any],
     pictures: Mapping[str, Image.Image],
-    parameters: dict[str, Any],
+    lineage: Mapping[str, str] | None = None,
 ) -> str:
-    """Return one self-contained HTML page: pictures inside, no script, nothing fetched."""
-    confidence, n_test = audit["student"]["auc"]["confidence"], accuracy["n_test"]
-    test = ingestion_report["counts"]["test"]
+    """Return one self-contained HTML page: pictures are embedded, there is no script, nothing is fetched.
+
+    What is not given is left out: things that the audit does not contain, pictures that are missing.
+
+    Args:
+        audit: of the run.
+        accuracy: `n_test`, `classes`, and for each audited model its `accuracy` and `per_class` in percent.
+        ingestion_report: of the private set.
+        student_recipe: its `distillation.labels` say which labels the student was trained on; None without a student.
+        recycled_set: synthetic image table, with the `generator` that drew each image; None without a student.
+        parameters: typed options of every stage by name, and plain values.
+        pictures: by the names in `PICTURES`.
+        lineage: facts of the run by their title, such as run, parent run, private set's hash, commit.
+
+    Raises:
+        ValueError: a picture has a name that the page does not know.
+    """
+    unknown = sorted(set(pictures) - set(PICTURES))
+    if unknown:
+        raise ValueError(f"the report has no place for the pictures {', '.join(unknown)}")
+    rows = findings.verdicts(audit)
+    confidence, n_test = rows[0].auc.confidence, accuracy["n_test"]
+    models = [name for name in ("teacher", "student") if name in audit.models]
+    recycled = recycled_set if recycled_set is not None else pd.DataFrame({"generator": []})
+    leaf_values = dict(leaves(parameters))
     return templates().render(
         audit=audit,
-        verdicts=findings.verdicts(audit),
+        models={name: audit.models[name] for name in models},
+        verdicts=rows,
         attacks=findings.attacks(audit),
         canaries=findings.canaries(audit),
         confidence=confidence,
-        right={
-            model: findings.right(accuracy[model]["accuracy"], n_test, confidence)
-            for model in findings.MODELS
+        accuracies={
+            name: findings.accuracy_interval(accuracy[name]["accuracy"], n_test, confidence)
+            for name in models
         },
-        per_class=list(findings.per_class(accuracy, test, confidence)),
+        per_class=list(
+            findings.per_class(accuracy, ingestion_report["counts"]["test"], confidence)
+        ),
         ingestion=ingestion_report,
         n_test=n_test,
-        n_recycled=len(recycled_set),
-        pictures={name: embedded(picture) for name, picture in pictures.items()},
-        labels=student_recipe["distillation"]["labels"],
-        base="generator" in recycled_set and bool((recycled_set["generator"] == "base").all()),
-        bare=dict(leaves(parameters)).get("knowledge_recycling.prompts") == "class_names",
-        seed=parameters["seed"],
-        parameters=sorted((key, str(value)) for key, value in leaves(parameters)),
-        versions=used(),
+        n_recycled=len(recycled),
+        pictures={
+            name: {**embedded(pictures[name]), "alt": alt} if name in pictures else None
+            for name, alt in PICTURES.items()
+        },
+        labels=student_recipe["distillation"]["labels"] if student_recipe is not None else None,
+        base_generator="generator" in recycled
+        and len(recycled) > 0
+        and bool((recycled["generator"] == "base").all()),
+        class_name_prompts=leaf_values.get("knowledge_recycling.prompts") == "class_names",
+        seed=leaf_values.get("seed"),
+        lineage=dict(lineage or {}),
+        parameters=sorted((key, str(value)) for key, value in leaf_values.items()),
+        versions=used_versions(),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
 def templates() -> "Template":
-    """The page; class names, file names and parameters come from the user: everything is escaped."""
+    """Return the template of the page; it escapes everything, since class and file names come from the user."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -91,20 +137,39 @@ def templates() -> "Template":
     return environment.get_template("report.html")
 
 
-def used() -> dict[str, str]:
-    """Return the versions that made this page."""
+def used_versions() -> dict[str, str]:
+    """Return the versions of tckr, Python and the main packages."""
     here = {"tckr": __version__, "Python": platform.python_version()}
     return here | {name: version(name) for name in PACKAGES}
 
 
+class HasInterval(Protocol):
+    """A result with the two ends of an interval."""
+
+    @property
+    def low(self) -> float | None: ...
+
+    @property
+    def high(self) -> float | None: ...
+
+
 def percent(value: float | None, digits: int = 1) -> str:
-    """Print a share in percent; a dash where there is none."""
+    """Format a share in percent; a dash if there is none.
+
+    >>> percent(0.5), percent(None), percent(1 / 3, digits=2)
+    ('50.0', '-', '33.33')
+    """
     return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
-def span(estimate: Mapping[str, Any], scale: float = 100, digits: int = 1) -> str:
-    """Print the interval of an estimate."""
-    low, high = estimate["low"], estimate["high"]
+def span(estimate: HasInterval, scale: float = 100, digits: int = 1) -> str:
+    """Format the interval of an estimate; an empty string if it has none.
+
+    >>> from tckr.reporting.findings import accuracy_interval
+    >>> span(accuracy_interval(90.0, n_images=100, confidence=0.95))
+    '82.4 to 95.1'
+    """
+    low, high = estimate.low, estimate.high
     return (
         ""
         if low is None or high is None
@@ -113,7 +178,7 @@ def span(estimate: Mapping[str, Any], scale: float = 100, digits: int = 1) -> st
 
 
 def embedded(picture: Image.Image) -> dict[str, Any]:
-    """Return a picture as a data address, with its size."""
+    """Return a picture as a data URL, with its size in pixels."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Pictures that several stages draw."""
+"""The style of every picture, and the pictures that several stages draw."""
 
 import io
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 PER_CLASS = 12
 CLASSES = 20
 DOTS_PER_INCH = 160
-COLOURS = {"teacher": "#b45309", "student": "#2563eb"}
+COLORS = {"teacher": "#b45309", "student": "#2563eb"}
 
 
 def class_sheet(tables: Mapping[str, pd.DataFrame], title: str | None = None) -> Image.Image:
-    """Draw the first images of every class, a row a class and table: `shirt, private` above `shirt, recycled`.
+    """Draw the first images of every class, one row per class and table: `shirt, private` above `shirt, recycled`.
 
     Args:
-        tables: image tables by the word that tells them apart.
-        title: line above the rows.
+        tables: image tables by the word that distinguishes them.
+        title: printed above the rows.
 
     Returns:
         A contact sheet of at most 20 classes.
@@ -42,7 +42,7 @@ def class_sheet(tables: Mapping[str, pd.DataFrame], title: str | None = None) ->
 
 
 def rendered(figure: "Figure") -> Image.Image:
-    """Turn a matplotlib figure into a picture."""
+    """Render a matplotlib figure to a picture."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     buffer.seek(0)
@@ -50,7 +50,7 @@ def rendered(figure: "Figure") -> Image.Image:
 
 
 def notice(text: str) -> Image.Image:
-    """Return a picture of one line, where there is nothing else to show."""
+    """Return a picture of one line of text, for use where there is nothing to show."""
     from PIL import ImageDraw, ImageFont
 
     font = ImageFont.load_default(14)
@@ -61,7 +61,7 @@ def notice(text: str) -> Image.Image:
 
 
 def new_figure(width: float = 5.2, height: float = 4.2, panels: int = 1) -> "Figure":
-    """Return an empty figure in the house style, its panels side by side; no pyplot, hence no window, no global state."""
+    """Return an empty figure with its panels side by side; without pyplot there is no window and no global state."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

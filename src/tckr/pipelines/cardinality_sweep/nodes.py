@@ -137,7 +137,7 @@ def audit_models(
     audit_plan: dict[str, Any],
     audit: AuditOptions,
 ) -> dict[str, Any]:
-    """Return everything known of each model by its name: what it was trained on, its accuracy, and the attacks."""
+    """Return what is known of each model by its name: training set, accuracy and, if audited, a `ModelAudit`."""
     if not shadow_scores:
         return sweep_accuracy
     audited = tables.audited_images(images)
@@ -152,17 +152,23 @@ def audit_models(
         "distillation",
     )
     tables.forget_checkpoints(audit, audit_plan)
-    return {name: model | figures[name] for name, model in sweep_accuracy.items()}
+    return {
+        name: {**model, "audit": figures[name].model_dump(mode="json")}
+        for name, model in sweep_accuracy.items()
+    }
 
 
 def tabulate(sweep_audit: dict[str, Any]) -> pd.DataFrame:
-    """One row a model, the teacher first: model (teacher, student, control), cardinality, images, figures, seconds."""
+    """Return one row per model, the teacher first: model (teacher, student, control), cardinality, images, figures, seconds."""
+    from tckr.audit.results import ModelAudit
+
     rows = [
         {
             "model": _kind(name),
             "cardinality": model["cardinality"],
             "images": model["images"],
-            **(tables.in_percent(model) if "auc" in model else {"accuracy": model["accuracy"]}),
+            "accuracy": model["accuracy"],
+            **(ModelAudit.model_validate(model["audit"]).in_percent() if "audit" in model else {}),
             "seconds": model["seconds"],
         }
         for name, model in sweep_audit.items()
@@ -171,18 +177,25 @@ def tabulate(sweep_audit: dict[str, Any]) -> pd.DataFrame:
 
 
 def tabulate_attacks(sweep_audit: dict[str, Any]) -> pd.DataFrame:
-    """One row a model and attack, the attack of record first: AUC and every true-positive rate with their intervals."""
+    """Return one row per model and attack, the primary attack first: every figure with its interval, in percent."""
+    from tckr.audit.results import ModelAudit
+
+    audits = {
+        name: ModelAudit.model_validate(model["audit"])
+        for name, model in sweep_audit.items()
+        if "audit" in model
+    }
     rows = [
         {
             "model": name,
-            "attack": attack,
-            "of_record": attack == model["attack_of_record"],
-            **tables.in_percent(figures, figures["tprs"]),
+            "attack": result.name,
+            "primary": result.name == audit.primary_attack,
+            **result.in_percent(result.tprs),
         }
-        for name, model in sweep_audit.items()
-        for attack, figures in model.get("attacks", {}).items()
+        for name, audit in audits.items()
+        for result in audit.attacks.values()
     ]
-    return pd.DataFrame(rows, columns=None if rows else ["model", "attack", "of_record"])
+    return pd.DataFrame(rows, columns=None if rows else ["model", "attack", "primary"])
 
 
 def _kind(name: str) -> str:

@@ -49,9 +49,36 @@ def draw_closest_pairs(
 
 def draw_attribution(audit: dict[str, Any]) -> Image.Image:
     """Draw each channel's share of the student's leak, or say how to measure it."""
+    from tckr.audit.results import Audit
     from tckr.reporting import figures as pictures
 
-    return pictures.draw_attribution(audit["attribution"])
+    return pictures.draw_attribution(Audit.model_validate(audit).attribution)
+
+
+def write_report(
+    audit: dict[str, Any],
+    accuracy: dict[str, Any],
+    ingestion_report: dict[str, Any],
+    student_recipe: dict[str, Any],
+    recycled_set: pd.DataFrame,
+    parameters: dict[str, Any],
+    lineage: dict[str, str],
+    **pictures: Image.Image,
+) -> str:
+    """Write the report of the run; `pictures` by the names of their datasets."""
+    from tckr.audit.results import Audit
+    from tckr.reporting import report
+
+    return report.write_report(
+        Audit.model_validate(audit),
+        accuracy=accuracy,
+        ingestion_report=ingestion_report,
+        student_recipe=student_recipe,
+        recycled_set=recycled_set,
+        parameters=parameters,
+        pictures=pictures,
+        lineage=lineage,
+    )
 
 
 def draw_scores(
@@ -61,7 +88,7 @@ def draw_scores(
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
 ) -> tuple[Image.Image, Image.Image]:
-    """Draw what the attack of record makes of both models.
+    """Draw the scores of the primary attack on both models.
 
     Returns:
         The ROC on logarithmic axes, where leaks show at the left edge, and the scores of members and non-members.

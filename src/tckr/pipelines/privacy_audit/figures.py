@@ -1,7 +1,7 @@
 """Nodes that turn scores into figures: every threat model's own, the exposed examples, what MLflow compares."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,9 @@ from tckr.audit import tables
 from tckr.audit.options import AuditOptions
 from tckr.pipelines.types import Tensors
 from tckr.synthesizers.base import Synthesizer
+
+if TYPE_CHECKING:
+    from tckr.audit.results import Attribution, ThreatAudit
 
 MODELS = ("teacher", "student")
 COMPARED = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP", "AOP_low", "AOP_high")
@@ -30,33 +33,38 @@ def audit_release(
 ) -> dict[str, Any]:
     """Attack teacher, student and every threat that the arm names, each on its own; see `tckr.audit`."""
     del artefacts
-    from tckr.audit.audit import VERSION
-    from tckr.audit.threats import audit_release as attack
+    from tckr.audit import threats
+    from tckr.audit.results import Audit, Plan
 
     audited = tables.audited_images(images)
     inside, release = tables.is_member(audited), tables.as_arrays(release_scores)
-    found: dict[str, Any] = tables.attack_models(
-        {model: accuracy[model]["accuracy"] for model in MODELS},
-        audited,
-        target_scores,
-        shadow_scores,
-        membership_matrix,
-        release["features"],
-        options,
-        options.scope,
+    things: dict[str, Any] = dict(
+        tables.attack_models(
+            {model: accuracy[model]["accuracy"] for model in MODELS},
+            audited,
+            target_scores,
+            shadow_scores,
+            membership_matrix,
+            release["features"],
+            options,
+            options.scope,
+        )
     )
     if generator_scores is not None:
-        found["generator"] = _audit_generator(
+        things["generator"] = _audit_generator(
             audited, generator_scores, shadow_scores, membership_matrix, options
         )
     for threat, rows in (("images", slice(None)), ("prompts", release["rows"])):
         if threat in synthesizer.threats:
-            found[threat] = attack(threat, part(release, threat), inside[rows], options)
+            things[threat] = threats.audit_release(
+                threat, part(release, threat), inside[rows], options
+            )
     tables.forget_checkpoints(options, audit_plan)
     attributed = _attribution(
         synthesizer.channels, audited, shadow_scores, membership_matrix, options
     )
-    return {"version": VERSION, "plan": audit_plan, **found, "attribution": attributed}
+    audit = Audit(plan=Plan.model_validate(audit_plan), things=things, attribution=attributed)
+    return audit.model_dump(mode="json")
 
 
 def _audit_generator(
@@ -65,7 +73,7 @@ def _audit_generator(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
-) -> dict[str, Any]:
+) -> "ThreatAudit":
     from tckr.audit.threats import audit_generator
 
     queried = tables.as_arrays(generator_scores)
@@ -100,7 +108,7 @@ def _attribution(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
-) -> dict[str, Any] | None:
+) -> "Attribution | None":
     from tckr.audit.attribution import attribute, every_way, student_name
     from tckr.audit.audit import over_shadows
 
@@ -114,12 +122,7 @@ def _attribution(
     scores = {
         name: over_shadows(shadows[name].astype(np.float64), inside, options) for name in names
     }
-    students, shares = attribute(scores, inside, channels, options.confidence)
-    return {
-        "n_shadows": len(inside),
-        "students": students.to_dict("records"),
-        "channels": shares.astype(object).where(shares.notna(), None).to_dict("records"),
-    }
+    return attribute(scores, inside, channels, options.confidence)
 
 
 def rank_exposed(
@@ -136,17 +139,23 @@ def rank_exposed(
 
 
 def gather_metrics(audit: dict[str, Any]) -> dict[str, float | None]:
-    """The figures to compare runs by, in percent: the student's under bare names, others after `teacher.` and so on."""
+    """Return the figures to compare runs by, in percent: the student's under bare names, others as `teacher.AUC_MIA`."""
+    from tckr.audit.results import Audit
+
+    found = Audit.model_validate(audit)
     metrics: dict[str, float | None] = {}
-    for model, prefix in (("student", ""), ("teacher", "teacher.")):
-        figures = tables.in_percent(audit[model])
-        metrics |= {f"{prefix}{name}": figures[name] for name in COMPARED}
-        rate = tables.rate_name(audit[model]["tpr"])
-        ends = {f"{model}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")}
-        metrics |= ends
-    for threat in (name for name in ("generator", "images", "prompts") if name in audit):
-        figures = tables.in_percent(audit[threat])
+    for name, prefix in (("student", ""), ("teacher", "teacher.")):
+        if name in found.models:
+            model = found.models[name]
+            figures = model.in_percent()
+            metrics |= {f"{prefix}{key}": figures[key] for key in COMPARED}
+            rate = model.primary.tpr.name
+            metrics |= {
+                f"{name}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")
+            }
+    for name, threat in found.threats.items():
+        figures = threat.in_percent()
         metrics |= {
-            f"{threat}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
+            f"{name}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
         }
     return metrics

@@ -4,7 +4,6 @@ from kedro.pipeline import Node, Pipeline
 
 from tckr.pipelines.arm import SEED, arm_node
 from tckr.pipelines.privacy_audit import drawing, figures, nodes
-from tckr.pipelines.privacy_audit.report import write_report
 from tckr.pipelines.stage import as_stage
 from tckr.synthesizers.base import Synthesizer
 
@@ -133,14 +132,14 @@ def report_nodes(arm: type[Synthesizer]) -> list[Node]:
             name="draw_attribution",
         ),
         Node(
-            write_report,
+            drawing.write_report,
             inputs={
                 name: name
                 for name in (
                     *("audit", "accuracy", "ingestion_report", "student_recipe", "recycled_set"),
                     *("private_sheet", "recycled_sheet", *pictures),
                     *("roc", "score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
-                    "parameters",
+                    *("parameters", "lineage"),
                 )
             },
             outputs="report",

@@ -1,0 +1,345 @@
+"""The result types of an audit, from one figure with its interval up to the whole of `audit.json`.
+
+All are frozen and refuse unknown fields. `Audit.model_dump(mode="json")` is the content of `audit.json`, and
+`Audit.model_validate` reads it back to an equal object. A figure that is infinite, NaN or not measurable is None.
+
+    Audit
+      plan: Plan
+      things: name -> ModelAudit (student, teacher) or ThreatAudit (generator, images, prompts)
+        attacks: name -> AttackResult
+          auc: Auc, tprs: Tpr (each with its Ppv), epsilon: Epsilon, aop: Interval
+      attribution: Attribution, if measured
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tckr.audit.options import Scope, Variance
+
+if TYPE_CHECKING:
+    from tckr.metrics import Estimate
+
+VERSION: Literal[3] = 3  # of the layout of audit.json
+
+
+class Thing(NamedTuple):
+    """Something that a release may contain, and the attacker that its audit assumes."""
+
+    title: str
+    attacker: str
+
+
+# Every thing that an audit can attack, in the order of the report. An arm audits those that it releases.
+THINGS: dict[str, Thing] = {
+    "student": Thing(
+        "Student (black box)",
+        "The attacker can query the student for its class probabilities. They hold the candidate image and its class,"
+        " and can repeat the whole training procedure on other images from the same distribution.",
+    ),
+    "teacher": Thing(
+        "Teacher, for reference",
+        "The attacker can query the model that was trained on the private images themselves, with the same knowledge as"
+        " against a student. The teacher is not released; this is what releasing it would give away.",
+    ),
+    "generator": Thing(
+        "Generator (white box)",
+        "The adapter is released. The attacker holds its weights, the base generator, and the candidate image with its"
+        " caption, and measures how well the denoiser fits the image.",
+    ),
+    "images": Thing(
+        "Images alone",
+        "Only the synthetic images are released. The attacker compares the candidate image with the nearest of them,"
+        " using a public image encoder and other images from the same distribution. There is no model to query.",
+    ),
+    "prompts": Thing(
+        "Prompts alone",
+        "The prompts are released, which are captions of the members unless they are bare class names. The attacker"
+        " captions the candidate image with the same captioner and looks for that caption. By default the prompts are"
+        " withheld (knowledge_recycling.release_prompts).",
+    ),
+}
+
+
+class Result(BaseModel):
+    """Base of every result: frozen, no unknown fields, and None for a number that is not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _finite_or_none(cls, value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Interval(Result):
+    """A figure, the interval that contains it with the stated confidence, and how that was computed.
+
+    >>> from tckr.metrics import Estimate
+    >>> Interval.of(Estimate(1.5, 1.5, float("inf"), 0.95, "one-sided")).high is None
+    True
+    """
+
+    value: float | None = Field(description="the figure; None if it is not measurable")
+    low: float | None = Field(description="lower end of the interval; None if not measurable")
+    high: float | None = Field(description="upper end; None if not measurable or unbounded")
+    confidence: float = Field(description="probability with which the interval covers the truth")
+    method: str = Field(description="how the interval was computed, in words")
+
+    @classmethod
+    def of(cls, estimate: "Estimate", **fields: Any) -> Self:
+        """Convert an estimate of `tckr.metrics`; `fields` are those that it does not have."""
+        return cls.model_validate({**estimate.to_dict(), **fields})
+
+
+class Auc(Interval):
+    """Area under the ROC curve of an attack: how often it ranks a member above a non-member; 0.5 is no leak."""
+
+    value: float = Field(description="the AUC, in [0, 1]")
+    low: float = Field(description="lower end of the interval, in [0, 1]")
+    high: float = Field(description="upper end of the interval, in [0, 1]")
+    n_members: int = Field(description="scores of members")
+    n_non_members: int = Field(description="scores of non-members")
+    n_clusters: int | None = Field(
+        description="examples behind the scores if one example has several, else None"
+    )
+
+
+class Rate(Interval):
+    """A figure read at a fixed false-positive rate, in [0, 1]."""
+
+    fpr: float = Field(description="nominal false-positive rate")
+    n_non_members: int = Field(description="scores of non-members")
+    n_clusters: int | None = Field(
+        description="examples behind the scores if one example has several, else None"
+    )
+    measurable: bool = Field(
+        description="False if there are too few non-members for this rate; then the figures are None"
+    )
+    note: str = Field(description="a sentence that says why it is not measurable, else empty")
+
+
+class Ppv(Rate):
+    """Positive predictive value: of the examples that the attack calls members, the share that are."""
+
+    prior: float = Field(description="share of members among the queried examples")
+
+
+class Tpr(Rate):
+    """True-positive rate: the share of the members that the attack finds at a false-positive rate."""
+
+    n_members: int = Field(description="scores of members")
+    realised_fpr: float = Field(description="false-positive rate of the threshold behind the value")
+    false_positives: int = Field(description="non-members above that threshold")
+    true_positives: int = Field(description="members above that threshold")
+    ppv: tuple[Ppv, ...] = Field(description="precision at this rate, one entry per prior")
+
+    @property
+    def name(self) -> str:
+        """Return the name that MLflow and the tables use, such as `TPR_at_1pct_FPR`."""
+        return f"TPR_at_{100 * self.fpr:g}pct_FPR"
+
+
+class Epsilon(Interval):
+    """Lower bound of epsilon: no smaller one can hold for this training, together with `delta`."""
+
+    value: float = Field(description="the bound; equals `low`, and `high` is None")
+    low: float = Field(description="the bound, one-sided")
+    delta: float = Field(description="delta of the (epsilon, delta) guarantee that is tested")
+
+
+class AttackResult(Result):
+    """The figures of one attack on one released thing."""
+
+    name: str = Field(description="the attack, as the configuration or `ThreatAudit` names it")
+    label: str = Field(description="the attack in words, as the report prints it")
+    auc: Auc = Field(description="area under the ROC curve")
+    no_leak: bool = Field(description="True if the interval of the AUC covers 0.5")
+    tprs: tuple[Tpr, ...] = Field(
+        min_length=1,
+        description="true-positive rate at each false-positive rate of the options; the first is the headline",
+    )
+    epsilon: Epsilon | None = Field(
+        description="lower bound of epsilon; None where one example has several scores, which are not independent"
+    )
+    aop: Interval | None = Field(
+        default=None,
+        description="accuracy over privacy, accuracy in percent; None if the thing is not a classifier",
+    )
+
+    @property
+    def tpr(self) -> Tpr:
+        """Return the headline true-positive rate."""
+        return self.tprs[0]
+
+    def in_percent(self, tprs: Sequence[Tpr] | None = None) -> dict[str, float | None]:
+        """Return the figures under the names that MLflow and the tables use.
+
+        Args:
+            tprs: true-positive rates to list; by default only the headline.
+
+        Returns:
+            `AUC_MIA`, if there is one `AOP`, and `TPR_at_<x>pct_FPR`, each also with `_low` and `_high`. Rates are in
+            percent; None if not measurable.
+        """
+        estimates: dict[str, tuple[Interval, float]] = {"AUC_MIA": (self.auc, 100)}
+        if self.aop is not None:
+            estimates["AOP"] = (self.aop, 1)
+        for tpr in tprs or self.tprs[:1]:
+            estimates[tpr.name] = (tpr, 100)
+        percent: dict[str, float | None] = {}
+        for name, (interval, scale) in estimates.items():
+            parts = {"": interval.value, "_low": interval.low, "_high": interval.high}
+            percent |= {
+                f"{name}{suffix}": None if value is None else scale * value
+                for suffix, value in parts.items()
+            }
+        return percent
+
+
+class ThingAudit(Result):
+    """What the audit of every released thing states."""
+
+    primary_attack: str = Field(
+        description="the attack that was named before the run; its figures are the headline"
+    )
+    n_members: int = Field(description="members that were attacked")
+    n_non_members: int = Field(description="holdout images that were attacked beside them")
+    n_shadows: int = Field(description="shadow models behind the attacks; 0 if none were trained")
+    attacks: dict[str, AttackResult] = Field(description="the result of every attack by its name")
+
+    @property
+    def primary(self) -> AttackResult:
+        """Return the result of the primary attack."""
+        return self.attacks[self.primary_attack]
+
+    def in_percent(self) -> dict[str, float | None]:
+        """Return the headline figures; see `AttackResult.in_percent`."""
+        return self.primary.in_percent()
+
+    @model_validator(mode="after")
+    def _primary_is_there(self) -> Self:
+        if self.primary_attack not in self.attacks:
+            raise ValueError(f"the primary attack {self.primary_attack} is not among the attacks")
+        return self
+
+
+class Canaries(Result):
+    """The attack on the mislabelled images alone, which a model can only know by memorizing them."""
+
+    count: int = Field(description="canaries among members and holdout")
+    members: int = Field(description="canaries among the members")
+    attack: AttackResult = Field(description="the primary attack on the canaries")
+    one_run: Epsilon = Field(description="lower bound of epsilon from guesses in one training run")
+    over_shadows: AttackResult | None = Field(
+        description="every shadow attacked with the others, pooled; None if there are too few shadows"
+    )
+
+
+class ModelAudit(ThingAudit):
+    """The audit of a classifier through its outputs."""
+
+    scope: Scope = Field(description="what each shadow repeated")
+    scope_note: str = Field(
+        description="the same in words, and what the attack therefore leaves out"
+    )
+    variance: Variance = Field(description="of LiRA: one for all examples, or one per example")
+    queries: int = Field(description="views of each image with which the model was queried")
+    membership_hash: str = Field(
+        description="first 16 hexadecimal digits of the SHA-256 of the membership matrix"
+    )
+    shadow_training_images: float = Field(description="mean size of a shadow's training set")
+    accuracy: float = Field(description="of the model on the test split, in percent")
+    canaries: Canaries | None = Field(description="figures of the canaries; None without any")
+
+    def in_percent(self) -> dict[str, float | None]:
+        """Return accuracy and the headline figures; see `AttackResult.in_percent`."""
+        return {"accuracy": self.accuracy, **super().in_percent()}
+
+
+class ThreatAudit(ThingAudit):
+    """The audit of a thing that is not a classifier."""
+
+    assumes: str = Field(description="what is released and what the attacker holds, in words")
+
+
+class ChannelShare(Result):
+    """What one channel adds to the student's leak."""
+
+    channel: str = Field(description="soft labels, adapter, captions, or all of them")
+    share: float = Field(description="Shapley value of the channel, in units of AUC")
+    low: float = Field(description="lower end of the interval of the share")
+    high: float = Field(description="upper end of the interval of the share")
+    alone: float = Field(description="leak of the student with this channel only")
+    without: float | None = Field(
+        description="leak of the student with all channels less that without this one; None for all of them"
+    )
+
+
+class StudentLeak(Result):
+    """The leak of a student with some of the channels open."""
+
+    student: str = Field(description="names of its open channels, or `nothing`")
+    opened: tuple[str, ...] = Field(description="the channels that are open for it")
+    auc: float = Field(description="AUC of the attack on this student")
+    leak: float = Field(description="AUC - 1/2")
+    low: float = Field(description="lower end of the interval of the leak")
+    high: float = Field(description="upper end of the interval of the leak")
+
+
+class Attribution(Result):
+    """How much of the student's leak enters through each channel."""
+
+    n_shadows: int = Field(description="shadows that trained every one of the students")
+    students: tuple[StudentLeak, ...] = Field(description="one entry per combination of channels")
+    channels: tuple[ChannelShare, ...] = Field(
+        description="one per channel; the last is all of them"
+    )
+
+
+class Plan(Result):
+    """The number of shadows and the time that they were expected to take, decided before the audit."""
+
+    n_shadows: int = Field(description="shadow groups that fit into the time budget")
+    asked_for: int = Field(description="shadow groups that the configuration names")
+    seconds_per_group: float = Field(description="of the probe, scaled to a whole group")
+    minutes: float = Field(description="estimate for all groups")
+    at_once: int = Field(description="processes that work side by side")
+    fingerprint: str | None = Field(
+        default=None, description="of the shadows' work, which names the folder of its checkpoints"
+    )
+
+
+class Audit(Result):
+    """Everything that `audit.json` contains: one audit per thing, each attacked on its own."""
+
+    version: Literal[3] = Field(default=VERSION, description="of this layout")
+    plan: Plan = Field(description="of the shadows")
+    things: dict[str, ModelAudit | ThreatAudit] = Field(
+        description="audit of each thing by its name in `THINGS`; a thing that an arm does not have is absent"
+    )
+    attribution: Attribution | None = Field(
+        default=None, description="where the student's leak comes from; None if not measured"
+    )
+
+    @property
+    def models(self) -> dict[str, ModelAudit]:
+        """Return the audits of classifiers by name."""
+        return {name: a for name, a in self.things.items() if isinstance(a, ModelAudit)}
+
+    @property
+    def threats(self) -> dict[str, ThreatAudit]:
+        """Return the audits of everything that is not a classifier by name."""
+        return {name: a for name, a in self.things.items() if isinstance(a, ThreatAudit)}
+
+    @field_validator("things")
+    @classmethod
+    def _known(
+        cls, things: dict[str, ModelAudit | ThreatAudit]
+    ) -> dict[str, ModelAudit | ThreatAudit]:
+        unknown = sorted(set(things) - set(THINGS))
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not in tckr.audit.results.THINGS")
+        return things
