@@ -47,6 +47,7 @@ class Tracking(MlflowHook):
         super().__init__()
         self._clock, self._lineage = clock, lineage
         self._catalog: CatalogProtocol | None = None
+        self._several = False
 
     @hook_impl
     def before_pipeline_run(
@@ -55,6 +56,11 @@ class Tracking(MlflowHook):
         """Open the MLflow run; log the parameters, the commit and the version of everything this run will save."""
         super().before_pipeline_run(run_params, pipeline, catalog)
         self._catalog = catalog
+        kinds = [
+            (getattr(catalog.get(n), "metadata", None) or {}).get("mlflow")
+            for n in pipeline.outputs()
+        ]
+        self._several = kinds.count("metrics") > 1
         if not self._is_mlflow_enabled:
             return
         mlflow.set_tags(
@@ -81,19 +87,24 @@ class Tracking(MlflowHook):
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
         if kind is None or not (self._is_mlflow_enabled and mlflow.active_run()):
             return
+        arm = dataset_name.rpartition(".")[0] or None
         if kind == "artifact":
             path = saved_path(dataset)
-            folder = f"{dataset_name}" if path.is_dir() else None
-            (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path), folder)
+            if path.is_dir():
+                mlflow.log_artifacts(str(path), dataset_name.replace(".", "/"))
+            else:
+                mlflow.log_artifact(str(path), arm)
         elif kind == "metrics":
+            # The figures of a single arm stand under their bare names, so that runs of all arms compare.
+            prefix = f"{arm}." if arm and self._several else ""
             mlflow.log_metrics(
-                {key: float(value) for key, value in data.items() if value is not None}
+                {f"{prefix}{k}": float(value) for k, value in data.items() if value is not None}
             )
         elif kind == "history":
             log_history(dataset_name, data)
         elif kind == "children":
             log_children(data)
-            mlflow.log_artifact(str(saved_path(dataset)))
+            mlflow.log_artifact(str(saved_path(dataset)), arm)
         else:
             raise ValueError(
                 f"metadata.mlflow of {dataset_name} must be one of {', '.join(KINDS)}, not {kind}"
