@@ -53,9 +53,13 @@ def named(namespaces: Sequence[str]) -> list[str]:
     """Return the pipelines that hold these stages; without any, the default.
 
     By its name, `__default__` spares the imports of the pipelines beside it and names the MLflow run.
+
+    >>> named(["student_training"]), named(["unadapted.student_training"])
+    (['knowledge_recycling'], ['unadapted'])
     """
-    beside = [name for name in namespaces if name in NAMES and name not in STAGES]
-    return beside if beside and len(beside) == len(namespaces) else [DEFAULT, *beside]
+    owners = [name.split(".")[0] for name in namespaces]
+    beside = list(dict.fromkeys(name for name in owners if name in NAMES and name not in STAGES))
+    return beside if beside and all(owner in beside for owner in owners) else [DEFAULT, *beside]
 
 
 class Run(click.Command):

@@ -59,6 +59,7 @@ class Lineage:
         self.restored: dict[str, tuple[Any, Any]] = {}  # key: (value of the configuration, used)
         self._inputs: dict[str, Artefact] = {}
         self._in_memory: dict[str, Artefact] = {}
+        self._past: list[Manifest] = []
         self._since = 0.0
 
     @property
@@ -70,7 +71,7 @@ class Lineage:
 
     def last_seconds(self, stage: str) -> float | None:
         """Return how long a stage took in the newest finished run that had it; None without one."""
-        for run in self._runs.newest_first():
+        for run in self._past:
             seconds = [s for node, s in run.seconds.items() if node.rpartition(".")[0] == stage]
             if seconds and run.status == "finished":
                 return sum(seconds)
@@ -91,6 +92,7 @@ class Lineage:
         """Choose the parent, pin every version, restore settings, and write the manifest."""
         self._reset()
         _check_way_of_running(run_params)
+        self._past = self._runs.newest_first()
         versioned = {
             name
             for name in pipeline.datasets()
@@ -135,7 +137,7 @@ class Lineage:
     def _inherit(self, needed: frozenset[str], named: str | None) -> None:
         if named is not None:
             self._runs.load(named)  # says which runs there are, or why it cannot be read
-        self.parent = choose_parent(self._runs.newest_first(), needed, self._project, named)
+        self.parent = choose_parent(self._past, needed, self._project, named)
         view = self.parent.view()
         self._inputs = {name: view[name] for name in sorted(needed)}
         check_agreement(self._inputs.values())
