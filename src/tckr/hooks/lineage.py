@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from kedro.io.core import AbstractVersionedDataset, Version
 from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from pydantic import BaseModel, ValidationError
 
 from tckr.errors import UserError
 from tckr.hooks.project import git_state, saved_path
+from tckr.hooks.restore import PARENT, PREFIX, Past, plain, restore_settings
 from tckr.lineage import (
     Ancestor,
     Artefact,
@@ -30,13 +30,9 @@ from tckr.lineage import (
     fingerprint,
     hash_files,
 )
-from tckr.options import leaves
 
-PARENT = "parent"  # the parameter that names the run to start from
-SEED = "seed"
 LINEAGE = "lineage"  # the catalog entry that says what the run is
 FOLDER = "runs"  # of the manifests, in the data folder
-PREFIX = "params:"
 
 
 class Lineage:
@@ -106,7 +102,8 @@ class Lineage:
         for name in versioned:
             run = self._inputs[name].run if name in self._inputs else run_params["run_id"]
             _pin(catalog.get(name), run, run_params["run_id"])
-        self._restore_settings(pipeline, catalog, explicit=named is not None)
+        past = Past(self.parent, self._inputs, explicit=named is not None)
+        self.restored = restore_settings(past, self._given, pipeline, catalog)
         self._begin(run_params, pipeline, catalog)
 
     def _named_parent(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> str | None:
@@ -144,83 +141,6 @@ class Lineage:
         for artefact in self._inputs.values():
             check_unchanged(artefact, self._project)
 
-    def _restore_settings(
-        self, pipeline: Pipeline, catalog: CatalogProtocol, *, explicit: bool
-    ) -> None:
-        """Let groups that made the inputs keep their values; refuse parameters that would change nothing."""
-        groups = {
-            name.removeprefix(PREFIX) for name in pipeline.inputs() if name.startswith(PREFIX)
-        }
-        past = self._past_settings(explicit)
-        inherited = {group for made in self._inputs.values() for group in made.settings} - {SEED}
-        given = dict(leaves(self._given))
-        self._refuse_without_effect(given, groups, past, inherited, pipeline)
-        parameters = dict(catalog.load("parameters")) if "parameters" in catalog else {}
-        for group, values in past.items():
-            overlay = {} if group in inherited else _below(given, group)
-            if group == SEED:
-                values = self._given.get(SEED, values)  # noqa: PLW2901
-            restored = _overlaid(values, overlay)
-            self._note(group, _lookup(parameters, group), restored)
-            _put(parameters, group, restored)
-            if group in groups:
-                _set(catalog, f"{PREFIX}{group}", restored, self.parent)
-        if self.parent is not None and "parameters" in catalog:
-            catalog.get("parameters").save(parameters)
-
-    def _past_settings(self, explicit: bool) -> dict[str, Any]:
-        """Return the groups whose values come from the parent: those behind the inputs, or all if it was named."""
-        if self.parent is None:
-            return {}
-        prints = {g: p for made in self._inputs.values() for g, p in made.settings.items()}
-        if explicit:
-            prints = {**self.parent.used, **prints}
-        if SEED in self.parent.used:
-            prints[SEED] = self.parent.used[SEED]
-        return {group: self.parent.parameters[mark] for group, mark in prints.items()}
-
-    def _refuse_without_effect(
-        self,
-        given: Mapping[str, Any],
-        groups: set[str],
-        past: Mapping[str, Any],
-        inherited: set[str],
-        pipeline: Pipeline,
-    ) -> None:
-        """Refuse by name a parameter of a stage that does not run, unless it says what was used anyway."""
-        known = dict(leaves(past))
-        if self.parent is not None:
-            known |= self.parent.sources
-            known |= dict(
-                leaves({g: self.parent.parameters[p] for g, p in self.parent.used.items()})
-            )
-        for key, value in given.items():
-            if key in (PARENT, "run_name"):
-                continue
-            if key == "images":
-                effective, known_value = "raw_images" in pipeline.inputs(), known.get("raw_images")
-                same = known_value is not None and Path(str(value)).resolve() == Path(known_value)
-            else:
-                group = _group_of(key, groups | past.keys())
-                effective = group in groups and group not in inherited
-                same = key in known and _same(known[key], value)
-            if effective or same:
-                continue
-            was = (
-                f"run {self.parent.run} used {known[key]!r}" if self.parent and key in known else ""
-            )
-            raise UserError(
-                f"Parameter {key} = {value!r} would change nothing: the stage that reads it does not run"
-                f"{f', and {was}' if was else ''}.",
-                "run that stage too (a pipeline by name starts from raw images), or leave the parameter out.",
-            )
-
-    def _note(self, group: str, configured: Any, restored: Any) -> None:
-        now, then = dict(leaves({group: configured})), dict(leaves({group: restored}))
-        for key, value in then.items():
-            if key in now and not _same(now[key], value):
-                self.restored[key] = (now[key], value)
-
     def _begin(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
@@ -228,7 +148,7 @@ class Lineage:
         used, parameters = {}, {}
         for name in sorted(pipeline.inputs()):
             if name.startswith(PREFIX):
-                values = _plain(catalog.load(name))
+                values = plain(catalog.load(name))
                 used[name.removeprefix(PREFIX)] = mark = fingerprint(values)
                 parameters[mark] = values
         view: dict[str, Artefact] = {}
@@ -396,85 +316,6 @@ def _pin(dataset: Any, load: str, save: str) -> None:
     """Let a versioned dataset read and write these versions, whatever appears beside them."""
     dataset._version = Version(load, save)
     dataset._clear_version_cache()
-
-
-def _plain(value: Any) -> Any:
-    """Return a parameter group as JSON holds it."""
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-
-
-def _set(catalog: CatalogProtocol, name: str, values: Any, parent: Manifest | None) -> None:
-    """Put other values in the place of a parameter group, typed as it was."""
-    current = catalog.load(name)
-    try:
-        typed = type(current).model_validate(values) if isinstance(current, BaseModel) else values
-    except ValidationError as error:
-        run = "an earlier run" if parent is None else f"run {parent.run}"
-        raise UserError(
-            f"The settings of {run} for {name.removeprefix(PREFIX)} are not valid here: "
-            f"{error.errors()[0]['msg'].lower()}.",
-            "run its stages again with this version.",
-        ) from error
-    catalog.get(name).save(typed)
-
-
-def _group_of(key: str, groups: set[str]) -> str | None:
-    """Return the longest group that a dotted key belongs to, or that lies below it."""
-    parts = key.split(".")
-    for length in range(len(parts), 0, -1):
-        if (group := ".".join(parts[:length])) in groups:
-            return group
-    return None
-
-
-def _below(given: Mapping[str, Any], group: str) -> dict[str, Any]:
-    return {
-        key.removeprefix(f"{group}."): value
-        for key, value in given.items()
-        if key.startswith(f"{group}.")
-    }
-
-
-def _overlaid(values: Any, overlay: Mapping[str, Any]) -> Any:
-    """Return nested values with some leaves replaced."""
-    if not overlay:
-        return values
-    result = dict(values)
-    for key, value in overlay.items():
-        first, _, rest = key.partition(".")
-        result[first] = _overlaid(result.get(first) or {}, {rest: value}) if rest else value
-    return result
-
-
-def _lookup(parameters: Mapping[str, Any], group: str) -> Any:
-    value: Any = parameters
-    for part in group.split("."):
-        value = value.get(part, {}) if isinstance(value, Mapping) else {}
-    return _plain(value)
-
-
-def _put(parameters: dict[str, Any], group: str, value: Any) -> None:
-    *path, last = group.split(".")
-    for part in path:
-        parameters[part] = dict(parameters.get(part) or {})
-        parameters = parameters[part]
-    parameters[last] = value
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Compare values as JSON does, tuples and lists alike."""
-    return (
-        fingerprint(_listed(first)) == fingerprint(_listed(second))
-        or _number(first) == _number(second) is not None
-    )
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(one) for one in value] if isinstance(value, tuple | list) else value
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def describe_start(lineage: Lineage) -> Iterator[str]:
