@@ -105,6 +105,7 @@ def write_report(
             for name, alt in PICTURES.items()
         },
         labels=student_recipe["distillation"]["labels"] if student_recipe is not None else None,
+        soft_labels="soft_label" in recycled,
         base_generator="generator" in recycled
         and len(recycled) > 0
         and bool((recycled["generator"] == "base").all()),
