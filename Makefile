@@ -1,5 +1,5 @@
 # make run    the whole loop: private images in, an audited student out
-# make test   format, lint, types, import contracts, tests
+# make test   format, lint, types, import contracts, examples, tests
 # make viz    the pipelines in the browser        make mlflow   the runs in the browser
 #
 # PIPELINE=<name> ENV=<env> PARAMS=<a.b=1,...> ARGS="<anything else kedro run takes>"
@@ -22,6 +22,7 @@ run: $(READY)
 	$(BIN)/kedro run --pipeline=$(PIPELINE) $(if $(ENV),--env=$(ENV)) $(if $(PARAMS),"--params=$(PARAMS)") $(ARGS)
 
 test: lint
+	$(BIN)/pytest -q --doctest-modules src/tckr
 	$(BIN)/pytest -q -m "not slow"
 	$(BIN)/pytest -q -m slow
 
