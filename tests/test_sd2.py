@@ -25,8 +25,8 @@ from tckr.cli import run
 from tckr.diffusion.options import AdaptationOptions
 from tckr.images.options import IngestionOptions
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 from tckr.settings import CONFIG_LOADER_ARGS
+from tckr.synthesizers.tckr import TckrRecyclingOptions
 from tckr.text.options import CaptionOptions
 
 HUB = {name: id for name, id in yaml.safe_load((ROOT / "conf/sd2/globals.yml").read_text()).items() if name != "data"}  # fmt: skip
@@ -91,7 +91,7 @@ def test_the_adaptation_is_the_papers(parameters: dict[str, Any]) -> None:
 
 
 def test_the_recycling_is_the_papers(parameters: dict[str, Any]) -> None:
-    options = RecyclingOptions(**parameters["knowledge_recycling"])
+    options = TckrRecyclingOptions(**parameters["knowledge_recycling"])
     sampling = options.sampling
 
     assert (options.generator, options.prompts, options.cardinality) == ("adapted", "captions", 1)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tckr.classifiers.options import ClassifierOptions
 from tckr.errors import UserError
-from tckr.hooks.models import KINDS, check_model
+from tckr.hooks.models import KINDS, check_model, models_of
+from tckr.synthesizers.unadapted import Unadapted
 
 
 def describe(parameter: str, folder: Path, value: str | None = None) -> None:
@@ -27,26 +29,38 @@ def test_the_right_kind_passes(parameter: str, tmp_path: Path) -> None:
     describe(parameter, tmp_path)
     add_weights(parameter, tmp_path)
 
-    check_model(parameter, str(tmp_path))
+    check_model("a.b", parameter, str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
-        ("captioning.captioner", "blip"),
-        ("generator_adaptation.generator", "StableDiffusionXLPipeline"),
-        ("classifier.architecture", "vit"),
+        ("captioner", "blip"),
+        ("generator", "StableDiffusionXLPipeline"),
+        ("classifier", "vit"),
     ],
 )
 def test_so_do_its_relatives(parameter: str, value: str, tmp_path: Path) -> None:
     describe(parameter, tmp_path, value)
     add_weights(parameter, tmp_path)
 
-    check_model(parameter, str(tmp_path))
+    check_model("a.b", parameter, str(tmp_path))
+
+
+def test_every_option_that_names_a_model_is_found() -> None:
+    unadapted = Unadapted.model_validate({"knowledge_recycling": {"generator": "a/b"}})
+    classifier = ClassifierOptions(architecture="c/d", optimiser="adamw")
+
+    found = [*models_of("unadapted", unadapted), *models_of("classifier", classifier)]
+    assert found == [
+        ("unadapted.knowledge_recycling.generator", "generator", "a/b", True),
+        ("classifier.architecture", "classifier", "c/d", False),
+    ]
+    assert not [*models_of("seed", 0)]
 
 
 def test_our_own_classifier_is_no_folder() -> None:
-    check_model("classifier.architecture", "resnet")
+    check_model("classifier.architecture", "classifier", "resnet")
 
 
 @pytest.mark.parametrize("parameter", KINDS)
@@ -57,8 +71,8 @@ def test_anything_else_is_refused(parameter: str, content: str | None, tmp_path:
     if content is not None:
         (tmp_path / KINDS[parameter].file).write_text(content)
 
-    with pytest.raises(UserError, match=f"give {parameter} a folder of"):
-        check_model(parameter, str(tmp_path))
+    with pytest.raises(UserError, match=r"give a\.b a folder of"):
+        check_model("a.b", parameter, str(tmp_path))
 
 
 @pytest.mark.parametrize("parameter", KINDS)
@@ -66,17 +80,17 @@ def test_a_description_without_weights_is_refused(parameter: str, tmp_path: Path
     describe(parameter, tmp_path)
 
     with pytest.raises(UserError, match=r"has no weights \(\*\.safetensors\)"):
-        check_model(parameter, str(tmp_path))
-    check_model(parameter, str(tmp_path), weights=False)
+        check_model("a.b", parameter, str(tmp_path))
+    check_model("a.b", parameter, str(tmp_path), weights=False)
 
 
 def test_a_generator_whose_weights_came_in_part_names_the_rest(tmp_path: Path) -> None:
-    describe("generator_adaptation.generator", tmp_path)
-    add_weights("generator_adaptation.generator", tmp_path)
+    describe("generator", tmp_path)
+    add_weights("generator", tmp_path)
     next((tmp_path / "vae").iterdir()).unlink()
 
     with pytest.raises(UserError, match="in vae"):
-        check_model("generator_adaptation.generator", str(tmp_path))
+        check_model("generator_adaptation.generator", "generator", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -84,21 +98,21 @@ def test_a_generator_whose_weights_came_in_part_names_the_rest(tmp_path: Path) -
 )
 def test_what_is_not_there_is_refused(source: str) -> None:
     with pytest.raises(UserError):
-        check_model("captioning.captioner", source)
+        check_model("captioning.captioner", "captioner", source)
 
 
 def test_a_hub_model_is_found_in_the_cache_and_its_download_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    parameter, source = "classifier.architecture", "microsoft/resnet-50"
+    parameter, source = "classifier", "microsoft/resnet-50"
     with pytest.raises(UserError, match="hf download microsoft/resnet-50"):
-        check_model(parameter, source)
+        check_model("classifier.architecture", parameter, source)
     cache = tmp_path / "models--microsoft--resnet-50"
     (cache / "refs").mkdir(parents=True)
     (cache / "refs/main").write_text("abc")
     describe(parameter, cache / "snapshots/abc")
     with pytest.raises(UserError, match=r"no weights.*hf download microsoft/resnet-50"):
-        check_model(parameter, source)
+        check_model("classifier.architecture", parameter, source)
     add_weights(parameter, cache / "snapshots/abc")
-    check_model(parameter, source)
+    check_model("classifier.architecture", parameter, source)

@@ -13,8 +13,8 @@ from kedro_datasets.json import JSONDataset
 from tckr.classifiers.options import ClassifierOptions
 from tckr.hooks import clock
 from tckr.hooks.clock import Clock
-from tckr.hooks.paths import saved_path
-from tckr.hooks.tracking import git_state, log_children
+from tckr.hooks.project import git_state, saved_path
+from tckr.hooks.tracking import log_children
 from tckr.options import leaves
 
 

@@ -23,6 +23,7 @@ def test_members_are_captioned_and_shards_removed_when_all_is_done(
         {
             "image_id": list("abcdef"),
             "class_name": ["x", "y"] * 3,
+            "label": [0, 1] * 3,
             "split": ["members", "test", "members", "members", "holdout", "members"],
             "image": to_png(images),
         }

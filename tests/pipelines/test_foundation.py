@@ -133,7 +133,7 @@ def stopped_at(project: Path, sources: dict[str, Path]) -> tuple[str, int, int]:
 def test_a_run_that_ran_out_of_time_goes_on(clean: Path, sources: dict[str, Path]) -> None:
     first, done, steps = stopped_at(clean, sources)
     (state,) = (clean / UNFINISHED).iterdir()
-    assert (done, steps) == (1, STEPS[state.name])
+    assert (done, steps) == (1, STEPS[state.stem])
     others = [stopped_at(clean, sources) for _ in range(steps)]
 
     # One step a run: the first part was ended, and the next begun; no run began anything anew.
@@ -150,5 +150,5 @@ def test_a_run_that_ran_out_of_time_goes_on(clean: Path, sources: dict[str, Path
     assert finished.exit_code == 0, finished.output
     assert steps_of(clean) == STEPS
     losses = json.loads((clean / MODELS / "losses.json").read_text())
-    assert [name for name, curve in losses.items() if 4242.0 in curve["loss"]] == [state.name]
+    assert [name for name, curve in losses.items() if 4242.0 in curve["loss"]] == [state.stem]
     assert not (clean / UNFINISHED).exists()

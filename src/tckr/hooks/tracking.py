@@ -87,16 +87,16 @@ class Tracking(MlflowHook):
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
         if kind is None or not (self._is_mlflow_enabled and mlflow.active_run()):
             return
-        arm = dataset_name.rpartition(".")[0] or None
+        # What a single arm made stands under its bare names, so that runs of all arms compare.
+        arm = dataset_name.rpartition(".")[0] if self._several else None
         if kind == "artifact":
             path = saved_path(dataset)
             if path.is_dir():
-                mlflow.log_artifacts(str(path), dataset_name.replace(".", "/"))
+                mlflow.log_artifacts(str(path), "/".join([*([arm] if arm else []), path.name]))
             else:
-                mlflow.log_artifact(str(path), arm)
+                mlflow.log_artifact(str(path), arm or None)
         elif kind == "metrics":
-            # The figures of a single arm stand under their bare names, so that runs of all arms compare.
-            prefix = f"{arm}." if arm and self._several else ""
+            prefix = f"{arm}." if arm else ""
             mlflow.log_metrics(
                 {f"{prefix}{k}": float(value) for k, value in data.items() if value is not None}
             )
@@ -104,7 +104,7 @@ class Tracking(MlflowHook):
             log_history(dataset_name, data)
         elif kind == "children":
             log_children(data)
-            mlflow.log_artifact(str(saved_path(dataset)), arm)
+            mlflow.log_artifact(str(saved_path(dataset)), arm or None)
         else:
             raise ValueError(
                 f"metadata.mlflow of {dataset_name} must be one of {', '.join(KINDS)}, not {kind}"
