@@ -14,20 +14,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from torch import Tensor
 
 from tckr.classifiers.distillation import train_student
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
-from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.images.tables import images_and_labels, of_split
-from tckr.pipelines.knowledge_recycling.nodes import draw_images, plan_prompts
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions, images_at
+from tckr.images.tables import images_and_labels
+from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members
 from tckr.pipelines.student_training.nodes import accuracies
+from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.tckr import TCKR
 
 ROOT = Path(__file__).parents[1]
 ARMS = {
@@ -91,18 +89,17 @@ def measure(catalog: Any, parameters: dict[str, Any], seed: int) -> dict[str, An
 
 def draw(
     catalog: Any, parameters: dict[str, Any], choice: dict[str, str], seed: int
-) -> tuple[Tensor, Tensor]:
-    """Synthetic images uint8 (N, C, H, W) of one arm and the classes of their prompts; the run's own for no choice."""
+) -> SyntheticSet:
+    """Return the synthetic images of one arm with the classes of their prompts; the run's own for no choice."""
     if not choice:
-        return images_and_labels(catalog.load("recycled_set"))
-    members, captions = of_split(catalog.load("images"), "members"), catalog.load("captions")
-    options = RecyclingOptions(**{**parameters["knowledge_recycling"], **choice})
-    adaptation = AdaptationOptions(**parameters["generator_adaptation"])
-    count = images_at(options.cardinality, len(members))
-    plan = plan_prompts(members, captions, options, count, seed)
-    adapter = catalog.load("adapter")
-    drawn = draw_images(members, plan["prompt"].tolist(), adapter, adaptation, options, seed)
-    return drawn, torch.from_numpy(plan["label"].to_numpy(copy=True))
+        return SyntheticSet(*images_and_labels(catalog.load("recycled_set")))
+    groups = {name: parameters[name] for name in TCKR.model_fields}
+    groups["knowledge_recycling"] = {**groups["knowledge_recycling"], **choice}
+    synthesizer = TCKR(**groups)
+    artefacts = {name: catalog.load(name) for name in ("captions", "adapter")}
+    fitted = fitted_on_members(synthesizer, artefacts, catalog.load("images"))
+    count = synthesizer.knowledge_recycling.n_images(len(fitted.labels))
+    return fitted.sample(count, seed)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ from tckr.images.tables import of_split
 from tckr.images.tensors import to_tensor
 from tckr.options import Schedule
 from tckr.pipelines.captioning.nodes import caption_members
-from tckr.pipelines.knowledge_recycling.nodes import plan_prompts, train_teacher
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
+from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members, train_teacher
 from tckr.pipelines.student_training.nodes import accuracies
 from tckr.settings import CONFIG_LOADER_ARGS
+from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
 from tckr.text.options import CaptionOptions
 
 ROOT = Path(__file__).parents[1]
@@ -75,9 +75,9 @@ class Setting:
         return AdaptationOptions(**self.parameters["generator_adaptation"])
 
     @property
-    def recycling(self) -> RecyclingOptions:
+    def recycling(self) -> TckrRecyclingOptions:
         """As `conf/base` has it."""
-        return RecyclingOptions(**self.parameters["knowledge_recycling"])
+        return TckrRecyclingOptions(**self.parameters["knowledge_recycling"])
 
 
 def setting(small: bool) -> Setting:
@@ -103,9 +103,9 @@ class Seed:
         self._teacher, self._taught = train_teacher(setting.images, self._recipe, seed)
         self.teacher = self._accuracy(self._teacher)
         count = len(setting.members)
-        self._plan = plan_prompts(
-            of_split(setting.images, "members"), setting.captions, setting.recycling, count, seed
-        )
+        arm = TCKR.partly(knowledge_recycling=setting.recycling)
+        fitted = fitted_on_members(arm, {"captions": setting.captions}, setting.images)
+        self._plan = fitted.plan_prompts(count, seed)
 
     def adapted(self, schedule: Schedule | None = None) -> tuple[Any, pd.DataFrame, float]:
         """A generator adapted to the members, its loss curve, and the seconds that took."""

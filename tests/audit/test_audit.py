@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tckr.audit.recycling import Pool
 
 from tckr.audit.audit import audit
 from tckr.audit.membership import fingerprint, membership_matrix
@@ -16,6 +15,7 @@ from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.errors import UserError
+from tckr.synthesizers.base import SyntheticSet
 
 N, MEMBERS, CLASSES = 200, 100, 3
 # Rare enough an error that an unlucky draw does not fail the test.
@@ -55,7 +55,7 @@ def experiment() -> Experiment:
         distillation=DistillationOptions(),
         seed=0,
         students={"student": StudentPlan("released", "on_the_fly")},
-        pools={"released": Pool(*images(N, 1))},
+        pools={"released": SyntheticSet(*images(N, 1))},
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tckr.audit.attribution import EVERY_WAY, attribute
+from tckr.audit.attribution import attribute, every_way, student_name
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
@@ -17,6 +17,7 @@ from tckr.metrics import Estimate
 
 N, S = 400, 8
 OPTIONS = AuditOptions(n_shadows=S, release=ReleaseThreat(encoder="none"))
+CHANNELS = ("adapter", "captions")
 IS_MEMBER = np.arange(N) < N // 2
 MEMBERSHIP = membership_matrix(N, S, 0.5, 0)
 
@@ -34,7 +35,9 @@ def found() -> Audit:
         scope="distillation",
         canary=np.arange(N) % 4 == 0,
     )
-    scores = {ways.name: random.normal(size=(S, N)) for ways in EVERY_WAY}
+    scores = {
+        student_name(way, CHANNELS): random.normal(size=(S, N)) for way in every_way(CHANNELS)
+    }
     return Audit(
         plan=Plan(n_shadows=S, asked_for=S, seconds_per_group=1.5, minutes=0.2, at_once=1),
         things={
@@ -43,7 +46,7 @@ def found() -> Audit:
                 "images", {"density_ratio": random.normal(size=N)}, IS_MEMBER, OPTIONS
             ),
         },
-        attribution=attribute(scores, MEMBERSHIP),
+        attribution=attribute(scores, MEMBERSHIP, CHANNELS),
     )
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tckr.audit.recycling import Pool
 
 from tckr.audit import shadow_models as shadows
 from tckr.audit.shadow_models import SHADOW_STREAM, Experiment, StudentPlan, run_shadows
@@ -15,6 +14,7 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.trainer import Trainer
 from tckr.errors import UserError
+from tckr.synthesizers.base import SyntheticSet
 
 N, M, CLASSES, STEPS = 40, 50, 3, 6
 OPTIONS = ClassifierOptions(widths=(8, 12), depth=2, stride=1, batch_size=16)
@@ -42,7 +42,7 @@ def experiment(labels: str = "on_the_fly", **changes) -> Experiment:
             "student": StudentPlan("released", labels),
             "control": StudentPlan("other", "hard"),
         },
-        pools={"released": Pool(*images(M, 1)), "other": Pool(*images(M, 2))},
+        pools={"released": SyntheticSet(*images(M, 1)), "other": SyntheticSet(*images(M, 2))},
     )
     return replace(e, **changes)
 

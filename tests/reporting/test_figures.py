@@ -1,11 +1,13 @@
 """The pictures of the audit show what they are given."""
 
+from itertools import compress
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tckr.audit.attribution import EVERY_WAY
+from tckr.audit.attribution import SOFT_LABELS, every_way, student_name
 from tckr.audit.results import Attribution, ChannelShare, StudentLeak
 from tckr.reporting.figures import (
     OTHERS,
@@ -77,7 +79,8 @@ def around(number: float) -> dict[str, float]:
 
 
 def test_longer_bars_for_larger_leaks() -> None:
-    channels = ["soft labels", "adapter", "captions", "all"]
+    of_arm = ("adapter", "captions")
+    channels = [SOFT_LABELS, *of_arm, "all"]
     shares = [0.1, 0.0, -0.01, 0.1]
 
     def drawn(leak: float) -> Image.Image:
@@ -92,13 +95,13 @@ def test_longer_bars_for_larger_leaks() -> None:
                 ),
                 students=tuple(
                     StudentLeak(
-                        student=ways.name,
-                        **ways._asdict(),
+                        student=student_name(way, of_arm),
+                        opened=tuple(compress(channels, way)),
                         auc=leak + 0.5,
                         leak=leak,
                         **around(leak),
                     )
-                    for ways in EVERY_WAY
+                    for way in every_way(of_arm)
                 ),
             )
         )

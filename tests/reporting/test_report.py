@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tckr.pipelines.knowledge_recycling.options import RecyclingOptions
 
-from tckr.audit.attribution import EVERY_WAY, attribute
+from tckr.audit.attribution import attribute, every_way, student_name
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
@@ -33,10 +32,12 @@ from tckr.reporting.findings import (
     verdicts,
 )
 from tckr.reporting.report import PICTURES, percent, span, write_report
+from tckr.synthesizers.tckr import TckrRecyclingOptions
 
 EVIL = "<script>alert(1)</script>"
 N = 2000
 OPTIONS = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="a folder"))
+CHANNELS = ("adapter", "captions")
 INSIDE = np.arange(N) < N // 2
 
 
@@ -79,8 +80,10 @@ def released(leak: float) -> dict[str, ThreatAudit]:
 def channels() -> Attribution:
     random = np.random.default_rng(2)
     matrix = membership_matrix(200, 8, 0.5, 0)
-    scores = {ways.name: random.normal(size=matrix.shape) for ways in EVERY_WAY}
-    return attribute(scores, matrix)
+    scores = {
+        student_name(way, CHANNELS): random.normal(size=matrix.shape) for way in every_way(CHANNELS)
+    }
+    return attribute(scores, matrix, CHANNELS)
 
 
 def whole(
@@ -146,7 +149,7 @@ def page(
         "parameters": {
             "classifier": ClassifierOptions(),
             "student_training": DistillationOptions(),
-            "knowledge_recycling": RecyclingOptions(prompts=prompts),
+            "knowledge_recycling": TckrRecyclingOptions(prompts=prompts),
             "note": EVIL,
             "seed": 7,
         },
@@ -245,7 +248,7 @@ def test_channels_have_a_table_if_they_were_measured() -> None:
     share = found.channels[0]
     assert f"{100 * share.share:+.1f}" in text
     assert span(share) in text
-    assert all(ways.name in text for ways in EVERY_WAY)
+    assert all(student_name(way, CHANNELS) in text for way in every_way(CHANNELS))
 
 
 def test_the_design_is_told() -> None:

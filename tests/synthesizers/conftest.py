@@ -1,0 +1,28 @@
+"""A tiny generator, a tiny captioner and private images of two classes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import miniatures
+from tckr.synthesizers.base import PrivateSet
+
+CLASSES = ("bag", "boot", "coat")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `generator` and `captioner`."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    miniatures.save_generator(folder / "generator")
+    miniatures.save_captioner(folder / "captioner")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def private() -> PrivateSet:
+    """24 images of noise; no image has the class in the middle."""
+    pixels = torch.randint(0, 256, (24, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    return PrivateSet(pixels.to(torch.uint8), 2 * (torch.arange(24) % 2), CLASSES)
