@@ -11,7 +11,9 @@ from diffusers import StableDiffusionPipeline
 import miniatures
 from tckr.audit import denoising
 from tckr.audit.denoising import calibrated, denoising_signals
-from tckr.diffusion.pipeline import Denoising, embed, encode_images, noising
+from tckr.diffusion.embeddings import embed
+from tckr.diffusion.loss import DenoisingLoss, noise_schedule
+from tckr.diffusion.pipeline import encode_images
 from tckr.errors import UserError
 
 MEMBERS, OTHERS = slice(8), slice(8, 16)
@@ -51,7 +53,7 @@ def adapted(base: StableDiffusionPipeline, images: torch.Tensor) -> StableDiffus
     unet = copy.deepcopy(base.unet).requires_grad_(True)
     latents = torch.cat(list(encode_images(base, images[MEMBERS])))
     words = embed(base, PROMPTS[MEMBERS])
-    loss = Denoising(noising(base), latents.device)
+    loss = DenoisingLoss(noise_schedule(base), latents.device)
     optimiser = torch.optim.Adam(unet.parameters(), 4e-3)
     for _ in range(150):
         optimiser.zero_grad()
@@ -113,7 +115,7 @@ def test_the_loss_is_that_of_training_at_fixed_timesteps(
 ) -> None:
     """For v-prediction the training loss is that of the noise over the retained signal."""
     found = denoising_signals(base, images, PROMPTS, timesteps=(0.4,), seed=5)["loss"]
-    schedule = noising(base)
+    schedule = noise_schedule(base)
     assert schedule.config.prediction_type == "v_prediction"
     latents, words = torch.cat(list(encode_images(base, images))), embed(base, PROMPTS)
     noise = torch.randn((1, 1, *latents.shape[1:]), generator=torch.Generator().manual_seed(5))[0]
@@ -134,7 +136,7 @@ def test_a_perfect_denoiser_is_read_as_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     latents = torch.cat(list(encode_images(base, images)))
-    schedule = noising(base)
+    schedule = noise_schedule(base)
 
     def knows(noisy: torch.Tensor, steps: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
         a = schedule.alphas_cumprod[steps].sqrt()[:, None, None, None]

@@ -9,10 +9,11 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 import miniatures
-from tckr.diffusion.embeddings import Words
+from tckr.diffusion.embeddings import Words, embed
 from tckr.diffusion.lora import Adapter, _present, adapt
+from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.options import EVERYTHING, AdaptationOptions, SamplingOptions
-from tckr.diffusion.pipeline import Denoising, embed, load, noising, side
+from tckr.diffusion.pipeline import load, side
 from tckr.diffusion.sampling import balanced_prompts, sample
 from tckr.errors import UserError
 from tckr.options import Schedule
@@ -158,20 +159,20 @@ def test_embeddings_follow_the_prompts(pipeline: StableDiffusionPipeline) -> Non
 
 
 def test_the_denoising_loss_of_a_perfect_network_is_zero(pipeline: StableDiffusionPipeline) -> None:
-    denoising = Denoising(noising(pipeline), torch.device("cpu"))
+    denoising = DenoisingLoss(noise_schedule(pipeline), torch.device("cpu"))
     latents = torch.randn(6, 4, 8, 8)
 
     class Oracle(torch.nn.Module):
         def forward(self, noisy, steps, encoder_hidden_states, return_dict):  # type: ignore[no-untyped-def]
             a, b = (
-                denoising.signal[steps, None, None, None],
-                denoising.noise[steps, None, None, None],
+                denoising.alpha[steps, None, None, None],
+                denoising.sigma[steps, None, None, None],
             )
             noise = (noisy - a * latents) / b
             return (a * noise - b * latents,)
 
     assert float(denoising(Oracle(), latents, Words(torch.zeros(6, 24, 32)))) < 1e-4
-    assert len({int(step) // 100 for step in denoising.stratified_steps(10)}) == 10
+    assert len({int(step) // 100 for step in denoising.stratified_timesteps(10)}) == 10
 
 
 def test_side(pipeline: StableDiffusionPipeline) -> None:

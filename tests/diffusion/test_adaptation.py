@@ -12,10 +12,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tckr.diffusion import lora as adaptation
+from tckr.diffusion.embeddings import Words
 from tckr.diffusion.lora import Adapter, adapt
+from tckr.diffusion.loss import DenoisingLoss, min_snr, noise_schedule
 from tckr.diffusion.memory import Held, Shards, keep, scratch
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
-from tckr.diffusion.pipeline import Denoising, Words, load, min_snr, noising
+from tckr.diffusion.pipeline import load
 from tckr.diffusion.sampling import sample
 from tckr.engine.checkpoint import Checkpoint
 from tckr.errors import Paused, UserError
@@ -112,13 +114,13 @@ def test_work_that_was_interrupted_equals_work_that_was_not(
 def test_a_step_may_be_taken_in_parts(folder_of: FolderOf, images: Tensor) -> None:
     folder, sizes = folder_of("sd2"), []
 
-    class Seen(Denoising):
+    class Seen(DenoisingLoss):
         def __call__(self, unet: Any, latents: Tensor, words: Words) -> Tensor:
             sizes.append(len(latents))
             return super().__call__(unet, latents, words)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adaptation, "Denoising", Seen)
+        patch.setattr(adaptation, "DenoisingLoss", Seen)
         _, losses = fit(folder, images, micro_batch=2)
     assert sizes == [2] * 26
     assert losses.loss.notna().all()
@@ -180,11 +182,11 @@ def test_an_adapter_that_no_gradient_reaches_is_noticed_early(
 ) -> None:
     taken = []
 
-    def stuck(self: Denoising, unet: Any, latents: Tensor, words: Words) -> Tensor:
+    def stuck(self: DenoisingLoss, unet: Any, latents: Tensor, words: Words) -> Tensor:
         taken.append(1)
         return sum(0 * p.sum() for p in unet.parameters() if p.requires_grad)
 
-    monkeypatch.setattr(Denoising, "__call__", stuck)
+    monkeypatch.setattr(DenoisingLoss, "__call__", stuck)
     with pytest.raises(RuntimeError, match="did not move"):
         fit(folder_of("sd2"), images)
     assert len(taken) == adaptation.LOOK_AT
@@ -215,20 +217,20 @@ def test_min_snr_weights_are_those_of_the_paper(folder_of: FolderOf) -> None:
         min_snr(snr, 5, "v_prediction"), torch.tensor([0, 0.5 / 1.5, 5 / 6, 5 / 21])
     )
     pipeline = load(str(folder_of("sd2")))
-    scheduler, cpu = noising(pipeline), torch.device("cpu")
+    scheduler, cpu = noise_schedule(pipeline), torch.device("cpu")
     latents, words = torch.randn(4, 4, 8, 8), Words(torch.randn(4, 24, 32))
     with torch.no_grad():
         values = []
         for gamma in (None, 1e9, 1.0):
             torch.manual_seed(3)
-            denoising = Denoising(scheduler, cpu, gamma)
+            denoising = DenoisingLoss(scheduler, cpu, gamma)
             values.append(float(denoising(pipeline.unet, latents, words)))
         torch.manual_seed(3)
-        steps = denoising.stratified_steps(4)
+        steps = denoising.stratified_timesteps(4)
     assert values[2] < values[1] < values[0]
     # v-prediction: with an infinite gamma the weight is SNR / (SNR + 1), the share of signal.
     torch.testing.assert_close(
-        Denoising(scheduler, cpu, 1e9).weights[steps], scheduler.alphas_cumprod[steps]
+        DenoisingLoss(scheduler, cpu, 1e9).weights[steps], scheduler.alphas_cumprod[steps]
     )
 
 
@@ -236,7 +238,9 @@ def test_independent_timesteps_cover_the_schedule() -> None:
     from diffusers import DDPMScheduler
 
     torch.manual_seed(0)
-    drawn = Denoising(DDPMScheduler(), torch.device("cpu"), timesteps="independent").draw(4000)
+    drawn = DenoisingLoss(
+        DDPMScheduler(), torch.device("cpu"), timesteps="independent"
+    ).sample_timesteps(4000)
     assert drawn.min() < 10
     assert drawn.max() > 989
     assert abs(drawn.float().mean() - 499.5) < 20

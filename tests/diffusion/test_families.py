@@ -8,11 +8,12 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
+from tckr.diffusion.embeddings import embed
 from tckr.diffusion.frames import to_bytes
 from tckr.diffusion.lora import adapt
 from tckr.diffusion.memory import Held
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions, Solver
-from tckr.diffusion.pipeline import CLASSES, embed, load, side, solver
+from tckr.diffusion.pipeline import CLASSES, load, side, solver
 from tckr.diffusion.sampling import Draw, Request, first_noise, sample
 from tckr.errors import UserError
 from tckr.options import Schedule

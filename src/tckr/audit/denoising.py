@@ -13,9 +13,11 @@ from diffusers import DDPMScheduler
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from tckr.diffusion.embeddings import Words, embed
 from tckr.diffusion.lora import Adapter
+from tckr.diffusion.loss import noise_schedule
 from tckr.diffusion.options import AdaptationOptions
-from tckr.diffusion.pipeline import Words, embed, encode_images, load, noising
+from tckr.diffusion.pipeline import encode_images, load
 from tckr.engine.progress import track
 from tckr.errors import UserError
 
@@ -63,7 +65,7 @@ def denoising_signals(
             generator predicts something unknown.
     """
     _check(images, prompts, timesteps, noises)
-    schedule, unet = noising(pipeline), pipeline.unet
+    schedule, unet = noise_schedule(pipeline), pipeline.unet
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
     source = torch.Generator().manual_seed(seed)
     noise = torch.randn((len(timesteps), noises, *shape), generator=source).to(pipeline.device)

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from tckr.diffusion.adapter import Adapter
 from tckr.diffusion.embeddings import Words, encode_in_parts
+from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.memory import GIB, Ahead, Held, Rows, Shards, keep, scratch
 from tckr.diffusion.options import AdaptationOptions
-from tckr.diffusion.pipeline import Denoising, encode_images, noising
+from tckr.diffusion.pipeline import encode_images
 from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.seeds import derive
 from tckr.training.loop import minimize
@@ -80,7 +81,9 @@ def adapt(
         data = _encoded(pipeline, images, prompts, class_names, options, folder)
         trained = stack.enter_context(_with_lora(pipeline.unet, options))
         feed = stack.enter_context(closing(_Feed(data, _plan(data, len(images), options, seed))))
-        denoising = Denoising(noising(pipeline), device, options.snr_gamma, options.timesteps)
+        denoising_loss = DenoisingLoss(
+            noise_schedule(pipeline), device, options.snr_gamma, options.timesteps
+        )
         network = (
             torch.compile(pipeline.unet, dynamic=False)
             if options.compile and on_gpu
@@ -95,7 +98,7 @@ def adapt(
         def loss() -> Tensor:
             part = next(parts)
             with half_precision():
-                return denoising(network, feed.latents[part].float(), feed.words[part])
+                return denoising_loss(network, feed.latents[part].float(), feed.words[part])
 
         def prepare(index: int) -> None:
             if index == LOOK_AT:

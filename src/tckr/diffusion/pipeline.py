@@ -1,16 +1,14 @@
 """A generator is a folder (or hub id) of a diffusers text-to-image pipeline; nothing of our own format."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import diffusers
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
-from torch.nn import functional
 
-from tckr.diffusion.embeddings import Words, embed
 from tckr.diffusion.frames import to_frame
 from tckr.diffusion.memory import BatchSize, by_pixels
 from tckr.diffusion.options import Solver
@@ -19,13 +17,9 @@ from tckr.errors import UserError
 from tckr.images.tensors import to_signed
 
 __all__ = [
-    "Denoising",
     "Generator",
-    "Words",
-    "embed",
     "encode_images",
     "load",
-    "noising",
     "side",
     "to_latents",
 ]
@@ -180,76 +174,6 @@ def _encode(pipeline: Generator, frames: Tensor) -> Tensor:
     vae = pipeline.vae
     latents: Tensor = vae.encode(frames.to(vae.device, vae.dtype)).latent_dist.mean
     return latents * vae.config.scaling_factor
-
-
-def noising(pipeline: Generator) -> DDPMScheduler:
-    """The forward process that the generator was trained with."""
-    return DDPMScheduler.from_config(pipeline.scheduler.config)
-
-
-class Denoising:
-    """The denoising loss of a batch (Ho et al. 2020, eq. 14; v-prediction: Salimans & Ho 2022, section 4).
-
-    Args:
-        snr_gamma: weigh timesteps by Min-SNR (Hang et al. 2023, arXiv 2303.09556, section 3.4) with this gamma;
-            None weighs all alike.
-        timesteps: one from each equal part of the schedule, which has less variance, or drawn independently.
-    """
-
-    def __init__(
-        self,
-        scheduler: DDPMScheduler,
-        device: torch.device,
-        snr_gamma: float | None = None,
-        timesteps: Literal["stratified", "independent"] = "stratified",
-    ) -> None:
-        kept = scheduler.alphas_cumprod.to(device)
-        self.signal = kept.sqrt()
-        self.noise = (1 - kept).sqrt()
-        self.prediction = scheduler.config.prediction_type
-        self.weights = (
-            None if snr_gamma is None else min_snr(kept / (1 - kept), snr_gamma, self.prediction)
-        )
-        self.draw = self.stratified_steps if timesteps == "stratified" else self.independent_steps
-
-    def stratified_steps(self, count: int) -> Tensor:
-        """`count` timesteps, one from each equal part of the schedule: less variance than independent ones."""
-        steps = len(self.signal)
-        device = self.signal.device
-        return (
-            (torch.arange(count, device=device) + torch.rand(count, device=device)) / count * steps
-        ).long()
-
-    def independent_steps(self, count: int) -> Tensor:
-        """`count` timesteps, each uniform in the whole schedule."""
-        return torch.randint(len(self.signal), (count,), device=self.signal.device)
-
-    def __call__(self, unet: Callable[..., Any], latents: Tensor, words: Words) -> Tensor:
-        """Mean squared error of the network's prediction, weighted; latents (N, C, h, w), one row of words each."""
-        steps = self.draw(len(latents))
-        noise = torch.randn_like(latents)
-        a, b = self.signal[steps, None, None, None], self.noise[steps, None, None, None]
-        noisy = a * latents + b * noise
-        target = {"epsilon": noise, "v_prediction": a * noise - b * latents, "sample": latents}[
-            self.prediction
-        ]
-        inputs = noisy.to(words.hidden.dtype)
-        predicted = unet(inputs, steps, return_dict=False, **words.arguments())[0]
-        if self.weights is None:
-            return functional.mse_loss(predicted.float(), target.float())
-        errors = functional.mse_loss(predicted.float(), target.float(), reduction="none")
-        return (self.weights[steps] * errors.mean((1, 2, 3))).mean()
-
-
-def min_snr(snr: Tensor, gamma: float, prediction: str) -> Tensor:
-    """Weights of the loss by timestep: min(SNR, gamma), as a share of what the prediction's own loss implies.
-
-    Hang et al. 2023, section 3.4: the implied weight is SNR where noise is predicted, SNR + 1 for v, 1 for the image.
-    """
-    capped = snr.clamp(max=gamma)
-    if prediction == "epsilon":
-        return (gamma / snr).clamp(max=1)  # at SNR 0 the limit, 1
-    return capped / (snr + 1) if prediction == "v_prediction" else capped
 
 
 CLASSES = {

@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tckr.diffusion.embeddings import Words
-from tckr.diffusion.pipeline import Denoising
+from tckr.diffusion.loss import DenoisingLoss
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.images.tensors import to_signed
 from tckr.options import Options, Schedule
@@ -237,7 +237,7 @@ def train_denoiser(
     unet = pipeline.unet.to(latents.device, memory_format=torch.channels_last).train()
     text = pipeline.text_encoder.to(latents.device).train()
     network = torch.compile(unet) if device == "cuda" else unet
-    denoising = Denoising(_schedule(), latents.device)
+    denoising_loss = DenoisingLoss(_schedule(), latents.device)
 
     def loss() -> Tensor:
         count = recipe.denoiser.batch_size
@@ -245,7 +245,7 @@ def train_denoiser(
         wording = torch.randint(len(tokens), (count,), device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             words = text(tokens[wording, chosen].long())[0]
-            return denoising(network, latents[chosen].float(), Words(words))
+            return denoising_loss(network, latents[chosen].float(), Words(words))
 
     parameters = [*unet.parameters(), *text.parameters()]
     losses = minimize(
