@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 import miniatures
 from tckr.audit import denoising
 from tckr.audit.denoising import calibrated, denoising_signals
-from tckr.diffusion.embeddings import embed
+from tckr.diffusion.embeddings import encode_prompts
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.pipeline import encode_images
 from tckr.errors import UserError
@@ -52,7 +52,7 @@ def adapted(base: StableDiffusionPipeline, images: torch.Tensor) -> StableDiffus
     torch.manual_seed(2)
     unet = copy.deepcopy(base.unet).requires_grad_(True)
     latents = torch.cat(list(encode_images(base, images[MEMBERS])))
-    words = embed(base, PROMPTS[MEMBERS])
+    words = encode_prompts(base, PROMPTS[MEMBERS])
     loss = DenoisingLoss(noise_schedule(base), latents.device)
     optimiser = torch.optim.Adam(unet.parameters(), 4e-3)
     for _ in range(150):
@@ -117,12 +117,12 @@ def test_the_loss_is_that_of_training_at_fixed_timesteps(
     found = denoising_signals(base, images, PROMPTS, timesteps=(0.4,), seed=5)["loss"]
     schedule = noise_schedule(base)
     assert schedule.config.prediction_type == "v_prediction"
-    latents, words = torch.cat(list(encode_images(base, images))), embed(base, PROMPTS)
+    latents, words = torch.cat(list(encode_images(base, images))), encode_prompts(base, PROMPTS)
     noise = torch.randn((1, 1, *latents.shape[1:]), generator=torch.Generator().manual_seed(5))[0]
     steps, noise = torch.full((16,), 400), noise.expand_as(latents)
     noisy = schedule.add_noise(latents, noise, steps)
     with torch.no_grad():
-        answer = base.unet(noisy, steps, return_dict=False, **words.arguments())[0]
+        answer = base.unet(noisy, steps, return_dict=False, **words.unet_kwargs())[0]
     target = schedule.get_velocity(latents, noise, steps)
     loss = (answer - target).square().mean((1, 2, 3)) * schedule.alphas_cumprod[400]
     np.testing.assert_allclose(np.exp(-found), loss.double(), rtol=1e-4)

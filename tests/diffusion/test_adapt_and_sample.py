@@ -9,7 +9,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 import miniatures
-from tckr.diffusion.embeddings import Words, embed
+from tckr.diffusion.embeddings import PromptEmbeds, encode_prompts
 from tckr.diffusion.lora import Adapter, _present, adapt
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.options import EVERYTHING, AdaptationOptions, SamplingOptions
@@ -152,10 +152,10 @@ def test_prompts_steer_the_image(pipeline: StableDiffusionPipeline) -> None:
 
 
 def test_embeddings_follow_the_prompts(pipeline: StableDiffusionPipeline) -> None:
-    rows = embed(pipeline, ["a", "b", "a"])
-    assert rows.hidden.shape == (3, 24, 32)
-    assert torch.equal(rows.hidden[0], rows.hidden[2])
-    assert not torch.equal(rows.hidden[0], rows.hidden[1])
+    rows = encode_prompts(pipeline, ["a", "b", "a"])
+    assert rows.encoder_hidden_states.shape == (3, 24, 32)
+    assert torch.equal(rows.encoder_hidden_states[0], rows.encoder_hidden_states[2])
+    assert not torch.equal(rows.encoder_hidden_states[0], rows.encoder_hidden_states[1])
 
 
 def test_the_denoising_loss_of_a_perfect_network_is_zero(pipeline: StableDiffusionPipeline) -> None:
@@ -171,7 +171,7 @@ def test_the_denoising_loss_of_a_perfect_network_is_zero(pipeline: StableDiffusi
             noise = (noisy - a * latents) / b
             return (a * noise - b * latents,)
 
-    assert float(denoising(Oracle(), latents, Words(torch.zeros(6, 24, 32)))) < 1e-4
+    assert float(denoising(Oracle(), latents, PromptEmbeds(torch.zeros(6, 24, 32)))) < 1e-4
     assert len({int(step) // 100 for step in denoising.stratified_timesteps(10)}) == 10
 
 

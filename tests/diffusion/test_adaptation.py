@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tckr.diffusion import lora as adaptation
-from tckr.diffusion.embeddings import Words
+from tckr.diffusion.embeddings import PromptEmbeds
 from tckr.diffusion.lora import Adapter, adapt
 from tckr.diffusion.loss import DenoisingLoss, min_snr, noise_schedule
 from tckr.diffusion.memory import Held, Shards, keep, scratch
@@ -115,7 +115,7 @@ def test_a_step_may_be_taken_in_parts(folder_of: FolderOf, images: Tensor) -> No
     folder, sizes = folder_of("sd2"), []
 
     class Seen(DenoisingLoss):
-        def __call__(self, unet: Any, latents: Tensor, words: Words) -> Tensor:
+        def __call__(self, unet: Any, latents: Tensor, words: PromptEmbeds) -> Tensor:
             sizes.append(len(latents))
             return super().__call__(unet, latents, words)
 
@@ -182,7 +182,7 @@ def test_an_adapter_that_no_gradient_reaches_is_noticed_early(
 ) -> None:
     taken = []
 
-    def stuck(self: DenoisingLoss, unet: Any, latents: Tensor, words: Words) -> Tensor:
+    def stuck(self: DenoisingLoss, unet: Any, latents: Tensor, words: PromptEmbeds) -> Tensor:
         taken.append(1)
         return sum(0 * p.sum() for p in unet.parameters() if p.requires_grad)
 
@@ -218,7 +218,7 @@ def test_min_snr_weights_are_those_of_the_paper(folder_of: FolderOf) -> None:
     )
     pipeline = load(str(folder_of("sd2")))
     scheduler, cpu = noise_schedule(pipeline), torch.device("cpu")
-    latents, words = torch.randn(4, 4, 8, 8), Words(torch.randn(4, 24, 32))
+    latents, words = torch.randn(4, 4, 8, 8), PromptEmbeds(torch.randn(4, 24, 32))
     with torch.no_grad():
         values = []
         for gamma in (None, 1e9, 1.0):

@@ -8,13 +8,13 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from tckr.diffusion.embeddings import embed
+from tckr.diffusion.embeddings import encode_prompts
 from tckr.diffusion.frames import to_bytes
 from tckr.diffusion.lora import adapt
 from tckr.diffusion.memory import Held
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions, Solver
 from tckr.diffusion.pipeline import CLASSES, load, side, solver
-from tckr.diffusion.sampling import Draw, Request, first_noise, sample
+from tckr.diffusion.sampling import Sampler, first_noise, sample
 from tckr.errors import UserError
 from tckr.options import Schedule
 
@@ -23,11 +23,11 @@ PROMPTS = ["a red boot", "tall", "", "round grey"]
 FolderOf = Callable[[str], Path]
 
 
-def request(pipeline: Any, seed: int = 3, **options: Any) -> Request:
+def sampler(pipeline: Any, seed: int = 3, **options: Any) -> Sampler:
     rows, size = torch.arange(len(PROMPTS)), (16, 16)
-    words = Held(embed(pipeline, PROMPTS).parts())
+    words = Held(encode_prompts(pipeline, PROMPTS).tensors())
     chosen = SamplingOptions(**{"steps": 4, "guidance_scale": 2.0, **options})
-    return Request(pipeline, words, rows, embed(pipeline, [""]), size, 3, chosen, seed)
+    return Sampler(pipeline, words, rows, encode_prompts(pipeline, [""]), size, 3, chosen, seed)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -58,7 +58,7 @@ def test_sampling_is_what_the_pipeline_itself_does(
     family: str, guidance: float, folder_of: FolderOf
 ) -> None:
     pipeline = load(str(folder_of(family)))
-    asked = request(pipeline, guidance_scale=guidance)
+    asked = sampler(pipeline, guidance_scale=guidance)
     shape, rows = (4, 8, 8), range(4)
     noise = first_noise(shape, 3, rows, torch.device("cpu"))
     theirs = pipeline(
@@ -71,12 +71,12 @@ def test_sampling_is_what_the_pipeline_itself_does(
         width=16,
         output_type="latent",
     ).images
-    ours = Draw(asked, compiled=False).denoise(rows)
+    ours = asked.denoise(rows)
     others = [0, 1, 3]
     torch.testing.assert_close(ours[others], theirs[others], rtol=1e-4, atol=1e-4)
     decoded = pipeline.vae.decode(theirs / pipeline.vae.config.scaling_factor).sample
     pixels = to_bytes(decoded).int()
-    assert (Draw(asked, compiled=False)(rows).int() - pixels)[others].abs().max() <= 1
+    assert (asked(rows).int() - pixels)[others].abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Solver) if name != "as_downloaded"])
@@ -104,7 +104,7 @@ def test_the_solver_as_downloaded_is_the_generators_own(folder_of: FolderOf) -> 
 
 def test_a_chosen_solver_equals_the_pipeline_with_it(folder_of: FolderOf) -> None:
     pipeline = load(str(folder_of("sd1")))
-    ours = Draw(request(pipeline, scheduler="dpmsolver"), compiled=False).denoise(range(4))
+    ours = sampler(pipeline, scheduler="dpmsolver").denoise(range(4))
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     theirs = pipeline(
         PROMPTS,
@@ -121,13 +121,13 @@ def test_a_denoiser_that_reads_the_guidance_scale_is_told_it(folder_of: FolderOf
     pipeline = load(str(folder_of("sd1")))
     torch.manual_seed(0)
     pipeline.unet = type(pipeline.unet).from_config({**pipeline.unet.config, "time_cond_proj_dim": 8})  # fmt: skip
-    ours = Draw(request(pipeline, guidance_scale=6, scheduler="lcm"), compiled=False)
+    ours = sampler(pipeline, guidance_scale=6, scheduler="lcm")
     passes = []
     hook = pipeline.unet.register_forward_hook(lambda *_: passes.append(1))
     latents = ours.denoise(range(4))
     assert len(passes) == 4
     hook.remove()
-    plain = request(pipeline, guidance_scale=6)
+    plain = sampler(pipeline, guidance_scale=6)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
         PROMPTS,
@@ -136,7 +136,7 @@ def test_a_denoiser_that_reads_the_guidance_scale_is_told_it(folder_of: FolderOf
         guidance_scale=6,
         output_type="latent",
     ).images
-    again = Draw(plain, compiled=False).denoise(range(4))
+    again = plain.denoise(range(4))
     torch.testing.assert_close(again, theirs, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(latents, again)
 
@@ -148,7 +148,7 @@ def test_guidance_in_the_whole_interval_is_plain_guidance_and_in_none_of_it_none
     rows = range(4)
 
     def latents(**options: Any) -> torch.Tensor:
-        return Draw(request(pipeline, **options), compiled=False).denoise(rows)
+        return sampler(pipeline, **options).denoise(rows)
 
     plain = latents(guidance_scale=3.0)
     assert torch.equal(plain, latents(guidance_scale=3.0, guidance_interval=(0, 1)))
@@ -160,15 +160,17 @@ def test_guidance_in_the_whole_interval_is_plain_guidance_and_in_none_of_it_none
 
 
 def test_xl_reads_nothing_as_zeros_and_both_encoders(folder_of: FolderOf) -> None:
-    words = embed(load(str(folder_of("xl"))), ["a red boot", "", "a red boot"])
-    assert words.hidden.shape == (3, 24, 48)
-    assert words.pooled is not None
-    assert words.pooled.shape == (3, 16)
-    assert words.hidden[1].abs().max() == words.pooled[1].abs().max() == 0
-    assert words.hidden[0].abs().max() > 0
-    assert words.sizes is not None
-    assert words.sizes.tolist() == [[16, 16, 0, 0, 16, 16]] * 3
-    assert torch.equal(words[torch.tensor([2])].hidden[0], words.hidden[0])
+    words = encode_prompts(load(str(folder_of("xl"))), ["a red boot", "", "a red boot"])
+    assert words.encoder_hidden_states.shape == (3, 24, 48)
+    assert words.text_embeds is not None
+    assert words.text_embeds.shape == (3, 16)
+    assert words.encoder_hidden_states[1].abs().max() == words.text_embeds[1].abs().max() == 0
+    assert words.encoder_hidden_states[0].abs().max() > 0
+    assert words.time_ids is not None
+    assert words.time_ids.tolist() == [[16, 16, 0, 0, 16, 16]] * 3
+    assert torch.equal(
+        words[torch.tensor([2])].encoder_hidden_states[0], words.encoder_hidden_states[0]
+    )
 
 
 def test_a_generator_works_at_another_resolution(folder_of: FolderOf) -> None:

@@ -18,7 +18,7 @@ from scripts.caption_retrieval import clip_similarity
 
 from tckr.cli import run
 from tckr.diffusion import pipeline as generator
-from tckr.diffusion.embeddings import embed
+from tckr.diffusion.embeddings import encode_prompts
 from tckr.text import captioner, masked
 from tckr.text.clip import load_clip
 
@@ -114,7 +114,7 @@ def test_public_files_become_four_models_that_load(clean: Path, sources: dict[st
     options = captioner.CaptionOptions(captioner=str(folder / "captioner"), max_new_tokens=3)
     matcher = load_clip(folder / "clip")
     assert generator.side(painter) == 16
-    assert embed(painter, ["a bag"]).hidden.shape == (1, 32, 32)
+    assert encode_prompts(painter, ["a bag"]).encoder_hidden_states.shape == (1, 32, 32)
     assert len(captioner.caption(speaker, pictures, options)) == 2
     assert clip_similarity(matcher, pictures, ["a bag"]).shape == (2, 1)
     assert len(masked.vary(*masked.load(folder / "masked"), ["a bag"], 0.5, 1.0, 0)) == 1

@@ -13,7 +13,7 @@ from diffusers import DDPMScheduler
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from tckr.diffusion.embeddings import Words, embed
+from tckr.diffusion.embeddings import PromptEmbeds, encode_prompts
 from tckr.diffusion.lora import Adapter
 from tckr.diffusion.loss import noise_schedule
 from tckr.diffusion.options import AdaptationOptions
@@ -74,7 +74,7 @@ def denoising_signals(
     starts = range(0, len(images), batch_size)
     for start, encoded in zip(track(starts, "denoising signals"), parts, strict=True):
         latents = encoded.float()
-        words = embed(pipeline, prompts[start : start + batch_size])
+        prompt_embeds = encode_prompts(pipeline, prompts[start : start + batch_size])
         loss = torch.zeros(len(latents), dtype=torch.float64, device=latents.device)
         for share, draws in zip(timesteps, noise, strict=True):
             step = _step(schedule, share)
@@ -83,14 +83,16 @@ def denoising_signals(
                     pipeline,
                     schedule.add_noise(latents, one, torch.tensor(step)),
                     step,
-                    words,
+                    prompt_embeds,
                     schedule,
                 )
                 - one
                 for one in draws
             ]
             loss -= _log(torch.stack(errors).double().square().mean((0, 2, 3, 4))) / len(timesteps)
-        answer = _predict_noise(pipeline, latents, _step(schedule, ONE_QUERY), words, schedule)
+        answer = _predict_noise(
+            pipeline, latents, _step(schedule, ONE_QUERY), prompt_embeds, schedule
+        )
         losses.append(loss)
         norms.append(-_log(answer.double().flatten(1).norm(p=NORM, dim=1)))
     return {"loss": torch.cat(losses).cpu().numpy(), "one_query": torch.cat(norms).cpu().numpy()}
@@ -140,7 +142,7 @@ def _predict_noise(
     pipeline: Any,
     noisy: Tensor,
     step: int,
-    words: Words,
+    prompt_embeds: PromptEmbeds,
     schedule: DDPMScheduler,
 ) -> Tensor:
     """The noise that the denoiser finds in latents (N, C, h, w), float32; one of v or x0 is turned into it.
@@ -149,8 +151,10 @@ def _predict_noise(
     defined at every timestep.
     """
     steps = torch.full((len(noisy),), step, device=noisy.device)
-    inputs = noisy.to(words.hidden.dtype)
-    answer = pipeline.unet(inputs, steps, return_dict=False, **words.arguments())[0].float()
+    inputs = noisy.to(prompt_embeds.dtype)
+    answer = pipeline.unet(inputs, steps, return_dict=False, **prompt_embeds.unet_kwargs())[
+        0
+    ].float()
     signal = schedule.alphas_cumprod[step].item()
     a, b = signal**0.5, (1 - signal) ** 0.5
     match schedule.config.prediction_type:

@@ -8,7 +8,7 @@ NEARLY = 0.75  # an image this large a share of the frame is padded, which loses
 
 
 def to_frame(images: Tensor, side: int) -> Tensor:
-    """Fit images into the generator's frame: those nearly of its size are padded, others cropped to a square and resized.
+    """Fit images into the generator's frame: pad those of nearly its size, crop others to a square and resize them.
 
     Args:
         images: uint8 (N, C, H, W), C 1 or 3.
@@ -16,6 +16,9 @@ def to_frame(images: Tensor, side: int) -> Tensor:
 
     Returns:
         uint8 (N, 3, side, side).
+
+    >>> to_frame(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), 32).shape
+    torch.Size([2, 3, 32, 32])
     """
     images = images.expand(-1, 3, -1, -1)
     height, width = images.shape[2:]
@@ -62,5 +65,9 @@ def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Float in [-1, 1] to uint8."""
+    """Convert images from float in [-1, 1] to uint8.
+
+    >>> to_bytes(torch.tensor([-1.0, 0.0, 1.0])).tolist()
+    [0, 128, 255]
+    """
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -19,7 +19,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
 from tckr.diffusion.adapter import Adapter
-from tckr.diffusion.embeddings import Words, encode_in_parts
+from tckr.diffusion.embeddings import PromptEmbeds, encode_in_batches
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.memory import GIB, Ahead, Held, Rows, Shards, keep, scratch
 from tckr.diffusion.options import AdaptationOptions
@@ -98,7 +98,7 @@ def adapt(
         def loss() -> Tensor:
             part = next(parts)
             with half_precision():
-                return denoising_loss(network, feed.latents[part].float(), feed.words[part])
+                return denoising_loss(network, feed.latents[part].float(), feed.prompt_embeds[part])
 
         def prepare(index: int) -> None:
             if index == LOOK_AT:
@@ -167,12 +167,12 @@ class _Encoded:
 
     Attributes:
         latents: row i is image i; row N + i is image i mirrored, if `flip`.
-        words: rows of the distinct texts.
-        texts: rows of `words` (3, N): an image's prompt, its class name, nothing.
+        prompt_embeds: rows of the distinct texts.
+        texts: rows of `prompt_embeds` (3, N): an image's prompt, its class name, nothing.
     """
 
     latents: Rows
-    words: Rows
+    prompt_embeds: Rows
     texts: Tensor
 
 
@@ -196,13 +196,13 @@ def _encoded(
         [place.setdefault(text, len(place)) for text in column]
         for column in (prompts, class_names, [""] * len(images))
     ]
-    words = keep(
-        (part.parts() for part in encode_in_parts(pipeline, list(place), PART)),
+    prompt_embeds = keep(
+        (part.tensors() for part in encode_in_batches(pipeline, list(place), PART)),
         len(place),
         budget - latents.size,
-        folder / "words",
+        folder / "prompt_embeds",
     )
-    return _Encoded(latents, words, torch.tensor(texts))
+    return _Encoded(latents, prompt_embeds, torch.tensor(texts))
 
 
 @dataclass(frozen=True)
@@ -242,22 +242,22 @@ class _Feed:
         self._images, self._texts = (
             # Rows on the device are looked up there; those on disk by numbers that the host knows.
             rows.to(store.device) if isinstance(store, Held) else rows
-            for store, rows in ((data.latents, plan.images), (data.words, plan.texts))
+            for store, rows in ((data.latents, plan.images), (data.prompt_embeds, plan.texts))
         )
-        self.latents, self.words = self._read(0)
-        on_disk = isinstance(data.latents, Shards) or isinstance(data.words, Shards)
+        self.latents, self.prompt_embeds = self._read(0)
+        on_disk = isinstance(data.latents, Shards) or isinstance(data.prompt_embeds, Shards)
         self._ahead = Ahead(self._read, len(plan.images)) if on_disk else None
 
-    def _read(self, index: int) -> tuple[Tensor, Words]:
+    def _read(self, index: int) -> tuple[Tensor, PromptEmbeds]:
         latents = self._data.latents.read(self._images[index])["latents"]
-        return latents, Words.of(self._data.words.read(self._texts[index]))
+        return latents, PromptEmbeds(**self._data.prompt_embeds.read(self._texts[index]))
 
     def turn(self, index: int) -> None:
         """Go to step `index`."""
-        latents, words = self._ahead(index) if self._ahead else self._read(index)
+        latents, prompt_embeds = self._ahead(index) if self._ahead else self._read(index)
         self.latents.copy_(latents)
-        fresh = words.parts()
-        for name, tensor in self.words.parts().items():
+        fresh = prompt_embeds.tensors()
+        for name, tensor in self.prompt_embeds.tensors().items():
             tensor.copy_(fresh[name])
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from tckr.diffusion.embeddings import Words
+from tckr.diffusion.embeddings import PromptEmbeds
 
 __all__ = ["DenoisingLoss", "min_snr", "noise_schedule"]
 
@@ -41,7 +41,9 @@ class DenoisingLoss:
             self.stratified_timesteps if timesteps == "stratified" else self.independent_timesteps
         )
 
-    def __call__(self, unet: Callable[..., Any], latents: Tensor, prompt_embeds: Words) -> Tensor:
+    def __call__(
+        self, unet: Callable[..., Any], latents: Tensor, prompt_embeds: PromptEmbeds
+    ) -> Tensor:
         """Return the loss of a batch, a scalar.
 
         Args:
@@ -64,8 +66,8 @@ class DenoisingLoss:
             "v_prediction": alpha * noise - sigma * latents,
             "sample": latents,
         }[self.prediction_type]
-        inputs = noisy_latents.to(prompt_embeds.hidden.dtype)
-        model_pred = unet(inputs, timesteps, return_dict=False, **prompt_embeds.arguments())[0]
+        inputs = noisy_latents.to(prompt_embeds.dtype)
+        model_pred = unet(inputs, timesteps, return_dict=False, **prompt_embeds.unet_kwargs())[0]
         # L_simple (Ho et al. 2020, eq. 14): E || epsilon - epsilon_theta(x_t, t) ||^2.
         if self.weights is None:
             return functional.mse_loss(model_pred.float(), target.float())

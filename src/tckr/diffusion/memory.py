@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 class Rows(Protocol):
-    """Named tensors with one row an item."""
+    """Named tensors with one row per item."""
 
     def read(self, rows: Tensor) -> dict[str, Tensor]:
         """The rows (int64) in this order, on the device."""
@@ -140,7 +140,7 @@ class Ahead(Generic[Result]):
         self._next: tuple[int, Future[Result]] | None = None
 
     def __call__(self, index: int) -> Result:
-        """What `read(index)` gives."""
+        """Return `read(index)` and start reading the next."""
         if self._next and self._next[0] == index:
             result = self._next[1].result()
         else:
@@ -154,7 +154,7 @@ class Ahead(Generic[Result]):
         return result
 
     def close(self) -> None:
-        """Let the thread go."""
+        """Stop the thread."""
         self._pool.shutdown(cancel_futures=True)
 
 
@@ -171,7 +171,7 @@ class BatchSize:
         self.size = size
 
     def over(self, rows: range, work: Callable[[range], Result]) -> Iterator[Result]:
-        """Yield `work(part)` for successive parts of `rows`; a part that did not fit is begun again in halves.
+        """Yield `work(part)` for successive parts of `rows`; a part that did not fit is retried in halves.
 
         Raises:
             UserError: a single image does not fit.
@@ -198,7 +198,7 @@ class BatchSize:
 
 
 def guess(work: Callable[[range], object], device: torch.device, probe: int = 8) -> int:
-    """How many images `work` can take at once on a GPU, judged by the memory that `probe` of them take."""
+    """Estimate how many images `work` can take at once on a GPU from the memory that `probe` of them take."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     first = BatchSize(probe)
@@ -210,10 +210,14 @@ def guess(work: Callable[[range], object], device: torch.device, probe: int = 8)
 
 
 def by_pixels(side: int, most: int) -> int:
-    """How many images of this side an autoencoder is given at once, `most` at the most."""
+    """Return how many images of this side, in pixels, to pass to an autoencoder at once, at most `most`."""
     return max(1, min(most, PIXELS // side**2))
 
 
 def evenly(count: int, size: int) -> int:
-    """The size of equal batches of at most `size`, so that the last one is not a remnant."""
+    """Return the size of equal batches of at most `size`, so that the last one is not a remnant.
+
+    >>> evenly(10, 8)
+    5
+    """
     return math.ceil(count / math.ceil(count / size)) if count else size

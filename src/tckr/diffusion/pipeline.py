@@ -49,7 +49,7 @@ def load(source: str, device: str = "cpu", resolution: int | None = None) -> Gen
 
     Args:
         source: a local folder, or a hub id that is already in the local cache.
-        resolution: side of the images, pixels, if it shall differ from the generator's own.
+        resolution: side of the images, pixels, if it should differ from the generator's own.
 
     Returns:
         a StableDiffusionPipeline or StableDiffusionXLPipeline.
@@ -130,12 +130,12 @@ def _set_side(pipeline: Generator, source: str, resolution: int | None) -> None:
 
 
 def side(pipeline: Generator) -> int:
-    """Side of the generator's square images, pixels."""
+    """Return the side of the generator's square images, in pixels."""
     return int(pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
 
 
 def to_latents(pipeline: Generator, frames: Tensor, batch_size: int = 256) -> Tensor:
-    """Scaled latents of signed images.
+    """Encode signed images to scaled latents.
 
     Args:
         frames: float (N, 3, side, side) in [-1, 1].
@@ -149,10 +149,10 @@ def to_latents(pipeline: Generator, frames: Tensor, batch_size: int = 256) -> Te
 def encode_images(
     pipeline: Generator, images: Tensor, mirror: bool = False, batch_size: int = 256
 ) -> Iterator[Tensor]:
-    """Scaled latents of images of any size, `batch_size` at a time, in order.
+    """Encode images of any size and yield their scaled latents, `batch_size` at a time, in order.
 
     Args:
-        images: uint8 (N, 1 or 3, H, W), where ever.
+        images: uint8 (N, 1 or 3, H, W), on any device.
         mirror: after all of them, give them flipped left to right: 2 N in all.
     """
     count, pixels = len(images), side(pipeline)
@@ -190,7 +190,7 @@ CLASSES = {
 
 
 def solver(scheduler: Any, name: Solver) -> Any:
-    """A fresh scheduler of the kind `name` with the configuration of `scheduler`: betas, prediction type, spacing.
+    """Return a new scheduler of the kind `name` with the configuration of `scheduler`: betas, prediction type, spacing.
 
     Solvers keep state from step to step, so every batch needs one of its own.
     """

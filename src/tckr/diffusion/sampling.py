@@ -1,9 +1,9 @@
-"""Draw images from a generator."""
+"""Draw images from a generator: balanced prompts in, uint8 images out."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tckr.diffusion.embeddings import Words, embed, encode_in_parts
+from tckr.diffusion.embeddings import PromptEmbeds, encode_in_batches, encode_prompts
 from tckr.diffusion.frames import from_frame, to_bytes
 from tckr.diffusion.memory import GIB, BatchSize, Rows, by_pixels, evenly, guess, keep, scratch
 from tckr.diffusion.options import SamplingOptions
@@ -21,21 +21,35 @@ from tckr.engine import map_shards
 from tckr.engine.overlap import behind, to_host
 from tckr.engine.progress import track
 
-ON_CPU, LARGEST = 128, 512  # batches of `auto`: all of a CPU's; a GPU gains nothing beyond
+__all__ = ["Sampler", "balanced_prompts", "first_noise", "gathered", "sample", "stream"]
+
+# Batch sizes of `auto`: the one used on a CPU, and the largest on a GPU, which gains nothing beyond.
+CPU_BATCH, LARGEST_GPU_BATCH = 128, 512
+NOISE_BLOCK = 64  # images whose first noise is drawn in one call; part of what a seed means
+DECODED = 64  # latents decoded to pixels at once, at most
 
 
 def balanced_prompts(
     prompts: Sequence[str], labels: Sequence[int], count: int, seed: int, nested: bool = False
 ) -> pd.DataFrame:
-    """`count` prompts, class-balanced; a class's prompts are shuffled and used in turn (TCKR, section 3).
+    """Return `count` class-balanced prompts; each class's prompts are shuffled and reused in turn (TCKR, section 3).
 
     Args:
-        prompts: one prompt a member, or one a class.
-        labels: their classes; every class present gets floor(count / classes) prompts, the first ones one more.
-        nested: balance every prefix too, to within one prompt a class, so that the first n make a set of their own.
+        prompts: one prompt per member, or one per class.
+        labels: their classes; every class present gets floor(count / classes) prompts, and the first
+            ones one more until there are `count`.
+        nested: balance every prefix too, to within one prompt per class, so that the first n rows are
+            a balanced set of their own.
 
     Returns:
-        table of prompt and label, in random order; if `nested`, in random order within each round of the classes.
+        Table of prompt and label, in random order; if `nested`, in random order within each round of
+        the classes.
+
+    >>> drawn = balanced_prompts(["a red bag", "a grey bag", "a tall boot"], [0, 0, 1], 6, seed=0)
+    >>> sorted(drawn.label.tolist())
+    [0, 0, 0, 1, 1, 1]
+    >>> sorted(drawn[drawn.label == 0].prompt.value_counts().tolist())
+    [1, 2]
     """
     draw = np.random.default_rng(seed)
     table = pd.DataFrame({"prompt": list(prompts), "label": np.asarray(labels, dtype=np.int64)})
@@ -63,12 +77,15 @@ def sample(
     options: SamplingOptions,
     seed: int,
 ) -> Tensor:
-    """One image a prompt; image i depends on the seed and i, not on its batch or the number of workers.
+    """Draw one image per prompt; image i depends on the seed and i, not on its batch or the number of workers.
 
     Args:
-        pipeline: as `generator.load` gives it.
+        pipeline: as `pipeline.load` returns it.
+        prompts: N prompts.
         size: height and width of the private images, pixels.
         channels: 1 for grey, 3 for colour.
+        options: solver, steps, guidance and batch size.
+        seed: of the first noise, and of the noise that some solvers add at every step.
 
     Returns:
         uint8 (N, channels, height, width), on the CPU.
@@ -77,17 +94,6 @@ def sample(
         UserError: not even one image fits in the device's memory.
     """
     return gathered(stream(pipeline, prompts, size, channels, options, seed), len(prompts))
-
-
-def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
-    """All `count` rows in one tensor, filled as they come: joining a list of them would take twice the memory."""
-    whole, done = torch.empty(0), 0
-    for batch in batches:
-        if not done:
-            whole = torch.empty((count, *batch.shape[1:]), dtype=batch.dtype)
-        whole[done : done + len(batch)] = batch
-        done += len(batch)
-    return whole
 
 
 def stream(
@@ -99,183 +105,232 @@ def stream(
     seed: int,
     cache_folder: Path | None = None,
 ) -> Iterator[Tensor]:
-    """The images of `sample` in batches, in order; on a GPU each is handed over while it draws the next.
+    """Yield the images of `sample` in batches, in order; a GPU draws the next batch while one is used.
 
     Args:
-        cache_folder: where text embeddings go that exceed `options.cache_gib`, while this runs.
+        cache_folder: where text embeddings that exceed `options.cache_gib` are stored meanwhile; by
+            default the system's folder for temporary files.
     """
-    # A large set repeats its prompts: an embedding an image would take many times the images' own memory.
-    place = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-    rows = torch.tensor([place[prompt] for prompt in prompts])
+    # A large set repeats its prompts: one embedding per image would take many times the images' own memory.
+    row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+    on_cpu = pipeline.device.type == "cpu"
     with ExitStack() as stack:
         folder = stack.enter_context(scratch(cache_folder))
-        parts = (part.parts() for part in encode_in_parts(pipeline, list(place)))
-        words = keep(parts, len(place), options.cache_gib * GIB, folder)
-        request = Request(
-            pipeline, words, rows, embed(pipeline, [""]), size, channels, options, seed
+        parts = (part.tensors() for part in encode_in_batches(pipeline, list(row_of)))
+        sampler = Sampler(
+            pipeline=pipeline,
+            prompt_embeds=keep(parts, len(row_of), options.cache_gib * GIB, folder),
+            rows=torch.tensor([row_of[prompt] for prompt in prompts]),
+            negative_prompt_embeds=encode_prompts(pipeline, [""]),
+            size=size,
+            channels=channels,
+            options=options,
+            seed=seed,
+            compile=options.compile and not on_cpu,
         )
-        yield from (_on_cpu if pipeline.device.type == "cpu" else _on_gpu)(request)
+        yield from (_stream_on_cpu if on_cpu else _stream_on_gpu)(sampler)
 
 
-def _on_cpu(request: "Request") -> Iterator[Tensor]:
-    """Batches drawn side by side by `workers` processes."""
-    size = ON_CPU if request.options.batch_size == "auto" else request.options.batch_size
-    count = len(request.rows)
-    shards = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    yield from map_shards(
-        _shard, shards, request.options.workers, "synthetic images", shared=request
-    )
+def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
+    """Gather batches into one tensor of `count` rows, filled as they come: `torch.cat` would need twice the memory.
+
+    >>> gathered(iter([torch.zeros(2, 1), torch.ones(1, 1)]), 3).flatten().tolist()
+    [0.0, 0.0, 1.0]
+    """
+    whole, done = torch.empty(0), 0
+    for batch in batches:
+        if not done:
+            whole = torch.empty((count, *batch.shape[1:]), dtype=batch.dtype)
+        whole[done : done + len(batch)] = batch
+        done += len(batch)
+    return whole
 
 
-def _shard(rows: range, request: "Request") -> Tensor:
-    draw = Draw(request, compiled=False)
-    return torch.cat(list(BatchSize(len(rows)).over(rows, draw)))
+@dataclass(eq=False)
+class Sampler:
+    """Draws images by their numbers: `sampler(range(8))` are the first eight, whatever the batches.
 
-
-def _on_gpu(request: "Request") -> Iterator[Tensor]:
-    """Batches one after the other; the GPU draws the next while the last is copied and used."""
-    count, compiled = len(request.rows), request.options.compile
-    draw = Draw(request, compiled)
-    batches = BatchSize(evenly(count, _largest(request)))
-    starts = range(0, count, batches.size)
-
-    def work(rows: range) -> Tensor:
-        # A compiled network is compiled anew for another size: the last batch draws a few for nothing.
-        wanted = range(rows.start, rows.start + batches.size) if compiled else rows
-        return draw(wanted)[: len(rows)]
-
-    drawn = track(batches.over(range(count), work), "synthetic images", len(starts))
-    for arrived in behind(to_host(batch) for batch in drawn):
-        yield arrived()
-
-
-def _largest(request: "Request") -> int:
-    """The batch that was asked for, or what seems to fit."""
-    asked = request.options.batch_size
-    if asked != "auto":
-        return asked
-    eager = Draw(request, compiled=False)
-    return min(LARGEST, guess(lambda rows: eager.denoise(rows, only=1), request.pipeline.device))
-
-
-BLOCK = 64  # images whose first noise is drawn in one call; part of what a seed means
-DECODED = 64  # latents turned into pixels at once
-
-
-@dataclass(frozen=True)
-class Request:
-    """What every batch of one call has in common; image i is described by row `rows[i]` of `words`."""
+    Attributes:
+        pipeline: as `pipeline.load` returns it.
+        prompt_embeds: text embeddings of the distinct prompts.
+        rows: int64 (N,), the row of `prompt_embeds` that conditions image i.
+        negative_prompt_embeds: embedding of the empty prompt, one row.
+        size: height and width of the images, pixels.
+        channels: 1 for grey, 3 for colour.
+        options: solver, steps and guidance.
+        seed: of all noise.
+        compile: compile the denoiser, for each batch size and for guided and plain steps separately,
+            which is faster than one network for any size.
+    """
 
     pipeline: Any
-    words: Rows
+    prompt_embeds: Rows
     rows: Tensor
-    nothing: Words
+    negative_prompt_embeds: PromptEmbeds
     size: tuple[int, int]
     channels: int
     options: SamplingOptions
     seed: int
+    compile: bool = False
+    unet: Any = field(init=False, repr=False)
+    decoding: BatchSize = field(init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        unet = self.pipeline.unet
+        self.unet = torch.compile(unet, dynamic=False) if self.compile else unet
+        self.decoding = BatchSize(by_pixels(side(self.pipeline), DECODED))
 
-class Draw:
-    """Draws the images of a range of numbers."""
-
-    def __init__(self, request: Request, compiled: bool) -> None:
-        self.request = request
-        pipeline = request.pipeline
-        # Not for any size: each batch size and guided or not has a network of its own, which is faster.
-        self.unet: Any = torch.compile(pipeline.unet, dynamic=False) if compiled else pipeline.unet  # fmt: skip
-        config = pipeline.unet.config
-        self.shape = (config.in_channels, config.sample_size, config.sample_size)
-        self.decoding = BatchSize(by_pixels(side(pipeline), DECODED))
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @torch.inference_mode()
-    def __call__(self, rows: range) -> Tensor:
-        """uint8 (len(rows), channels, height, width), on the generator's device."""
-        latents = self.denoise(rows)
-        parts = self.decoding.over(range(len(rows)), lambda part: self._pixels(latents[part.start : part.stop]))  # fmt: skip
+    def __call__(self, numbers: range) -> Tensor:
+        """Return the images of these numbers, uint8 (len(numbers), channels, height, width), on the device."""
+        latents = self.denoise(numbers)
+        parts = self.decoding.over(
+            range(len(numbers)), lambda part: self._decode(latents[part.start : part.stop])
+        )
         return torch.cat(list(parts))
 
-    def _pixels(self, latents: Tensor) -> Tensor:
-        vae = self.request.pipeline.vae
-        inputs = (latents / vae.config.scaling_factor).to(vae.dtype)
-        frames = to_bytes(vae.decode(inputs, return_dict=False)[0])
-        return from_frame(frames, *self.request.size, self.request.channels)
-
     @torch.inference_mode()
-    def denoise(self, rows: range, only: int | None = None) -> Tensor:
-        """Latents, float32 (len(rows), C, h, w), after all steps, or after the first `only` ones."""
-        request, options = self.request, self.request.options
-        device, seed = request.pipeline.device, request.seed
-        words, nothing = self._words(rows), request.nothing
-        guided = options.guidance_scale > 1 and not self._embeds_guidance
-        both = nothing.expand(len(rows)).then(words) if guided else words
-        scheduler = solver(request.pipeline.scheduler, options.scheduler)
+    def denoise(self, numbers: range, only: int | None = None) -> Tensor:
+        """Return latents, float32 (len(numbers), C, h, w), after all steps, or after the first `only` ones."""
+        device, options = self.pipeline.device, self.options
+        prompt_embeds = self._read_embeds(numbers)
+        do_classifier_free_guidance = options.guidance_scale > 1 and not self._embeds_guidance
+        both_embeds = (
+            self.negative_prompt_embeds.expand(len(numbers)).cat(prompt_embeds)
+            if do_classifier_free_guidance
+            else prompt_embeds
+        )
+        scheduler = solver(self.pipeline.scheduler, options.scheduler)
         scheduler.set_timesteps(options.steps)  # on the CPU: a step then never waits for the GPU
-        extra = self._extra(scheduler, rows, seed)
-        latents = first_noise(self.shape, seed, rows, device) * scheduler.init_noise_sigma
-        times = scheduler.timesteps
-        for index, (time, on_device) in enumerate(zip(times, times.to(device), strict=True)):
-            if index == only:
+        extra_step_kwargs = self._extra_step_kwargs(scheduler, numbers)
+        config = self.pipeline.unet.config
+        shape = (config.in_channels, config.sample_size, config.sample_size)
+        latents = first_noise(shape, self.seed, numbers, device) * scheduler.init_noise_sigma
+        timesteps = scheduler.timesteps
+        for i, (t, t_on_device) in enumerate(zip(timesteps, timesteps.to(device), strict=True)):
+            if i == only:
                 break
-            inputs = scheduler.scale_model_input(latents, time)
-            if guided and _within(options.guidance_interval, index / len(times)):
-                without, told = self._predict(torch.cat([inputs, inputs]), on_device, both).chunk(2)
-                predicted = without + options.guidance_scale * (told - without)
+            latent_input = scheduler.scale_model_input(latents, t)
+            if do_classifier_free_guidance and _is_guided(options, i / len(timesteps)):
+                noise_pred = self._predict(
+                    torch.cat([latent_input, latent_input]), t_on_device, both_embeds
+                )
+                # Classifier-free guidance (Ho & Salimans 2022, eq. 6, with guidance_scale = 1 + w).
+                noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
+                noise_pred = noise_pred_uncond + options.guidance_scale * (
+                    noise_pred_text - noise_pred_uncond
+                )
             else:
-                predicted = self._predict(inputs, on_device, words)
-            latents = scheduler.step(predicted, time, latents, **extra, return_dict=False)[0]
+                noise_pred = self._predict(latent_input, t_on_device, prompt_embeds)
+            latents = scheduler.step(
+                noise_pred, t, latents, **extra_step_kwargs, return_dict=False
+            )[0]
         return latents
 
-    def _predict(self, inputs: Tensor, time: Tensor, words: Words) -> Tensor:
-        condition = None
+    def _read_embeds(self, numbers: range) -> PromptEmbeds:
+        """Return one row per number; numbers beyond the last image get the last one's."""
+        wanted = torch.arange(numbers.start, numbers.stop).clamp(max=len(self) - 1)
+        return PromptEmbeds(**self.prompt_embeds.read(self.rows[wanted]))
+
+    def _predict(self, latents: Tensor, t: Tensor, prompt_embeds: PromptEmbeds) -> Tensor:
+        """Return the denoiser's prediction, float32."""
+        timestep_cond = None
         if self._embeds_guidance:
-            scale = torch.full((len(inputs),), self.request.options.guidance_scale - 1)
+            scale = torch.full((len(latents),), self.options.guidance_scale - 1)
             width = self.unet.config.time_cond_proj_dim
-            condition = self.request.pipeline.get_guidance_scale_embedding(scale, width)
-            condition = condition.to(inputs.device, words.hidden.dtype)
+            timestep_cond = self.pipeline.get_guidance_scale_embedding(scale, width)
+            timestep_cond = timestep_cond.to(latents.device, prompt_embeds.dtype)
         return self.unet(
-            inputs.to(words.hidden.dtype),
-            time.expand(len(inputs)),
-            timestep_cond=condition,
+            latents.to(prompt_embeds.dtype),
+            t.expand(len(latents)),
+            timestep_cond=timestep_cond,
             return_dict=False,
-            **words.arguments(),
+            **prompt_embeds.unet_kwargs(),
         )[0].float()
 
     @property
     def _embeds_guidance(self) -> bool:
         """Whether the denoiser reads the guidance scale, as latent consistency models do (Luo et al. 2023)."""
-        return self.request.pipeline.unet.config.time_cond_proj_dim is not None
+        return self.pipeline.unet.config.time_cond_proj_dim is not None
 
-    def _words(self, rows: range) -> Words:
-        last = len(self.request.rows) - 1
-        wanted = torch.arange(rows.start, rows.stop).clamp(max=last)
-        return Words.of(self.request.words.read(self.request.rows[wanted]))
-
-    def _extra(self, scheduler: Any, rows: range, seed: int) -> dict[str, Any]:
-        """A source of noise for each image, for solvers that add noise at every step."""
+    def _extra_step_kwargs(self, scheduler: Any, numbers: range) -> dict[str, Any]:
+        """Return a source of noise per image, for solvers that add noise at every step."""
         if "generator" not in inspect.signature(scheduler.step).parameters:
             return {}
-        device = self.request.pipeline.device
-        return {"generator": [_generator(device, seed, 1, row) for row in rows]}
+        device = self.pipeline.device
+        return {"generator": [_generator(device, self.seed, 1, number) for number in numbers]}
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        inputs = (latents / vae.config.scaling_factor).to(vae.dtype)
+        frames = to_bytes(vae.decode(inputs, return_dict=False)[0])
+        return from_frame(frames, *self.size, self.channels)
 
 
-def _within(interval: tuple[float, float], progress: float) -> bool:
-    """Whether a step that begins at `progress` (0 to 1) is guided."""
-    low, high = interval
+def first_noise(shape: tuple[int, ...], seed: int, numbers: range, device: torch.device) -> Tensor:
+    """Return the first noise of the images, float32 (len(numbers), *shape).
+
+    Image i reads row i % NOISE_BLOCK of its block, so that its noise does not depend on its batch.
+    """
+    first = numbers.start // NOISE_BLOCK
+    blocks = [
+        torch.randn(
+            NOISE_BLOCK, *shape, device=device, generator=_generator(device, seed, 0, block)
+        )
+        for block in range(first, (numbers.stop - 1) // NOISE_BLOCK + 1)
+    ]
+    begin = numbers.start - first * NOISE_BLOCK
+    return torch.cat(blocks)[begin : begin + len(numbers)]
+
+
+def _stream_on_cpu(sampler: Sampler) -> Iterator[Tensor]:
+    """Yield batches that `workers` processes draw side by side."""
+    options = sampler.options
+    size = CPU_BATCH if options.batch_size == "auto" else options.batch_size
+    count = len(sampler)
+    shards = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    yield from map_shards(_draw_shard, shards, options.workers, "synthetic images", shared=sampler)
+
+
+def _draw_shard(numbers: range, sampler: Sampler) -> Tensor:
+    return torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+
+
+def _stream_on_gpu(sampler: Sampler) -> Iterator[Tensor]:
+    """Yield batches one after the other; the GPU draws the next while the last is copied and used."""
+    count = len(sampler)
+    batches = BatchSize(evenly(count, _gpu_batch_size(sampler)))
+    starts = range(0, count, batches.size)
+
+    def draw(numbers: range) -> Tensor:
+        # Another size would be compiled again: the last batch draws a few images that are dropped.
+        wanted = range(numbers.start, numbers.start + batches.size) if sampler.compile else numbers
+        return sampler(wanted)[: len(numbers)]
+
+    drawn = track(batches.over(range(count), draw), "synthetic images", len(starts))
+    for copied in behind(to_host(batch) for batch in drawn):
+        yield copied()
+
+
+def _gpu_batch_size(sampler: Sampler) -> int:
+    """Return the batch size of the options, or for `auto` an estimate of what fits."""
+    if sampler.options.batch_size != "auto":
+        return sampler.options.batch_size
+    eager = replace(sampler, compile=False)
+    fits = guess(lambda numbers: eager.denoise(numbers, only=1), sampler.pipeline.device)
+    return min(LARGEST_GPU_BATCH, fits)
+
+
+def _is_guided(options: SamplingOptions, progress: float) -> bool:
+    """Return whether a step that begins at `progress` (0 to 1) is guided (Kynkäänniemi et al. 2024)."""
+    low, high = options.guidance_interval
     return low <= progress < high
 
 
-def first_noise(shape: tuple[int, ...], seed: int, rows: range, device: torch.device) -> Tensor:
-    """First noise, float32 (len(rows), *shape); image i's is row i % BLOCK of its block, whatever the batch."""
-    first = rows.start // BLOCK
-    blocks = [
-        torch.randn(BLOCK, *shape, device=device, generator=_generator(device, seed, 0, block))
-        for block in range(first, (rows.stop - 1) // BLOCK + 1)
-    ]
-    begin = rows.start - first * BLOCK
-    return torch.cat(blocks)[begin : begin + len(rows)]
-
-
 def _generator(device: torch.device, *numbers: int) -> torch.Generator:
+    """Return a generator seeded by a hash of `numbers`: streams of different numbers are independent."""
     mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(mixed >> 1))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from tckr.diffusion.embeddings import Words
+from tckr.diffusion.embeddings import PromptEmbeds
 from tckr.diffusion.loss import DenoisingLoss
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.images.tensors import to_signed
@@ -245,7 +245,7 @@ def train_denoiser(
         wording = torch.randint(len(tokens), (count,), device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             words = text(tokens[wording, chosen].long())[0]
-            return denoising_loss(network, latents[chosen].float(), Words(words))
+            return denoising_loss(network, latents[chosen].float(), PromptEmbeds(words))
 
     parameters = [*unet.parameters(), *text.parameters()]
     losses = minimize(
