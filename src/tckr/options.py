@@ -50,7 +50,12 @@ class Schedule(Options):
     )
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step `step` (0-based)."""
+        """Return the learning rate of step `step` (0-based).
+
+        >>> schedule = Schedule(steps=100, batch_size=8, learning_rate=1e-3, warmup=0)
+        >>> [round(schedule.learning_rate_at(step), 6) for step in (0, 50, 100)]
+        [0.001, 0.00051, 2e-05]
+        """
         progress = step / self.steps
         if progress < self.warmup:
             return self.learning_rate * (step + 1) / (self.steps * self.warmup + 1)

@@ -15,7 +15,7 @@ from tckr.diffusion import lora as adaptation
 from tckr.diffusion.embeddings import PromptEmbeds
 from tckr.diffusion.lora import Adapter, adapt
 from tckr.diffusion.loss import DenoisingLoss, min_snr, noise_schedule
-from tckr.diffusion.memory import Held, Shards, keep, scratch
+from tckr.diffusion.memory import RowsOnDevice, RowsOnDisk, cache_rows, scratch
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.diffusion.pipeline import load
 from tckr.diffusion.sampling import sample
@@ -67,9 +67,11 @@ def test_a_cache_on_disk_equals_one_in_memory(
     folder = folder_of(family)
     held, losses = fit(folder, images)
     seen = []
-    monkeypatch.setattr(adaptation, "keep", lambda *a: seen.append(keep(*a)) or seen[-1])
+    monkeypatch.setattr(
+        adaptation, "cache_rows", lambda *a: seen.append(cache_rows(*a)) or seen[-1]
+    )
     stored, again = fit(folder, images, {"cache_folder": tmp_path}, cache_gib=0)
-    assert [len(store.files) for store in seen] == [5, 2]
+    assert [type(store) for store in seen] == [RowsOnDisk, RowsOnDisk]
     assert same(held, stored)
     pd.testing.assert_frame_equal(losses, again)
     assert not list(tmp_path.iterdir())
@@ -80,9 +82,9 @@ def test_rows_come_back_in_any_order(tmp_path: Path) -> None:
     parts = [{name: tensor[i : i + 4] for name, tensor in whole.items()} for i in (0, 4, 8)]
     wanted = torch.tensor([9, 0, 4, 4, 3])
     with scratch(tmp_path) as folder:
-        held, stored = (keep(parts, 10, budget, folder / "rows") for budget in (10 * 14, 139))
-        assert isinstance(held, Held)
-        assert isinstance(stored, Shards)
+        held, stored = (cache_rows(parts, 10, budget, folder / "rows") for budget in (10 * 14, 139))
+        assert isinstance(held, RowsOnDevice)
+        assert isinstance(stored, RowsOnDisk)
         assert (held.size, stored.size) == (140, 0)
         for name, tensor in whole.items():
             assert torch.equal(held.read(wanted)[name], tensor[wanted])
@@ -139,7 +141,7 @@ def test_every_pass_shows_every_image_once(folder_of: FolderOf, images: Tensor) 
     )
     assert options.schedule_for(COUNT).steps == 6
     texts = torch.stack([torch.arange(COUNT), torch.full((COUNT,), 50), torch.full((COUNT,), 99)])
-    data = adaptation._Encoded(Held({}), Held({}), texts)
+    data = adaptation._Encoded(RowsOnDevice({}), RowsOnDevice({}), texts)
     plan = adaptation._plan(data, COUNT, options, seed=1)
     assert plan.images.shape == plan.texts.shape == (6, 4)
     order, words = plan.images.flatten(), plan.texts.flatten()
@@ -189,7 +191,7 @@ def test_an_adapter_that_no_gradient_reaches_is_noticed_early(
     monkeypatch.setattr(DenoisingLoss, "__call__", stuck)
     with pytest.raises(RuntimeError, match="did not move"):
         fit(folder_of("sd2"), images)
-    assert len(taken) == adaptation.LOOK_AT
+    assert len(taken) == adaptation.CHECK_AT
 
 
 def test_alpha_is_folded_in(folder_of: FolderOf, images: Tensor, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from diffusers import DPMSolverMultistepScheduler
 from tckr.diffusion.embeddings import encode_prompts
 from tckr.diffusion.frames import to_bytes
 from tckr.diffusion.lora import adapt
-from tckr.diffusion.memory import Held
+from tckr.diffusion.memory import RowsOnDevice
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions, Solver
 from tckr.diffusion.pipeline import CLASSES, load, side, solver
 from tckr.diffusion.sampling import Sampler, first_noise, sample
@@ -25,7 +25,7 @@ FolderOf = Callable[[str], Path]
 
 def sampler(pipeline: Any, seed: int = 3, **options: Any) -> Sampler:
     rows, size = torch.arange(len(PROMPTS)), (16, 16)
-    words = Held(encode_prompts(pipeline, PROMPTS).tensors())
+    words = RowsOnDevice(encode_prompts(pipeline, PROMPTS).tensors())
     chosen = SamplingOptions(**{"steps": 4, "guidance_scale": 2.0, **options})
     return Sampler(pipeline, words, rows, encode_prompts(pipeline, [""]), size, 3, chosen, seed)
 
@@ -196,3 +196,13 @@ def test_pickled_weights_are_refused(folder_of: FolderOf, tmp_path: Path) -> Non
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(UserError, match="safetensors"):
         load(str(folder))
+
+
+@pytest.mark.parametrize("family", ["sd2", "xl"])
+def test_workers_draw_the_same_images_of_every_family(family: str, folder_of: FolderOf) -> None:
+    pipeline = load(str(folder_of(family)))
+    options = SamplingOptions(steps=1, guidance_scale=2, batch_size=2)
+    alone = sample(pipeline, PROMPTS, (16, 16), 3, options, seed=1)
+    workers = options.model_copy(update={"workers": 2})
+    assert torch.equal(alone, sample(pipeline, PROMPTS, (16, 16), 3, workers, seed=1))
+    assert pipeline.text_encoder is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tckr.diffusion.memory import BatchSize, by_pixels, evenly
+from tckr.diffusion.memory import BatchSize, autoencoder_batch_size, evenly
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.pipeline import encode_images, load
 from tckr.diffusion.sampling import sample
@@ -71,7 +71,13 @@ def test_batches_are_even(count: int, size: int, even: int) -> None:
 
 
 def test_an_autoencoder_reads_fewer_of_large_images(folder_of: FolderOf) -> None:
-    assert [by_pixels(side, 256) for side in (32, 256, 512, 1024, 9000)] == [256, 256, 64, 16, 1]
+    assert [autoencoder_batch_size(side, 256) for side in (32, 256, 512, 1024, 9000)] == [
+        256,
+        256,
+        64,
+        16,
+        1,
+    ]
     pipeline = load(str(folder_of("sd2")))
     images = torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8)
     whole = torch.cat(list(encode_images(pipeline, images, batch_size=5)))

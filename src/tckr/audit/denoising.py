@@ -1,7 +1,7 @@
-"""White-box signals of a generator: how well its denoiser knows an image.
+"""White-box signals of a generator: how well its denoiser fits an image.
 
-Only the denoiser is adapted to the private set, so only its answers can tell members apart. All models of one audit
-(base, adapted, shadow adapters) are asked the very same questions: noise and timesteps depend on the seed alone.
+Only the denoiser is adapted to the private set, so only its predictions can tell members apart. All models of one
+audit (base, adapted, shadow adapters) get exactly the same queries: noise and timesteps depend on the seed alone.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from tckr.diffusion.pipeline import encode_images, load
 from tckr.engine.progress import track
 from tckr.errors import UserError
 
-# Share of the schedule at which the single query is made, and the norm that is taken of the answer.
+# Timestep of the single query, as a share of the schedule, and the order of the norm of its prediction.
 ONE_QUERY = 0.2
 NORM = 4
-# An error below this is rounding.
+# Errors below this are rounding.
 SMALLEST = 1e-12
 
 
@@ -39,30 +39,30 @@ def denoising_signals(
     seed: int = 0,
     batch_size: int = 256,
 ) -> dict[str, NDArray[np.float64]]:
-    """What the denoiser's answers say about each image; larger = more likely a member.
+    """Return what the denoiser's predictions say about each image; larger = more likely a member.
 
     `loss`: minus the log of the mean squared error of the predicted noise (Ho et al. 2020, equation 14), averaged over
     the timesteps (Matsumoto et al., arXiv 2302.03262, and Carlini et al., arXiv 2301.13188, attack with the loss).
     `one_query`: SimA (Rao et al., arXiv 2509.25003), minus the log of the 4-norm of the noise predicted in the
     *clean* latent at one small timestep: the denoiser points from there to the mean of the training images nearby,
-    which for a memorised image is the image itself. The logarithm ranks as the error does, and makes
+    which for a memorized image is the image itself. The logarithm ranks images as the error does, and makes
     differences between models relative.
 
     Args:
-        pipeline: base or adapted generator; give all models of an audit the same weights' precision.
+        pipeline: base or adapted generator; all models of an audit need the same precision of weights.
         images: uint8 (N, C, H, W), fitted into the generator's frame as its adaptation does.
         prompts: N prompts, as the adaptation reads them.
         timesteps: of `loss`, as shares of the noise schedule in (0, 1).
-        noises: of `loss`, draws at each timestep; the same for every image.
+        noises: of `loss`, noise samples per timestep, the same for every image.
         seed: of the noise.
-        batch_size: images at once.
+        batch_size: images at a time.
 
     Returns:
         `loss` and `one_query`, float64 (N,) each.
 
     Raises:
-        UserError: the numbers of images and prompts differ, there are none, a timestep lies outside (0, 1), or the
-            generator predicts something unknown.
+        UserError: there are no images, their number is not that of the prompts, a timestep lies outside
+            (0, 1), or the generator's prediction type is unknown.
     """
     _check(images, prompts, timesteps, noises)
     schedule, unet = noise_schedule(pipeline), pipeline.unet
@@ -90,15 +90,14 @@ def denoising_signals(
                 for one in draws
             ]
             loss -= _log(torch.stack(errors).double().square().mean((0, 2, 3, 4))) / len(timesteps)
-        answer = _predict_noise(
-            pipeline, latents, _step(schedule, ONE_QUERY), prompt_embeds, schedule
-        )
+        step = _step(schedule, ONE_QUERY)
+        predicted = _predict_noise(pipeline, latents, step, prompt_embeds, schedule)
         losses.append(loss)
-        norms.append(-_log(answer.double().flatten(1).norm(p=NORM, dim=1)))
+        norms.append(-_log(predicted.double().flatten(1).norm(p=NORM, dim=1)))
     return {"loss": torch.cat(losses).cpu().numpy(), "one_query": torch.cat(norms).cpu().numpy()}
 
 
-def ask(
+def query_generator(
     options: AdaptationOptions,
     adapter: Adapter | None,
     images: Tensor,
@@ -107,10 +106,18 @@ def ask(
     device: str,
     **queries: Any,
 ) -> dict[str, NDArray[np.float64]]:
-    """`denoising_signals` of the generator that is adapted; without an adapter, of the one that it was.
+    """Return the `denoising_signals` of the generator with the adapter merged in; without one, of the base generator.
 
-    In float32 throughout: merged into weights of half the precision, a small update would be lost in rounding, and
-    with it what an attacker who holds the adapter can see.
+    All in float32: merged into weights of half the precision, a small update would be lost in rounding, and
+    with it what an attacker who has the adapter can see.
+
+    Args:
+        options: name the generator and its resolution.
+        adapter: update of the generator, or None.
+        images: uint8 (N, C, H, W).
+        prompts: N prompts.
+        device: where to compute.
+        queries: timesteps, noises, seed and batch size of `denoising_signals`.
     """
     pipeline = load(options.generator, device, options.resolution).to(torch.float32)
     if adapter is not None:
@@ -119,9 +126,10 @@ def ask(
 
 
 def calibrated(adapted: ArrayLike, base: ArrayLike) -> NDArray[np.float64]:
-    """The adapted generator's signal less the base generator's, which no private image has touched; no shadows.
+    """Subtract the base generator's signal, which no private image has touched, from the adapted one's.
 
-    What any model finds hard in an image cancels; of log errors the difference is a relative improvement (difficulty calibration: Watson et al., ICLR 2022, arXiv 2111.08440).
+    Difficulty calibration without shadows (Watson et al., ICLR 2022, arXiv 2111.08440): what any model finds hard in
+    an image cancels; the difference of log errors is a relative improvement.
 
     Args:
         adapted: (N,).
@@ -129,11 +137,18 @@ def calibrated(adapted: ArrayLike, base: ArrayLike) -> NDArray[np.float64]:
 
     Returns:
         float64 (N,).
+
+    Raises:
+        UserError: the shapes differ.
+
+    >>> calibrated([2.0, 3.0], [1.5, 3.5]).tolist()
+    [0.5, -0.5]
     """
     after, before = np.asarray(adapted, dtype=np.float64), np.asarray(base, dtype=np.float64)
     if after.shape != before.shape:
         raise UserError(
-            f"Signals {after.shape} and {before.shape} do not fit.", "ask both generators the same."
+            f"Signals {after.shape} and {before.shape} do not fit.",
+            "query both generators with the same images.",
         )
     return after - before
 
@@ -145,25 +160,23 @@ def _predict_noise(
     prompt_embeds: PromptEmbeds,
     schedule: DDPMScheduler,
 ) -> Tensor:
-    """The noise that the denoiser finds in latents (N, C, h, w), float32; one of v or x0 is turned into it.
-
-    With v = a e - b x0 and x_t = a x0 + b e (Salimans & Ho 2022, section 4) e = a v + b x_t: no division, hence well
-    defined at every timestep.
-    """
+    """Return the noise that the denoiser predicts in latents (N, C, h, w), float32, whatever its prediction type."""
     steps = torch.full((len(noisy),), step, device=noisy.device)
     inputs = noisy.to(prompt_embeds.dtype)
-    answer = pipeline.unet(inputs, steps, return_dict=False, **prompt_embeds.unet_kwargs())[
-        0
-    ].float()
+    (predicted,) = pipeline.unet(inputs, steps, return_dict=False, **prompt_embeds.unet_kwargs())
+    predicted = predicted.float()
     signal = schedule.alphas_cumprod[step].item()
     a, b = signal**0.5, (1 - signal) ** 0.5
     match schedule.config.prediction_type:
         case "epsilon":
-            return answer
+            return predicted
         case "v_prediction":
-            return a * answer + b * noisy
+            # From v = a e - b x_0 and x_t = a x_0 + b e (Salimans & Ho 2022, section 4): e = a v + b x_t,
+            # without a division and hence well defined at every timestep.
+            return a * predicted + b * noisy
         case "sample":
-            return (noisy - a * answer) / b
+            # From x_t = a x_0 + b e.
+            return (noisy - a * predicted) / b
     raise UserError(
         f"The generator predicts {schedule.config.prediction_type}.",
         "give one that predicts epsilon, v_prediction or sample.",
@@ -171,10 +184,12 @@ def _predict_noise(
 
 
 def _log(values: Tensor) -> Tensor:
+    """Return the logarithm, finite also at 0."""
     return values.clamp(min=SMALLEST).log()
 
 
 def _step(schedule: DDPMScheduler, share: float) -> int:
+    """Return the timestep at a share of the schedule."""
     return int(share * schedule.config.num_train_timesteps)
 
 
@@ -182,7 +197,7 @@ def _check(images: Tensor, prompts: Sequence[str], timesteps: Sequence[float], n
     if not len(images) or len(images) != len(prompts):
         raise UserError(
             f"There are {len(images)} images and {len(prompts)} prompts.",
-            "give one prompt an image.",
+            "give one prompt per image.",
         )
     if not timesteps or noises < 1 or not all(0 < share < 1 for share in timesteps):
         raise UserError(

@@ -72,14 +72,14 @@ class Resynthesis:
     def _query(
         self, artefacts: Mapping[str, Any], images: Tensor, device: str
     ) -> dict[str, NDArray[np.float64]]:
-        from tckr.audit.denoising import ask
+        from tckr.audit.denoising import query_generator
 
         assert self.threat is not None
         prompts = self.known["captions"]["prompt"].iloc[list(self.queried)].tolist()
         options = getattr(self.synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
         pixels = images[list(self.queried)]
-        questions = self.threat.queries()
-        return ask(options, artefacts["adapter"], pixels, prompts, device=device, **questions)
+        queries, adapter = self.threat.queries(), artefacts["adapter"]
+        return query_generator(options, adapter, pixels, prompts, device=device, **queries)
 
     def seconds(self, images: Tensor, labels: Tensor, device: str) -> float:
         """Estimate the duration of one `run` on this machine from short trials."""

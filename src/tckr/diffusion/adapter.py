@@ -1,4 +1,4 @@
-"""Adapters in the formats of other tools: diffusers (current and older), PEFT, Kohya."""
+"""LoRA adapters: merged into a generator, saved for diffusers, read in the formats of diffusers, PEFT and Kohya."""
 
 import json
 import re
@@ -9,8 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from diffusers import StableDiffusionPipeline
-from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
-from peft.utils.other import get_pattern_key
+from diffusers.utils import convert_unet_state_dict_to_peft
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -19,37 +18,39 @@ from tckr.errors import UserError
 FILE = "pytorch_lora_weights.safetensors"  # diffusers
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 METADATA = (
-    "lora_adapter_metadata"  # where diffusers keeps the ranks and alphas, in the file's header
+    "lora_adapter_metadata"  # key of the file's header in which diffusers keeps ranks and alphas
 )
 TEXT_ENCODER = ("lora_te_", "lora_te1_", "lora_te2_", "text_encoder.", "text_encoder_2.")
 FACTOR = re.compile(r"(.+)\.lora_([AB])(?:\.\w+)?\.weight")
-SGM = SimpleNamespace(layers_per_block=2)  # of every SDXL, whose blocks Kohya counts in its own way
+SGM = SimpleNamespace(
+    layers_per_block=2
+)  # of every SDXL UNet, whose blocks Kohya numbers differently
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """LoRA weights of a denoiser: an update of layer L is `L.lora_B.weight @ L.lora_A.weight`, of scale 1.
+    """LoRA weights of a denoiser: layer L is updated by `L.lora_B.weight @ L.lora_A.weight`, with scale 1.
 
     Attributes:
-        weights: float32, by diffusers' name of the layer in the UNet; A is (rank, in[, kh, kw]), B (out, rank[, 1, 1]).
+        weights: float32, named by the layer in diffusers' UNet; A is (rank, in[, kh, kw]), B (out, rank[, 1, 1]).
     """
 
     weights: dict[str, Tensor]
 
     def save(self, folder: Path) -> None:
-        """Write `pytorch_lora_weights.safetensors`, as `pipeline.load_lora_weights(folder)` reads it."""
+        """Write `pytorch_lora_weights.safetensors`, which `pipeline.load_lora_weights(folder)` reads."""
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=self.weights)
 
     @staticmethod
     def load(source: Path | str) -> "Adapter":
-        """Read an adapter, ours or one made elsewhere; a scale (alpha / rank) is folded into the second factors.
+        """Read an adapter, ours or one made elsewhere; its scale (alpha / rank) is folded into the B factors.
 
         Args:
-            source: a safetensors file, or a folder with one, in the naming of diffusers (current, or the older one of
-                attention processors), PEFT or Kohya.
+            source: a safetensors file, or a folder with one, in the naming of diffusers (current, or the
+                older one of attention processors), PEFT or Kohya.
 
         Raises:
-            UserError: there is none, it is broken, or it holds something else than LoRA of a denoiser.
+            UserError: there is none, it is broken, or it holds something other than LoRA of a denoiser.
         """
         file = _file(Path(source))
         try:
@@ -64,10 +65,10 @@ class Adapter:
         return Adapter(_canonical(file, weights, _config(file, header)))
 
     def check(self, unet: Any) -> None:
-        """Check that every update has its layer, of the right shape.
+        """Check that the generator has a layer of the right shape for every update.
 
         Raises:
-            UserError: names the first that does not fit.
+            UserError: an update does not fit; the message names the first.
         """
         for layer, first, second in self._updates():
             try:
@@ -87,7 +88,7 @@ class Adapter:
                 )
 
     def apply(self, pipeline: Any) -> Any:
-        """Merge the updates into the pipeline's own weights, which sampling then reads at no extra cost.
+        """Merge the updates into the pipeline's weights, so that sampling costs no more; return the pipeline.
 
         Raises:
             UserError: an update does not fit; nothing was changed.
@@ -100,7 +101,7 @@ class Adapter:
         return pipeline
 
     def _updates(self) -> list[tuple[str, Tensor, Tensor]]:
-        """Layer and both factors of every update."""
+        """Return layer, A and B of every update."""
         layers = dict.fromkeys(name.rsplit(".lora_", 1)[0] for name in self.weights)
         return [
             (
@@ -113,12 +114,12 @@ class Adapter:
 
 
 def _ends(first: Tensor, second: Tensor) -> tuple[int, int]:
-    """Numbers going in (pixels of a kernel included) and coming out."""
+    """Return the numbers of inputs, kernel pixels included, and of outputs."""
     return first[0].numel(), second.shape[0]
 
 
 def _file(source: Path) -> Path:
-    """The file itself, or the one that a folder holds."""
+    """Return the file itself, or the one in a folder."""
     if not source.is_dir():
         return source
     named = [source / name for name in (FILE, PEFT_FILE) if (source / name).is_file()]
@@ -127,7 +128,7 @@ def _file(source: Path) -> Path:
 
 
 def _config(file: Path, header: Mapping[str, str]) -> dict[str, Any]:
-    """What is said of ranks and alphas beside the weights: PEFT's file, or diffusers' header."""
+    """Return the ranks and alphas stored with the weights: in PEFT's file, or in diffusers' header."""
     beside = file.parent / PEFT_CONFIG
     if file.name == PEFT_FILE and beside.is_file():
         return dict(json.loads(beside.read_text(encoding="utf-8")))
@@ -142,7 +143,11 @@ def _config(file: Path, header: Mapping[str, str]) -> dict[str, Any]:
 def _canonical(
     file: Path, weights: dict[str, Tensor], config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """Weights of any known naming in ours, with scale 1."""
+    """Return weights of any known naming in ours, each scale folded into the second factor.
+
+    diffusers renames them; what it leaves to a loaded pipeline (PEFT's prefix, the scales) is done
+    here, so that an adapter can be read, hashed and checked without a generator.
+    """
 
     def refuse(name: str, why: str) -> UserError:
         return UserError(f"Adapter {file}: {name} {why}.", "give a LoRA of the denoiser alone.")
@@ -150,21 +155,19 @@ def _canonical(
     for name in weights:
         if name.startswith(TEXT_ENCODER):
             raise refuse(name, "changes a text encoder, which is not supported")
-    weights = _without_alphas(weights)
     try:
-        weights, _ = StableDiffusionPipeline.lora_state_dict(weights, unet_config=SGM)  # Kohya
+        weights, alphas = StableDiffusionPipeline.lora_state_dict(weights, unet_config=SGM)  # Kohya
     except (ValueError, KeyError) as error:
         raise UserError(
             f"Adapter {file} is of no known naming: {str(error).splitlines()[0]}",
             "save it as diffusers, PEFT or Kohya do.",
         ) from error
-    weights = {
-        name.removeprefix("base_model.model.").removeprefix("unet."): tensor
-        for name, tensor in weights.items()
+    alpha_of = {
+        name.removesuffix(".alpha").split(".lora_A")[0]: alpha
+        for name, alpha in _in_peft_naming(alphas or {}).items()
     }
-    renamed = convert_unet_state_dict_to_peft(weights)
     found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in renamed.items():
+    for name, tensor in _in_peft_naming(weights).items():
         match = FACTOR.fullmatch(name)
         if not match or config.get("use_dora"):
             raise refuse(name, "is not a factor of a LoRA")
@@ -172,7 +175,9 @@ def _canonical(
     for layer, factors in found.items():
         if len(factors) != 2:
             raise refuse(layer, "has one factor only")
-        factors["B"] = factors["B"] * _scale(layer, len(factors["A"]), config)
+        rank = len(factors["A"])
+        scale = alpha_of[layer] / rank if layer in alpha_of else _scale(layer, rank, config)
+        factors["B"] = factors["B"] * scale
     return {
         f"{layer}.lora_{factor}.weight": factors[factor].contiguous()
         for layer, factors in found.items()
@@ -180,24 +185,19 @@ def _canonical(
     }
 
 
-def _without_alphas(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with each layer's own `alpha` (Kohya) multiplied into its second factor as alpha / rank."""
-    plain = {name: tensor for name, tensor in weights.items() if not name.endswith(".alpha")}
-    for name in weights.keys() - plain.keys():
-        layer = name.removesuffix(".alpha")
-        for first, second in (("lora_down", "lora_up"), ("lora.down", "lora.up")):
-            if f"{layer}.{first}.weight" in plain:
-                rank = len(plain[f"{layer}.{first}.weight"])
-                plain[f"{layer}.{second}.weight"] = plain[f"{layer}.{second}.weight"] * (
-                    weights[name].item() / rank
-                )
-    return plain
+def _in_peft_naming(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the entries of a UNet: `<layer>.lora_A.weight`, without the prefix of PEFT or diffusers."""
+    bare = {n.removeprefix("base_model.model.").removeprefix("unet."): v for n, v in values.items()}
+    return dict(convert_unet_state_dict_to_peft(bare))
 
 
 def _scale(layer: str, rank: int, config: Mapping[str, Any]) -> float:
-    """PEFT's scale of one layer; 1 where nothing is said."""
-    patterns = config.get("alpha_pattern") or {}
-    alpha = patterns.get(get_pattern_key(patterns.keys(), layer), config.get("lora_alpha"))
+    """Return the scale of one layer: alpha / rank, or alpha / sqrt(rank) if rank-stabilized; 1 without an alpha."""
+    alpha = config.get("lora_alpha")
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", layer):  # as PEFT matches them
+            alpha = value
+            break
     if alpha is None:
         return 1.0
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))

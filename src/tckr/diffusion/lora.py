@@ -1,6 +1,6 @@
-"""Adapt a generator to a private set by low-rank updates of its denoiser.
+"""Adapt a generator to a private set by low-rank updates (LoRA) of its denoiser.
 
-TCKR (arXiv 2504.04582, section 3): LoRA on the UNet, autoencoder and text encoder frozen, one prompt an image.
+TCKR (arXiv 2504.04582, section 3): LoRA on the UNet, autoencoder and text encoder frozen, one prompt per image.
 """
 
 import hashlib
@@ -21,7 +21,15 @@ from torch import Tensor
 from tckr.diffusion.adapter import Adapter
 from tckr.diffusion.embeddings import PromptEmbeds, encode_in_batches
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
-from tckr.diffusion.memory import GIB, Ahead, Held, Rows, Shards, keep, scratch
+from tckr.diffusion.memory import (
+    GIB,
+    Prefetcher,
+    Rows,
+    RowsOnDevice,
+    RowsOnDisk,
+    cache_rows,
+    scratch,
+)
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.pipeline import encode_images
 from tckr.engine.checkpoint import Checkpoint
@@ -31,8 +39,8 @@ from tckr.training.loop import minimize
 __all__ = ["Adapter", "adapt"]
 
 NAME = "private"
-LOOK_AT = 10  # steps after which the weights must have moved
-PART = 256  # images or prompts encoded at once
+CHECK_AT = 10  # steps after which the weights must have moved
+PART = 256  # images or prompts encoded at a time
 
 Snapshot = Callable[[int, Any], None]
 """Called as `snapshot(steps_done, pipeline)`, the pipeline adapted so far; it must leave both as they are."""
@@ -51,22 +59,25 @@ def adapt(
     snapshot_every: int = 0,
     snapshot: Snapshot | None = None,
 ) -> tuple[Adapter, pd.DataFrame]:
-    """Fit an adapter to labelled, captioned images; the pipeline is left as it was.
+    """Fit an adapter to labelled, captioned images and leave the pipeline as it was.
 
-    The order of the images is fixed by the seed: one random pass over all of them after the other.
+    The seed fixes the order of the images: one random permutation of all of them per pass.
 
     Args:
-        pipeline: as `generator.load` gives it.
+        pipeline: as `pipeline.load` returns it.
         images: uint8 (N, C, H, W).
         prompts: N prompts.
-        class_names: N class names.
+        class_names: N class names, which a share of the steps reads instead of the prompts.
+        options: rank, layers, schedule and loss.
+        seed: of the initial weights, the order of the images, the noise and the timesteps.
         checkpoint: where unfinished work is kept; see `tckr.training.loop.minimize`.
-        cache_folder: where latents and text embeddings go that exceed `options.cache_gib`, while this runs; by
-            default the system's folder for such files.
-        snapshot_every: steps between two calls of `snapshot`; 0 is never.
+        cache_folder: where latents and text embeddings that exceed `options.cache_gib` are stored
+            meanwhile; by default the system's folder for temporary files.
+        snapshot_every: steps between two calls of `snapshot`; 0 for none.
+        snapshot: called with the number of steps done and the pipeline adapted so far.
 
     Returns:
-        the adapter, with alpha / rank folded in, and the loss curve (step, loss).
+        The adapter, with alpha / rank folded in, and the loss curve (step, loss).
 
     Raises:
         Paused: the checkpoint's deadline has passed.
@@ -101,10 +112,10 @@ def adapt(
                 return denoising_loss(network, feed.latents[part].float(), feed.prompt_embeds[part])
 
         def prepare(index: int) -> None:
-            if index == LOOK_AT:
+            if index == CHECK_AT:
                 _check_moved(_weights(pipeline.unet))
             if snapshot and snapshot_every and index and index % snapshot_every == 0:
-                with half_precision(), _untouched_random(device):
+                with half_precision(), _preserved_rng(device):
                     snapshot(index, pipeline)
             feed.turn(index)
 
@@ -131,7 +142,7 @@ def adapt(
 
 @contextmanager
 def _with_lora(unet: Any, options: AdaptationOptions) -> Iterator[list[Tensor]]:
-    """The denoiser with an untrained update in every wanted layer; gone after the block. Yields its weights, float32."""
+    """Add an untrained update to every wanted layer for the duration of the block; yield its weights, float32."""
     lora = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha or options.rank,
@@ -151,7 +162,7 @@ def _with_lora(unet: Any, options: AdaptationOptions) -> Iterator[list[Tensor]]:
 
 
 def _present(unet: torch.nn.Module, names: Sequence[str]) -> list[str]:
-    """The wanted layers that this denoiser has, by full name."""
+    """Return the full names of the wanted layers that this denoiser has."""
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     suffixes = tuple(f".{name}" for name in names)
     return [
@@ -163,12 +174,12 @@ def _present(unet: torch.nn.Module, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """What the denoiser learns from, computed once.
+    """The training data of the denoiser, computed once.
 
     Attributes:
-        latents: row i is image i; row N + i is image i mirrored, if `flip`.
-        prompt_embeds: rows of the distinct texts.
-        texts: rows of `prompt_embeds` (3, N): an image's prompt, its class name, nothing.
+        latents: row i is image i; with `flip`, row N + i is image i mirrored.
+        prompt_embeds: one row per distinct text.
+        texts: int64 (3, N), rows of `prompt_embeds`: each image's prompt, its class name, the empty text.
     """
 
     latents: Rows
@@ -185,7 +196,7 @@ def _encoded(
     folder: Path,
 ) -> _Encoded:
     budget = options.cache_gib * GIB
-    latents = keep(
+    latents = cache_rows(
         ({"latents": part} for part in encode_images(pipeline, images, options.flip, PART)),
         len(images) * (2 if options.flip else 1),
         budget,
@@ -196,7 +207,7 @@ def _encoded(
         [place.setdefault(text, len(place)) for text in column]
         for column in (prompts, class_names, [""] * len(images))
     ]
-    prompt_embeds = keep(
+    prompt_embeds = cache_rows(
         (part.tensors() for part in encode_in_batches(pipeline, list(place), PART)),
         len(place),
         budget - latents.size,
@@ -207,21 +218,21 @@ def _encoded(
 
 @dataclass(frozen=True)
 class _Plan:
-    """Rows that each step reads: of latents and of texts, both int64 (steps, batch)."""
+    """Rows that each step reads, of the latents and of the texts; both int64 (steps, batch)."""
 
     images: Tensor
     texts: Tensor
 
 
 def _plan(data: _Encoded, count: int, options: AdaptationOptions, seed: int) -> _Plan:
-    """One random pass over all images after the other, each with a wording and an orientation of its own.
+    """Choose the images of every step: pass after pass in random order, wording and orientation drawn each time.
 
-    It depends on the seed alone, so that work that goes on from a checkpoint meets the same images.
+    The choice depends on the seed alone, so that a run resumed from a checkpoint sees the same images.
     """
     schedule = options.schedule_for(count)
     shape = (schedule.steps, schedule.batch_size)
     wanted = schedule.steps * schedule.batch_size
-    draw = torch.Generator().manual_seed(derive(seed, "order"))  # not the numbers of the noise
+    draw = torch.Generator().manual_seed(derive(seed, "order"))  # a stream apart from the noise
     passes = [torch.randperm(count, generator=draw) for _ in range(-(-wanted // count))]
     chosen = torch.cat(passes)[:wanted]
     edges = torch.tensor(
@@ -235,25 +246,25 @@ def _plan(data: _Encoded, count: int, options: AdaptationOptions, seed: int) -> 
 
 
 class _Feed:
-    """The batch of the present step, always in the same tensors, which a recorded step reads."""
+    """The current batch, always in the same tensors, because a captured CUDA graph reads them by address."""
 
     def __init__(self, data: _Encoded, plan: _Plan) -> None:
         self._data = data
         self._images, self._texts = (
-            # Rows on the device are looked up there; those on disk by numbers that the host knows.
-            rows.to(store.device) if isinstance(store, Held) else rows
+            # Rows on the device are indexed there; those on disk by indices on the host.
+            rows.to(store.device) if isinstance(store, RowsOnDevice) else rows
             for store, rows in ((data.latents, plan.images), (data.prompt_embeds, plan.texts))
         )
         self.latents, self.prompt_embeds = self._read(0)
-        on_disk = isinstance(data.latents, Shards) or isinstance(data.prompt_embeds, Shards)
-        self._ahead = Ahead(self._read, len(plan.images)) if on_disk else None
+        on_disk = isinstance(data.latents, RowsOnDisk) or isinstance(data.prompt_embeds, RowsOnDisk)
+        self._ahead = Prefetcher(self._read, len(plan.images)) if on_disk else None
 
     def _read(self, index: int) -> tuple[Tensor, PromptEmbeds]:
         latents = self._data.latents.read(self._images[index])["latents"]
         return latents, PromptEmbeds(**self._data.prompt_embeds.read(self._texts[index]))
 
     def turn(self, index: int) -> None:
-        """Go to step `index`."""
+        """Load the batch of step `index`."""
         latents, prompt_embeds = self._ahead(index) if self._ahead else self._read(index)
         self.latents.copy_(latents)
         fresh = prompt_embeds.tensors()
@@ -267,14 +278,14 @@ class _Feed:
 
 
 def _slices(batch: int, micro: int | None) -> list[slice]:
-    """Equal parts of a batch."""
+    """Split a batch into equal micro-batches."""
     size = micro or batch
     return [slice(start, start + size) for start in range(0, batch, size)]
 
 
 @contextmanager
-def _untouched_random(device: torch.device) -> Iterator[None]:
-    """Whatever the block draws, training goes on with the numbers it would have drawn without."""
+def _preserved_rng(device: torch.device) -> Iterator[None]:
+    """Restore the random state after the block, so that training continues as if it had not run."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
@@ -282,19 +293,20 @@ def _untouched_random(device: torch.device) -> Iterator[None]:
 def _fingerprint(
     images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: AdaptationOptions
 ) -> str:
-    """A hash of the data and of all options but the schedule, which a checkpoint compares itself."""
+    """Return a hash of the data and of all options but the schedule, which a checkpoint compares itself."""
     digest = hashlib.sha256(images.contiguous().numpy().data)
-    told = (list(prompts), list(class_names), options.model_dump(exclude={"schedule"}))
-    digest.update(repr(told).encode())
+    values = (list(prompts), list(class_names), options.model_dump(exclude={"schedule"}))
+    digest.update(repr(values).encode())
     return digest.hexdigest()
 
 
 def _weights(unet: torch.nn.Module) -> dict[str, Tensor]:
+    """Return the weights of the update, float32 on the CPU, by layer and factor."""
     weights = get_peft_model_state_dict(unet, adapter_name=NAME)
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
 
 
 def _check_moved(weights: dict[str, Tensor]) -> None:
-    """An adapter whose second factors are all zero has learnt nothing and would pass unnoticed."""
+    """Raise if all B factors are still zero: such an adapter would change nothing, and nobody would notice."""
     if not any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name):
         raise RuntimeError("The adapter did not move: no gradient reached its weights.")

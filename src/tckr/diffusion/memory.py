@@ -1,24 +1,28 @@
-"""Rows that are computed once and read at every step: on the device while they fit, else in shards on disk."""
+"""Memory of the device: rows computed once and read at every step, and batches as large as fit.
+
+Rows stay on the device while they fit into their budget and are memory-mapped from disk otherwise.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tckr.errors import UserError
 
 GIB = 1 << 30
+FREE_SHARE = 0.8  # of the free memory that an estimated batch may fill
+# Pixels that an autoencoder reads or writes at once: some 10 GB for that of Stable Diffusion.
+AUTOENCODER_PIXELS = 1 << 24
 Result = TypeVar("Result")
 
 
@@ -26,7 +30,7 @@ class Rows(Protocol):
     """Named tensors with one row per item."""
 
     def read(self, rows: Tensor) -> dict[str, Tensor]:
-        """The rows (int64) in this order, on the device."""
+        """Return the rows (int64) in this order, on the device."""
 
     @property
     def size(self) -> int:
@@ -34,18 +38,18 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
-    """All rows on the device."""
+class RowsOnDevice:
+    """All rows in the device's memory."""
 
     tensors: dict[str, Tensor]
 
     def read(self, rows: Tensor) -> dict[str, Tensor]:
-        """The rows in this order."""
+        """Return the rows in this order."""
         return {name: tensor[rows.to(tensor.device)] for name, tensor in self.tensors.items()}
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the rows."""
         return next(iter(self.tensors.values())).device
 
     @property
@@ -55,82 +59,92 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Shards:
-    """Rows in safetensors files of `rows_each`, read through memory mapping."""
+class RowsOnDisk:
+    """Rows in one raw file per tensor, read through memory mapping.
 
-    files: tuple[str, ...]
-    rows_each: int
+    Attributes:
+        files: path, dtype and shape of each tensor, by its name.
+        device: where rows are moved when they are read.
+        size: bytes held on the device, none.
+    """
+
+    files: dict[str, tuple[str, torch.dtype, tuple[int, ...]]]
     device: torch.device
     size: int = 0
 
     def read(self, rows: Tensor) -> dict[str, Tensor]:
-        """The rows in this order."""
-        found = [divmod(row, self.rows_each) for row in rows.tolist()]
-        names = _open(self.files[0]).keys()
-        return {
-            name: self._moved(
-                torch.cat([_open(self.files[file]).get_slice(name)[at : at + 1] for file, at in found])
-            )
-            for name in names
-        }  # fmt: skip
+        """Return the rows in this order, on the device."""
+        return {name: self._move(_mapped(*file)[rows]) for name, file in self.files.items()}
 
-    def _moved(self, tensor: Tensor) -> Tensor:
+    def _move(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
 
-@lru_cache(maxsize=4096)
-def _open(file: str) -> Any:
-    return safe_open(file, "pt")
-
-
-@contextmanager
-def scratch(folder: Path | None = None) -> Iterator[Path]:
-    """A folder for shards, gone at the end of the block; inside `folder`, by default the system's for such files."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="tckr-cache-", dir=folder) as path:
-        try:
-            yield Path(path)
-        finally:
-            _open.cache_clear()  # an open mapping would keep the space of the files
-
-
-def keep(
-    parts: Iterable[Mapping[str, Tensor]],
-    count: int,
-    budget: float,
-    folder: Path,
+def cache_rows(
+    parts: Iterable[Mapping[str, Tensor]], count: int, budget: float, folder: Path
 ) -> Rows:
-    """Keep rows that come in parts.
+    """Store rows that come in parts.
 
     Args:
         parts: named tensors of some rows each; all parts but the last have as many rows.
         count: rows in all.
         budget: bytes that may stay on the device; if all rows need more, all go to disk.
-        folder: where the files go then; it is made if it is missing.
+        folder: where the files go then; it is created if it is missing.
+
+    >>> parts = [{"x": torch.tensor([0.0, 1.0])}, {"x": torch.tensor([2.0])}]
+    >>> cache_rows(parts, 3, GIB, Path("unused")).read(torch.tensor([2, 0]))
+    {'x': tensor([2., 0.])}
     """
     iterator = iter(parts)
     first = next(iterator)
-    rows_each = len(next(iter(first.values())))
+    part_size = len(next(iter(first.values())))
     needed = sum(tensor[:1].nbytes for tensor in first.values()) * count
     whole = chain([first], iterator)
     if needed <= budget:
         held = {name: tensor.new_empty(count, *tensor.shape[1:]) for name, tensor in first.items()}
         for number, part in enumerate(whole):
             for name, tensor in part.items():
-                held[name][number * rows_each : number * rows_each + len(tensor)] = tensor
-        return Held(held)
+                held[name][number * part_size : number * part_size + len(tensor)] = tensor
+        return RowsOnDevice(held)
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for number, part in enumerate(whole):
-        files.append(str(folder / f"{number:05}.safetensors"))
-        save_file({name: tensor.cpu().contiguous() for name, tensor in part.items()}, files[-1])
-    return Shards(tuple(files), rows_each, next(iter(first.values())).device)
+    files = {
+        name: (str(folder / name), tensor.dtype, (count, *tensor.shape[1:]))
+        for name, tensor in first.items()
+    }
+    # Written as a stream, not into the mapping: a full disk is then an OSError, not a killed process.
+    with ExitStack() as stack:
+        opened = {n: stack.enter_context(open(path, "wb")) for n, (path, *_) in files.items()}
+        for part in whole:
+            for name, tensor in part.items():
+                opened[name].write(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return RowsOnDisk(files, next(iter(first.values())).device)
 
 
-class Ahead(Generic[Result]):
+@contextmanager
+def scratch(folder: Path | None = None) -> Iterator[Path]:
+    """Create a folder for `RowsOnDisk` that is removed at the end of the block.
+
+    Args:
+        folder: where to create it; by default the system's folder for temporary files.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="tckr-cache-", dir=folder) as path:
+        try:
+            yield Path(path)
+        finally:
+            _mapped.cache_clear()  # an open mapping would keep the disk space of the files
+
+
+@lru_cache(maxsize=64)
+def _mapped(file: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    # Shared, although it is only read: a private mapping would count against the machine's memory.
+    return torch.from_file(file, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+
+
+class Prefetcher(Generic[Result]):
     """Reads what the next step needs on a thread while this step computes."""
 
     def __init__(self, read: Callable[[int], Result], steps: int) -> None:
@@ -158,12 +172,6 @@ class Ahead(Generic[Result]):
         self._pool.shutdown(cancel_futures=True)
 
 
-SHARE = 0.8  # of the free memory that a guessed batch may fill
-PIXELS = (
-    1 << 24
-)  # that an autoencoder reads or writes at once: some 10 GB for that of Stable Diffusion
-
-
 class BatchSize:
     """A number of images at once that halves whenever memory runs out, and stays there."""
 
@@ -187,9 +195,8 @@ class BatchSize:
                         "choose a lower resolution or a smaller generator, or free the device.",
                     ) from error
                 done = None
-            if (
-                done is None
-            ):  # here, not above: the error still holds what the failed try had allocated
+            if done is None:
+                # Here, not above: there the error still holds what the failed attempt had allocated.
                 self.size = math.ceil(len(part) / 2)
                 torch.cuda.empty_cache()
                 continue
@@ -197,7 +204,9 @@ class BatchSize:
             yield done
 
 
-def guess(work: Callable[[range], object], device: torch.device, probe: int = 8) -> int:
+def estimate_batch_size(
+    work: Callable[[range], object], device: torch.device, probe: int = 8
+) -> int:
     """Estimate how many images `work` can take at once on a GPU from the memory that `probe` of them take."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
@@ -206,12 +215,16 @@ def guess(work: Callable[[range], object], device: torch.device, probe: int = 8)
         pass
     taken = max(1, torch.cuda.max_memory_allocated(device) - before) / first.size
     torch.cuda.empty_cache()
-    return max(1, int(SHARE * torch.cuda.mem_get_info(device)[0] / taken))
+    return max(1, int(FREE_SHARE * torch.cuda.mem_get_info(device)[0] / taken))
 
 
-def by_pixels(side: int, most: int) -> int:
-    """Return how many images of this side, in pixels, to pass to an autoencoder at once, at most `most`."""
-    return max(1, min(most, PIXELS // side**2))
+def autoencoder_batch_size(side: int, most: int) -> int:
+    """Return how many images of this side, in pixels, to pass to an autoencoder at once, at most `most`.
+
+    >>> autoencoder_batch_size(512, 256)
+    64
+    """
+    return max(1, min(most, AUTOENCODER_PIXELS // side**2))
 
 
 def evenly(count: int, size: int) -> int:

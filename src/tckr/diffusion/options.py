@@ -1,4 +1,4 @@
-"""Typed parameters of adapting and sampling."""
+"""Typed parameters of adapting a generator and sampling from it."""
 
 import math
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ EVERYTHING = (
 
 
 class SamplingOptions(Options):
-    """How images are drawn from a generator."""
+    """Parameters of drawing images from a generator."""
 
     scheduler: Solver = Field(
         "as_downloaded", description="solver, built from the generator's own noise schedule"
@@ -33,17 +33,18 @@ class SamplingOptions(Options):
         (0.0, 1.0),
         description="part of the steps that is guided, from and to (Kynkäänniemi et al. 2024, arXiv 2404.07724)",
     )
+    # Speed only: none of these changes the result.
     batch_size: int | Literal["auto"] = Field(
         128,
-        description="images drawn at once; auto: what fills the memory. Halves itself when memory runs out",
+        description="images drawn at once; auto: as many as fit in memory. Halved whenever memory runs out",
     )
     workers: int = Field(
-        1, ge=1, description="processes that draw at once, one core each; 1 on a GPU"
+        1, ge=1, description="processes that draw side by side, one core each; a GPU uses one"
     )
     cache_gib: float = Field(
         4.0,
         ge=0,
-        description="memory for text embeddings, GiB; if they need more they go to shards on disk",
+        description="memory for text embeddings, GiB; if they need more they go to disk",
     )
     compile: bool = Field(
         False, description="on a GPU, compile the denoiser: a minute once, faster steps"
@@ -91,42 +92,44 @@ class AdaptationOptions(Options):
     epochs: float | None = Field(
         None, gt=0, description="passes over the members, which then set schedule.steps"
     )
-    micro_batch: int | None = Field(
-        None,
-        ge=1,
-        description="images at once; gradients of several add up to schedule.batch_size; null: all of them",
-    )
     class_only: float = Field(
         0.1, ge=0, le=1, description="share of images whose step reads the class name alone"
     )
     unconditional: float = Field(
-        0.1, ge=0, le=1, description="share of images whose step reads nothing"
+        0.1, ge=0, le=1, description="share of images whose step reads the empty prompt"
     )
     flip: bool = Field(False, description="also learn from mirrored images")
     timesteps: Literal["stratified", "independent"] = Field(
-        "stratified", description="one from each equal part of the schedule, or drawn independently"
+        "stratified",
+        description="one from each equal part of the noise schedule, or drawn independently",
     )
     snr_gamma: float | None = Field(
         None, gt=0, description="gamma of Min-SNR weighting (Hang et al. 2023); null: none"
     )
-    cache_gib: float = Field(
-        8.0,
-        ge=0,
-        description="memory for latents and text embeddings, GiB; those beyond go to shards on disk",
-    )
-    compile: bool = Field(
-        False, description="on a GPU, compile the denoiser: a minute once, faster steps"
-    )
-
+    # Pictures only.
     sheet_every: int = Field(
         0, ge=0, description="steps between two rows of the picture of the progress; 0: none"
     )
     sheet_sampling: SamplingOptions = Field(
         SamplingOptions(steps=6, guidance_scale=1.0, workers=1),
-        description="how those pictures are drawn; changes nothing else",
+        description="how the images of the progress and of before/after are drawn; changes pictures only",
+    )
+    # Speed only: none of these changes the result but micro_batch, whose noise is drawn part by part.
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="images at once; gradients accumulate up to schedule.batch_size; null: all of them",
+    )
+    cache_gib: float = Field(
+        8.0,
+        ge=0,
+        description="memory for latents and text embeddings, GiB; what needs more goes to disk",
+    )
+    compile: bool = Field(
+        False, description="on a GPU, compile the denoiser: a minute once, faster steps"
     )
     checkpoints: str | None = Field(
-        None, description="folder of an unfinished adaptation, from which a killed run goes on"
+        None, description="folder of an unfinished adaptation, from which a killed run resumes"
     )
 
     def describe(self) -> str:
@@ -144,11 +147,11 @@ class AdaptationOptions(Options):
 
     @property
     def target_modules(self) -> list[str]:
-        """Names of the layers that LoRA changes."""
+        """Names of the layers that LoRA updates."""
         return list(ATTENTION if self.layers == "attention" else EVERYTHING)
 
     def schedule_for(self, members: int) -> Schedule:
-        """The schedule, its steps set by `epochs` if that is given."""
+        """Return the schedule, its steps set by `epochs` if that is given."""
         if self.epochs is None:
             return self.schedule
         steps = max(1, math.ceil(self.epochs * members / self.schedule.batch_size))

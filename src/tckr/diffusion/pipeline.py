@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 from tckr.diffusion.frames import to_frame
-from tckr.diffusion.memory import BatchSize, by_pixels
+from tckr.diffusion.memory import BatchSize, autoencoder_batch_size
 from tckr.diffusion.options import Solver
 from tckr.engine.loading import SAFE, description, download, readable
 from tckr.errors import UserError
@@ -156,7 +156,7 @@ def encode_images(
         mirror: after all of them, give them flipped left to right: 2 N in all.
     """
     count, pixels = len(images), side(pipeline)
-    fits = BatchSize(by_pixels(pixels, batch_size))
+    fits = BatchSize(autoencoder_batch_size(pixels, batch_size))
 
     def encode(rows: range) -> Tensor:
         wanted = torch.arange(rows.start, rows.stop)

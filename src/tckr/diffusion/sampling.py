@@ -1,5 +1,6 @@
 """Draw images from a generator: balanced prompts in, uint8 images out."""
 
+import copy
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,7 +15,16 @@ from torch import Tensor
 
 from tckr.diffusion.embeddings import PromptEmbeds, encode_in_batches, encode_prompts
 from tckr.diffusion.frames import from_frame, to_bytes
-from tckr.diffusion.memory import GIB, BatchSize, Rows, by_pixels, evenly, guess, keep, scratch
+from tckr.diffusion.memory import (
+    GIB,
+    BatchSize,
+    Rows,
+    autoencoder_batch_size,
+    cache_rows,
+    estimate_batch_size,
+    evenly,
+    scratch,
+)
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.pipeline import side, solver
 from tckr.engine import map_shards
@@ -119,7 +129,7 @@ def stream(
         parts = (part.tensors() for part in encode_in_batches(pipeline, list(row_of)))
         sampler = Sampler(
             pipeline=pipeline,
-            prompt_embeds=keep(parts, len(row_of), options.cache_gib * GIB, folder),
+            prompt_embeds=cache_rows(parts, len(row_of), options.cache_gib * GIB, folder),
             rows=torch.tensor([row_of[prompt] for prompt in prompts]),
             negative_prompt_embeds=encode_prompts(pipeline, [""]),
             size=size,
@@ -178,7 +188,7 @@ class Sampler:
     def __post_init__(self) -> None:
         unet = self.pipeline.unet
         self.unet = torch.compile(unet, dynamic=False) if self.compile else unet
-        self.decoding = BatchSize(by_pixels(side(self.pipeline), DECODED))
+        self.decoding = BatchSize(autoencoder_batch_size(side(self.pipeline), DECODED))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -292,7 +302,20 @@ def _stream_on_cpu(sampler: Sampler) -> Iterator[Tensor]:
     size = CPU_BATCH if options.batch_size == "auto" else options.batch_size
     count = len(sampler)
     shards = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    yield from map_shards(_draw_shard, shards, options.workers, "synthetic images", shared=sampler)
+    shared = replace(sampler, pipeline=_without_text_encoders(sampler.pipeline))
+    yield from map_shards(_draw_shard, shards, options.workers, "synthetic images", shared=shared)
+
+
+def _without_text_encoders(pipeline: Any) -> Any:
+    """Return a shallow copy with what draws images from embeddings.
+
+    Workers need no more, and a text encoder that has returned hidden states cannot be pickled.
+    """
+    light = copy.copy(pipeline)
+    for name in ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2"):
+        if hasattr(light, name):
+            setattr(light, name, None)
+    return light
 
 
 def _draw_shard(numbers: range, sampler: Sampler) -> Tensor:
@@ -320,7 +343,9 @@ def _gpu_batch_size(sampler: Sampler) -> int:
     if sampler.options.batch_size != "auto":
         return sampler.options.batch_size
     eager = replace(sampler, compile=False)
-    fits = guess(lambda numbers: eager.denoise(numbers, only=1), sampler.pipeline.device)
+    fits = estimate_batch_size(
+        lambda numbers: eager.denoise(numbers, only=1), sampler.pipeline.device
+    )
     return min(LARGEST_GPU_BATCH, fits)
 
 

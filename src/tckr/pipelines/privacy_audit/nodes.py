@@ -171,7 +171,7 @@ def score_generator(
     Returns:
         Signals float64 (n,), `base.loss` and so on, and `rows` int64 (n,), which of the audited images they are of.
     """
-    from tckr.audit.denoising import ask
+    from tckr.audit.denoising import query_generator
 
     audited = tables.audited_images(images)
     rows = tables.queried_rows(audited, images, options, seed)
@@ -181,7 +181,7 @@ def score_generator(
     adaptation = getattr(synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
     signals: dict[str, Any] = {"rows": rows}
     for name, adapter in (("base", None), ("adapted", artefacts["adapter"])):
-        found = ask(
+        found = query_generator(
             adaptation,
             adapter,
             pixels,
