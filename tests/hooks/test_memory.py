@@ -1,21 +1,20 @@
 """What cannot be held is refused before it is drawn."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
 import torch
 from kedro.io import DataCatalog, MemoryDataset
-from kedro.pipeline import Node, Pipeline
 
 from tckr.errors import UserError
 from tckr.hooks.checks import Checks
 from tckr.hooks.memory import check_memory
 from tckr.images.tensors import to_png
+from tckr.pipeline_registry import register_pipelines
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
-from tckr.synthesizers.tckr import TckrRecyclingOptions
+from tckr.synthesizers.base import RecyclingOptions
 
 MEMBERS = pd.DataFrame({"image": to_png(torch.zeros(2, 3, 32, 64, dtype=torch.uint8))})
 
@@ -31,28 +30,29 @@ def test_what_fits_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "key"),
+    ("pipeline", "key"),
     [
-        (TckrRecyclingOptions(cardinality=100), "group.cardinality"),
-        (SweepOptions(cardinalities=(1, 100)), "group.cardinalities"),
+        ("knowledge_recycling", "knowledge_recycling.cardinality"),
+        ("cardinality_sweep", "cardinality_sweep.cardinalities"),
     ],
 )
 def test_memory_is_checked_once_the_members_are_counted(
-    options: Any, key: str, monkeypatch: pytest.MonkeyPatch
+    pipeline: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wired = register_pipelines()[pipeline]
     catalog = DataCatalog(
-        {
-            "params:group": MemoryDataset(options),
-            "captions": MemoryDataset(),
-            "pictures": MemoryDataset(metadata={"private_set": True}),
+        {name: MemoryDataset({}) for name in wired.datasets()}
+        | {
+            "params:knowledge_recycling": MemoryDataset(RecyclingOptions(cardinality=100)),
+            "params:cardinality_sweep": MemoryDataset(SweepOptions(cardinalities=(1, 100))),
+            "images": MemoryDataset(metadata={"private_set": True}),
         }
     )
-    draw = Pipeline([Node(lambda group: 0, "params:group", "drawn", name="draw")])
     checks = Checks()
-    checks.before_pipeline_run(draw, catalog)
+    checks.before_pipeline_run(wired, catalog)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
     images = pd.concat([MEMBERS] * 5).assign(split="members")  # 100 x 10 images are 6 MB
     checks.after_dataset_saved("captions", images)
     with pytest.raises(UserError, match=f"1,000 synthetic.*lower {key} or"):
-        checks.after_dataset_saved("pictures", images)
-    checks.after_dataset_loaded("pictures", images)  # once is enough
+        checks.after_dataset_saved("images", images)
+    checks.after_dataset_loaded("images", images)  # once is enough

@@ -44,7 +44,11 @@ class Checks:
         for name, options in groups.items():
             for model in models_of(name.removeprefix("params:"), options):
                 check_model(*model)
-        self._drawing = {n: o for n, o in groups.items() if hasattr(o, "n_images")}
+        self._drawing = {
+            name: options
+            for name, options in groups.items()
+            if hasattr(options, "n_images") and _stage_runs(name, pipeline)
+        }
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
@@ -113,6 +117,15 @@ def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
                 f"This stage starts from {name}, which no run has made yet.",
                 f"run the stages before it too: kedro run --to-outputs={name}, or a pipeline by name, or `make run`.",
             )
+
+
+def _stage_runs(name: str, pipeline: Pipeline) -> bool:
+    """Whether the stage that a parameter group is named after reads it here: others read it, but draw nothing by it."""
+    stage = name.removeprefix("params:").rpartition(".")[2]
+    return any(
+        name in node.inputs and (node.namespace or "").rpartition(".")[2] == stage
+        for node in pipeline.nodes
+    )
 
 
 def _annotations(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:

@@ -106,8 +106,24 @@ class Summary:
 
 
 def stages_of(pipeline: Pipeline) -> list[str]:
-    """Return the stages that will run, in the order in which their first nodes do."""
-    return list(dict.fromkeys(node.namespace or node.name for node in pipeline.nodes))
+    """Return the stages that will run, each after those whose results it reads."""
+    read: dict[str, set[str]] = {}
+    made: dict[str, str] = {}
+    for node in pipeline.nodes:
+        stage = node.namespace or node.name
+        read.setdefault(stage, set()).update(node.inputs)
+        made |= dict.fromkeys(node.outputs, stage)
+    waits_for = {
+        stage: {made[name] for name in names if name in made} - {stage}
+        for stage, names in read.items()
+    }
+    ordered: list[str] = []
+    while waits_for:
+        # Two stages may read of each other; then the one whose first node runs first stands first.
+        ready = (stage for stage, others in waits_for.items() if others <= set(ordered))
+        ordered.append(next(ready, next(iter(waits_for))))
+        del waits_for[ordered[-1]]
+    return ordered
 
 
 def describe(stage: str, pipeline: Pipeline, catalog: CatalogProtocol) -> str:

@@ -28,11 +28,18 @@ def adapt_generator(
     Returns:
         The adapter, the loss by step, and what the generator drew from the same captions on the way.
     """
+    import torch
+
     from tckr.diffusion.sampling import sample
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
     from tckr.reporting.style import notice
 
+    synthesizer = TCKR.partly(generator_adaptation=options)
+    if options.adapter:  # neither images nor captions are read
+        nothing = PrivateSet([], torch.zeros(0, dtype=torch.int64), ())
+        adapter, losses = synthesizer.adapt_generator(nothing, {}, seed, best())
+        return adapter, losses, notice("The adapter was made elsewhere.")
     members = images.set_index("image_id").loc[captions["image_id"]].reset_index()
     private = PrivateSet(*images_and_labels(members), class_names(images))
     shown = _shown(images, captions)
@@ -43,7 +50,7 @@ def adapt_generator(
         rows.append((f"after {step:,} steps", sample(adapted, *request)))
 
     unfinished = _checkpoints(captions, options, seed)
-    adapter, losses = TCKR.partly(generator_adaptation=options).adapt_generator(
+    adapter, losses = synthesizer.adapt_generator(
         private,
         {"captions": captions},
         seed,
@@ -51,8 +58,6 @@ def adapt_generator(
         checkpoint=unfinished.of("adapter") if unfinished else None,
         snapshot=look if options.sheet_every else None,
     )
-    if options.adapter:
-        return adapter, losses, notice("The adapter was made elsewhere.")
     if len(rows) == 1:
         return adapter, losses, notice("Set generator_adaptation.sheet_every to see its progress.")
     return adapter, losses, sheet(rows, title="The same captions on the way")
