@@ -28,7 +28,7 @@ from tckr.synthesizers.base import SyntheticSet
 
 
 @dataclass(frozen=True)
-class StudentPlan:
+class StudentConfig:
     """What one student of a shadow group learns from.
 
     Attributes:
@@ -43,7 +43,7 @@ class StudentPlan:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ShadowConfig:
     """What one shadow group needs.
 
     Attributes:
@@ -57,7 +57,7 @@ class Experiment:
         students: by name; the students of a group differ in what they learn from, not in their seed.
         pools: synthetic images that all shadows share, as released.
         resynthesis: makes further pools, anew for each shadow (scope `pipeline`).
-        queries: views of every audited image that a model is asked for; see `signals.query_views`.
+        queries: views of every audited image with which a model is queried; see `signals.query_views`.
         device: where shadows are trained.
         stack: networks that a GPU trains side by side.
     """
@@ -69,14 +69,14 @@ class Experiment:
     classifier: ClassifierOptions
     distillation: DistillationOptions
     seed: int
-    students: Mapping[str, StudentPlan] = field(default_factory=dict)
+    students: Mapping[str, StudentConfig] = field(default_factory=dict)
     pools: Mapping[str, SyntheticSet] = field(default_factory=dict)
     resynthesis: Resynthesis | None = None
     queries: int = 1
     device: str = "cpu"
     stack: int = 1
 
-    def distillation_of(self, plan: StudentPlan) -> DistillationOptions:
+    def distillation_of(self, plan: StudentConfig) -> DistillationOptions:
         """The students' distillation with the labels of one of them."""
         return self.distillation.model_copy(update={"labels": plan.labels})
 
@@ -96,7 +96,7 @@ class Experiment:
         return digest.hexdigest()[:32]
 
     def check(self, membership: NDArray[np.bool_]) -> None:
-        """See that the matrix bool (S, N) is of this experiment, before the hours are spent.
+        """See that the matrix bool (S, N) is of this config, before the hours are spent.
 
         Raises:
             UserError: the matrix is of other data, a class is absent in a shadow, or a student asks
@@ -120,7 +120,7 @@ class Experiment:
                     "audit with more examples of it, or leave the class out.",
                 )
 
-    def _check_student(self, name: str, plan: StudentPlan) -> None:
+    def _check_student(self, name: str, plan: StudentConfig) -> None:
         made = self.resynthesis.closed if self.resynthesis else {}
         if plan.pool in self.pools:
             available = len(self.pools[plan.pool].images)
@@ -147,7 +147,7 @@ Scores: TypeAlias = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Row:
+class ShadowModel:
     """One shadow: its number and the examples (N,) it trains on."""
 
     number: int
@@ -162,59 +162,63 @@ class Row:
         return int(drawn[0]), int(drawn[1]), derive(seed, "shadow", self.number)
 
 
-class Bench:
-    """What the groups of an experiment share: their images on the device, framed and recorded once.
+class ShadowTrainers:
+    """What the groups of a config share: their images on the device, framed and recorded once.
 
     Teachers and students are trained by the same classes as the targets. It goes to another process
-    as its experiment and is set up anew there.
+    as its config and is set up anew there.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        e = self.experiment = experiment
-        if e.device != "cpu":
+    def __init__(self, config: ShadowConfig) -> None:
+        self.config = config
+        if config.device != "cpu":
             # A worker starts with torch's own settings, under which equal shadows come out unequal.
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self.images = e.images.to(e.device)
+        self.images = config.images.to(config.device)
         self.teachers = Trainer(
-            self.images, e.classifier, e.n_classes, targets=e.labels, device=e.device
+            self.images,
+            config.classifier,
+            config.n_classes,
+            targets=config.labels,
+            device=config.device,
         )
         self._pools: dict[str, Tensor] = {}
         self._students: dict[tuple[str, str], Trainer] = {}
-        for name, pool in e.pools.items():
+        for name, pool in config.pools.items():
             self.lay_out(name, pool)
 
-    def __reduce__(self) -> tuple[type["Bench"], tuple[Experiment]]:
-        return Bench, (self.experiment,)
+    def __reduce__(self) -> tuple[type["ShadowTrainers"], tuple[ShadowConfig]]:
+        return ShadowTrainers, (self.config,)
 
     def lay_out(self, name: str, pool: SyntheticSet) -> None:
         """Put a pool of synthetic images on the device, in the place of the one of that name."""
-        e = self.experiment
-        images = pool.images.to(e.device)
-        for plan in (plan for plan in e.students.values() if plan.pool == name):
+        config = self.config
+        images = pool.images.to(config.device)
+        for plan in (plan for plan in config.students.values() if plan.pool == name):
             self._pools[name] = images
             key = (name, plan.labels)
             if key in self._students:
-                targets = hard_targets(pool.labels, e.distillation_of(plan))
+                targets = hard_targets(pool.labels, config.distillation_of(plan))
                 self._students[key].replace(images, targets)
             else:
                 self._students[key] = student_trainer(
                     images,
                     pool.labels,
-                    e.classifier,
-                    e.n_classes,
-                    distillation=e.distillation_of(plan),
-                    device=e.device,
+                    config.classifier,
+                    config.n_classes,
+                    distillation=config.distillation_of(plan),
+                    device=config.device,
                 )
 
     def student(
-        self, plan: StudentPlan, seed: int, teacher: nn.Module, steps: int | None = None
+        self, plan: StudentConfig, seed: int, teacher: nn.Module, steps: int | None = None
     ) -> tuple[Trainer, TrainSpec]:
         """Return the trainer and the spec of one student; `steps` of its teacher, by default the target's."""
         spec = student_spec(
             self._pools[plan.pool],
-            self.experiment.distillation_of(plan),
+            self.config.distillation_of(plan),
             seed,
-            steps=steps or self.experiment.steps,
+            steps=steps or self.config.steps,
             teacher=teacher,
             size=plan.size,
         )
@@ -222,14 +226,18 @@ class Bench:
 
     def scores(self, model: nn.Module) -> NDArray[np.float32]:
         """What an attack sees of a model, (N, Q)."""
-        e = self.experiment
+        config = self.config
         return model_scores(
-            model.to(e.device), self.images, e.labels, e.queries, e.classifier.augmentation
+            model.to(config.device),
+            self.images,
+            config.labels,
+            config.queries,
+            config.classifier.augmentation,
         )
 
 
 def run_shadows(
-    experiment: Experiment,
+    config: ShadowConfig,
     membership: NDArray[np.bool_],
     *,
     workers: int = 1,
@@ -239,7 +247,7 @@ def run_shadows(
     """Train one shadow group for each row of `membership` and score all examples with it.
 
     Args:
-        experiment: the examples and the recipe.
+        config: the examples and the recipe.
         membership: bool (S, N).
         workers: processes; 1 stays in this one, as a GPU needs.
         devices: GPUs, if more than one shall work; see `map_shards`.
@@ -251,13 +259,13 @@ def run_shadows(
         signals (S, N, 1) of the generators, `generator.loss` and so on.
 
     Raises:
-        UserError: see `Experiment.check`.
+        UserError: see `ShadowConfig.check`.
     """
-    experiment.check(membership)
-    rows = [Row(i, row) for i, row in enumerate(membership)]
+    config.check(membership)
+    rows = [ShadowModel(i, row) for i, row in enumerate(membership)]
     keep = None
     if folder is not None:
-        keep = Checkpoints(Path(folder) / experiment.fingerprint())
+        keep = Checkpoints(Path(folder) / config.fingerprint())
     found = {row.number: saved for row in rows if keep and (saved := _load(keep, row))}
     missing = [row for row in rows if row.number not in found]
     if found:
@@ -265,25 +273,32 @@ def run_shadows(
             "%s shadow groups are there already, from a run that was cut short.", len(found)
         )
     # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
-    size = experiment.stack if experiment.resynthesis is None else 1
-    shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
+    size = config.stack if config.resynthesis is None else 1
+    shards = [SideBySide(missing[i : i + size]) for i in range(0, len(missing), size)]
     done = map_shards(
-        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), devices=devices
+        _finish,
+        shards,
+        workers,
+        "shadow groups",
+        shared=(ShadowTrainers(config), keep),
+        devices=devices,
     )
     found |= {row.number: scores for shard in done for row, scores in shard}
     return {name: np.stack([found[row.number][name] for row in rows]) for name in found[0]}
 
 
-class Rows(tuple[Row, ...]):
+class SideBySide(tuple[ShadowModel, ...]):
     """Shadows that are trained side by side."""
 
     def __str__(self) -> str:
         return ", ".join(map(str, self))
 
 
-def _finish(rows: Rows, shared: tuple[Bench, Checkpoints | None]) -> list[tuple[Row, Scores]]:
-    bench, keep = shared
-    done = list(zip(rows, shadow_groups(rows, bench), strict=True))
+def _finish(
+    rows: SideBySide, shared: tuple[ShadowTrainers, Checkpoints | None]
+) -> list[tuple[ShadowModel, Scores]]:
+    trainers, keep = shared
+    done = list(zip(rows, shadow_groups(rows, trainers), strict=True))
     if keep is not None:
         for row, scores in done:
             tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
@@ -291,71 +306,75 @@ def _finish(rows: Rows, shared: tuple[Bench, Checkpoints | None]) -> list[tuple[
     return done
 
 
-def shadow_groups(rows: Sequence[Row], bench: Bench) -> list[Scores]:
+def shadow_groups(rows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[Scores]:
     """Shadow teachers on the rows' examples, then shadow students taught by them; see `run_shadows`.
 
     The number of steps is the target's for all.
     """
-    e = bench.experiment
+    config = trainers.config
     signals: list[Scores] = [{} for _ in rows]
-    if e.resynthesis is not None:
+    if config.resynthesis is not None:
         (row,) = rows
-        pools, asked = e.resynthesis.run(
-            e.images, e.labels, row.inside, row.seeds(e.seed)[2], e.device
+        pools, queried = config.resynthesis.run(
+            config.images, config.labels, row.inside, row.seeds(config.seed)[2], config.device
         )
         for name, pool in pools.items():
-            bench.lay_out(name, pool)
+            trainers.lay_out(name, pool)
         signals = [
             {
                 f"generator.{name}": values[:, None].astype(np.float32)
-                for name, values in asked.items()
+                for name, values in queried.items()
             }
         ]
-    teachers = bench.teachers.fit(
+    teachers = trainers.teachers.fit(
         [
-            TrainSpec(row.seeds(e.seed)[0], e.steps, torch.from_numpy(np.flatnonzero(row.inside)))
+            TrainSpec(
+                row.seeds(config.seed)[0],
+                config.steps,
+                torch.from_numpy(np.flatnonzero(row.inside)),
+            )
             for row in rows
         ],
         "shadow teachers",
         side_by_side=len(rows),
     )
-    students = _train_students(rows, teachers, bench)
+    students = _train_students(rows, teachers, trainers)
     groups = []
     for i, teacher in enumerate(teachers):
-        by_plan = {plan: bench.scores(student) for plan, student in students[i].items()}
-        taught = {name: by_plan[plan] for name, plan in e.students.items()}
-        groups.append({TEACHER: bench.scores(teacher), **taught, **signals[i]})
+        by_plan = {plan: trainers.scores(student) for plan, student in students[i].items()}
+        taught = {name: by_plan[plan] for name, plan in config.students.items()}
+        groups.append({TEACHER: trainers.scores(teacher), **taught, **signals[i]})
     return groups
 
 
 def _train_students(
-    rows: Sequence[Row], teachers: Sequence[nn.Module], bench: Bench
-) -> list[dict[StudentPlan, Network]]:
+    rows: Sequence[ShadowModel], teachers: Sequence[nn.Module], trainers: ShadowTrainers
+) -> list[dict[StudentConfig, Network]]:
     """Train the students of each row's teacher; those of one trainer side by side."""
-    e = bench.experiment
-    wanted: dict[Trainer, list[tuple[int, StudentPlan, TrainSpec]]] = defaultdict(list)
+    config = trainers.config
+    wanted: dict[Trainer, list[tuple[int, StudentConfig, TrainSpec]]] = defaultdict(list)
     for i, (row, teacher) in enumerate(zip(rows, teachers, strict=True)):
-        teacher.to(e.device)
+        teacher.to(config.device)
         # Two names may stand for the same student: it is trained once.
-        for plan in dict.fromkeys(e.students.values()):
-            trainer, spec = bench.student(plan, row.seeds(e.seed)[1], teacher)
+        for plan in dict.fromkeys(config.students.values()):
+            trainer, spec = trainers.student(plan, row.seeds(config.seed)[1], teacher)
             wanted[trainer].append((i, plan, spec))
-    students: list[dict[StudentPlan, Network]] = [{} for _ in rows]
+    students: list[dict[StudentConfig, Network]] = [{} for _ in rows]
     for trainer, those in wanted.items():
-        networks = trainer.fit([spec for *_, spec in those], "shadow students", e.stack)
+        networks = trainer.fit([spec for *_, spec in those], "shadow students", config.stack)
         for (i, plan, _), network in zip(those, networks, strict=True):
             students[i][plan] = network
     return students
 
 
-def _of(row: Row) -> dict[str, Any]:
+def _of(row: ShadowModel) -> dict[str, Any]:
     return {"shadow": row.number, "members": fingerprint(row.inside[None])}
 
 
-def _checkpoint(keep: Checkpoints, row: Row) -> Checkpoint:
+def _checkpoint(keep: Checkpoints, row: ShadowModel) -> Checkpoint:
     return keep.of(f"shadow_{row.number}_{fingerprint(row.inside[None])}")
 
 
-def _load(keep: Checkpoints, row: Row) -> Scores | None:
+def _load(keep: Checkpoints, row: ShadowModel) -> Scores | None:
     saved = _checkpoint(keep, row).load(_of(row))
     return None if saved is None else {name: value.numpy() for name, value in saved.items()}

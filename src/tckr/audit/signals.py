@@ -40,7 +40,7 @@ def logit_scaled(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
 
 
 def query_views(images: Tensor, queries: int, options: AugmentationOptions) -> list[Tensor]:
-    """The views of every image that a model is asked for, each like `images`.
+    """Return the views of every image with which a model is queried, each like `images`.
 
     The image itself comes first, then views that the model was trained on: mirrored, shifted along
     the axes, shifted and mirrored (Carlini et al., section VI-C: queries at the training augmentation).
@@ -48,7 +48,7 @@ def query_views(images: Tensor, queries: int, options: AugmentationOptions) -> l
     Args:
         images: uint8 (N, C, H, W).
         queries: how many.
-        options: augmentation of the recipe; what it switches off is not asked.
+        options: augmentation of the recipe; what it switches off is not queried.
 
     Raises:
         UserError: the augmentation has fewer views.
