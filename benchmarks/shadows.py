@@ -35,7 +35,7 @@ from tckr.audit.shadow_models import (
     SideBySide,
     shadow_groups,
 )
-from tckr.classifiers.augment import pad, views
+from tckr.classifiers.augment import views
 from tckr.classifiers.optimizers import build_optimizer, learning_rates
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import accuracy, logits
@@ -55,14 +55,14 @@ class OneView(Dataset[tuple[Tensor, int]]):
     """A random view of one image at a time, as a Dataset usually makes it."""
 
     def __init__(self, images: Tensor, labels: Tensor, options: ClassifierOptions) -> None:
-        self.padded, self.labels = pad(images, options.augmentation), labels
+        self.images, self.labels = images, labels
         self.options = options.augmentation
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        view = views(self.padded, torch.tensor([index]), self.options, torch.default_generator)
+        view = views(self.images, torch.tensor([index]), self.options, torch.default_generator)
         return view[0], int(self.labels[index])
 
 
