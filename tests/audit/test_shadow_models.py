@@ -1,5 +1,6 @@
 """A shadow is what the target's own training functions make of the shadow's examples."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,33 @@ def test_stacked_shadows_are_those_trained_alone():
     alone, stacked = (run_shadows(config(stack=stack), MEMBERSHIP) for stack in (1, 3))
     for name, scores in alone.items():
         np.testing.assert_array_equal(scores, stacked[name])
+
+
+def test_no_pixels_are_pickled_for_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("TCKR_SCRATCH", str(tmp_path))
+    large = torch.zeros((1, 1, 8, 8), dtype=torch.uint8).expand(5000, -1, -1, -1)
+    pools = {"released": SyntheticSet(large, torch.zeros(5000, dtype=torch.int64))}
+    students = {"student": StudentConfig("released", "hard")}
+    work = shadows._Work(config(pools=pools, students=students), None)
+    sent = pickle.dumps(work)
+    assert len(sent) < 5000 * 8 + 5000  # the labels, and not one image
+    received = pickle.loads(sent).config
+    assert torch.equal(received.images, work.config.images)
+    assert torch.equal(received.pools["released"].images, large)
+    assert received.fingerprint() == work.config.fingerprint()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_students_of_one_pool_share_its_images():
+    pool = SyntheticSet(*images(M, 1))
+    mixed = {name: StudentConfig("released", name) for name in ("hard", "on_the_fly", "stored")}
+    trainers = shadows.ShadowTrainers(config(pools={"released": pool}, students=mixed))
+    others = SyntheticSet(*images(M, 5))
+    for given in (pool, others):
+        trainers.set_pool("released", given)
+        for plan in mixed.values():
+            trainer, _ = trainers.student(plan, 0, trainers.teachers.network(0))
+            assert trainer.images.data_ptr() == given.images.data_ptr()
 
 
 def test_several_queries():

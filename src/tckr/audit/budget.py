@@ -56,14 +56,13 @@ def plan(config: ShadowConfig, options: AuditOptions, workers: int) -> Plan:
 
 
 def seconds_per_group(config: ShadowConfig, workers: int) -> float:
-    """Seconds that one shadow group takes in one of `workers` processes: a few steps of each part, scaled."""
+    """Estimate the seconds that one shadow group takes in one of `workers` processes: a few steps of each part, scaled."""
     with _threads(1 if workers > 1 and config.device == "cpu" else None):
         seconds = 0.0
         if config.resynthesis is not None:
             seconds = config.resynthesis.seconds(config.images, config.labels, config.device)
-            blank = torch.zeros(
-                (config.resynthesis.count, *config.images.shape[1:]), dtype=torch.uint8
-            )
+            blank = torch.zeros((1, *config.images.shape[1:]), dtype=torch.uint8)
+            blank = blank.expand(config.resynthesis.count, -1, -1, -1)  # one image, seen as many
             labels = torch.zeros(config.resynthesis.count, dtype=torch.int64)
             made = {name: SyntheticSet(blank, labels) for name in config.resynthesis.closed}
             config = replace(config, pools={**config.pools, **made}, resynthesis=None)
@@ -80,15 +79,15 @@ def seconds_per_group(config: ShadowConfig, workers: int) -> float:
         students = set(config.students.values())  # each is trained once, whatever its names
         lessons = sum(per_step[plan.labels] for plan in students)
         seconds += config.steps * (per_step["hard"] + config.distillation.patience * lessons)
-        logits(teacher, trainers.images[:SCORED])  # the first call sets up libraries
+        logits(teacher, trainers.teachers.images[:SCORED])  # the first call sets up libraries
         start = time.perf_counter()
-        logits(teacher, trainers.images[:SCORED])
+        logits(teacher, trainers.teachers.images[:SCORED])
         queried = len(config.images) * config.queries * (1 + len(students))
         return seconds + (time.perf_counter() - start) * queried / min(SCORED, len(config.images))
 
 
 def _per_step(training: Callable[[int], tuple[Trainer, TrainSpec]], config: ShadowConfig) -> float:
-    """Seconds of one optimiser step of one network, without what the first steps cost once."""
+    """Measure the seconds of one optimizer step of one network, without what the first steps cost once."""
     few, many = (2, 8) if config.device == "cpu" else (8, 72)
     took = []
     for steps in (many, few, many):  # the first also warms up and records

@@ -1,10 +1,11 @@
-"""What every shadow of an audit repeats: the audited examples, the recipe, and what students learn from."""
+"""Train the shadow models of an audit: teachers and students like the targets, on other halves of the audited images."""
 
 import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +23,7 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions, Lab
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.engine import map_shards
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
+from tckr.engine.rows import PART, Shared
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.synthesizers.base import SyntheticSet
@@ -44,19 +46,19 @@ class StudentConfig:
 
 @dataclass(frozen=True)
 class ShadowConfig:
-    """What one shadow group needs.
+    """What one shadow group repeats: the audited examples, the recipe, and what students learn from.
 
     Attributes:
         images: uint8 (N, C, H, W), members and holdout.
         labels: int64 (N,).
         n_classes: C.
-        steps: optimiser steps of the target, `classifier.steps(number of members)`.
+        steps: optimizer steps of the target, `classifier.steps(number of members)`.
         classifier: recipe of teacher and students.
         distillation: of the students; each plan names its own labels.
         seed: of the run; the shadows' own seeds are derived from it.
         students: by name; the students of a group differ in what they learn from, not in their seed.
         pools: synthetic images that all shadows share, as released.
-        resynthesis: makes further pools, anew for each shadow (scope `pipeline`).
+        resynthesis: makes further pools, again for each shadow (scope `pipeline`).
         queries: views of every audited image with which a model is queried; see `signals.query_views`.
         device: where shadows are trained.
         stack: networks that a GPU trains side by side.
@@ -77,11 +79,11 @@ class ShadowConfig:
     stack: int = 1
 
     def distillation_of(self, plan: StudentConfig) -> DistillationOptions:
-        """The students' distillation with the labels of one of them."""
+        """Return the students' distillation with the labels of one of them."""
         return self.distillation.model_copy(update={"labels": plan.labels})
 
     def fingerprint(self) -> str:
-        """32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
+        """Return 32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
         digest = hashlib.sha256()
         tensors = [self.images, self.labels]
         for name in sorted(self.pools):
@@ -89,14 +91,20 @@ class ShadowConfig:
             tensors += [self.pools[name].images, self.pools[name].labels]
         for tensor in tensors:
             digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.contiguous().numpy().data)
+            for part in tensor.split(PART):
+                digest.update(part.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
         digest.update(repr((recipe, plans, self.resynthesis, self.queries, self.device)).encode())
         return digest.hexdigest()[:32]
 
+    def in_files(self) -> "ShadowConfig":
+        """Return the same for other processes: its images travel as files that all of them map."""
+        pools = {n: pool._replace(images=Shared(pool.images)) for n, pool in self.pools.items()}  # type: ignore[arg-type]
+        return replace(self, images=Shared(self.images), pools=pools)  # type: ignore[arg-type]
+
     def check(self, membership: NDArray[np.bool_]) -> None:
-        """See that the matrix bool (S, N) is of this config, before the hours are spent.
+        """Check that the matrix bool (S, N) is of these examples, before the hours are spent.
 
         Raises:
             UserError: the matrix is of other data, a class is absent in a shadow, or a student asks
@@ -106,7 +114,7 @@ class ShadowConfig:
         if membership.ndim != 2 or membership.shape[1] != n or len(self.labels) != n:
             raise UserError(
                 f"The membership matrix {membership.shape} is not of these {n} examples.",
-                "draw it anew for this data.",
+                "draw it again for this data.",
             )
         for name, plan in self.students.items():
             self._check_student(name, plan)
@@ -157,16 +165,16 @@ class ShadowModel:
         return str(self.number)
 
     def seeds(self, seed: int) -> tuple[int, int, int]:
-        """Of its teacher, its students and its pools."""
+        """Return the seeds of its teacher, its students and its pools."""
         drawn = np.random.SeedSequence([seed, SHADOW_STREAM, self.number]).generate_state(2)
         return int(drawn[0]), int(drawn[1]), derive(seed, "shadow", self.number)
 
 
 class ShadowTrainers:
-    """What the groups of a config share: their images on the device, framed and recorded once.
+    """The trainers that all shadows share: one for the teachers, and one for the students of each pool and labels.
 
-    Teachers and students are trained by the same classes as the targets. It goes to another process
-    as its config and is set up anew there.
+    They are the classes that train the targets. Of each set of images there is one copy, that of its first trainer: on
+    the device where it fits there.
     """
 
     def __init__(self, config: ShadowConfig) -> None:
@@ -174,66 +182,77 @@ class ShadowTrainers:
         if config.device != "cpu":
             # A worker starts with torch's own settings, under which equal shadows come out unequal.
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self.images = config.images.to(config.device)
         self.teachers = Trainer(
-            self.images,
+            config.images,
             config.classifier,
             config.n_classes,
             targets=config.labels,
             device=config.device,
         )
-        self._pools: dict[str, Tensor] = {}
-        self._students: dict[tuple[str, str], Trainer] = {}
+        self._students: dict[tuple[str, LabelSource], Trainer] = {}
         for name, pool in config.pools.items():
-            self.lay_out(name, pool)
+            self.set_pool(name, pool)
 
-    def __reduce__(self) -> tuple[type["ShadowTrainers"], tuple[ShadowConfig]]:
-        return ShadowTrainers, (self.config,)
-
-    def lay_out(self, name: str, pool: SyntheticSet) -> None:
-        """Put a pool of synthetic images on the device, in the place of the one of that name."""
-        config = self.config
-        images = pool.images.to(config.device)
-        for plan in (plan for plan in config.students.values() if plan.pool == name):
-            self._pools[name] = images
-            key = (name, plan.labels)
-            if key in self._students:
-                targets = hard_targets(pool.labels, config.distillation_of(plan))
-                self._students[key].replace(images, targets)
+    def set_pool(self, name: str, pool: SyntheticSet) -> None:
+        """Let students read a pool of synthetic images, in the place of the one of that name."""
+        config, images = self.config, pool.images
+        plans = {plan.labels: plan for plan in config.students.values() if plan.pool == name}
+        for labels, plan in plans.items():
+            distillation = config.distillation_of(plan)
+            if (name, labels) in self._students:
+                targets = hard_targets(pool.labels, distillation)
+                self._students[name, labels].replace(images, targets)
             else:
-                self._students[key] = student_trainer(
+                self._students[name, labels] = student_trainer(
                     images,
                     pool.labels,
                     config.classifier,
                     config.n_classes,
-                    distillation=config.distillation_of(plan),
+                    distillation=distillation,
                     device=config.device,
                 )
+            images = self._students[name, labels].images
 
     def student(
         self, plan: StudentConfig, seed: int, teacher: nn.Module, steps: int | None = None
     ) -> tuple[Trainer, TrainSpec]:
         """Return the trainer and the spec of one student; `steps` of its teacher, by default the target's."""
+        trainer = self._students[plan.pool, plan.labels]
         spec = student_spec(
-            self._pools[plan.pool],
+            trainer.images,
             self.config.distillation_of(plan),
             seed,
             steps=steps or self.config.steps,
             teacher=teacher,
             size=plan.size,
         )
-        return self._students[plan.pool, plan.labels], spec
+        return trainer, spec
 
     def scores(self, model: nn.Module) -> NDArray[np.float32]:
-        """What an attack sees of a model, (N, Q)."""
+        """Return what an attack sees of a model, (N, Q)."""
         config = self.config
         return model_scores(
             model.to(config.device),
-            self.images,
+            self.teachers.images,
             config.labels,
             config.queries,
             config.classifier.augmentation,
         )
+
+
+class _Work:
+    """What all shadows of an audit read. A worker process maps its images, and sets the trainers up when it starts."""
+
+    def __init__(self, config: ShadowConfig, keep: Checkpoints | None) -> None:
+        self.config, self.keep = config, keep
+
+    @cached_property
+    def trainers(self) -> ShadowTrainers:
+        return ShadowTrainers(self.config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._sent = self.config.in_files()  # the files last as long as this does
+        return _Work, (self._sent, self.keep)
 
 
 def run_shadows(
@@ -250,9 +269,8 @@ def run_shadows(
         config: the examples and the recipe.
         membership: bool (S, N).
         workers: processes; 1 stays in this one, as a GPU needs.
-        devices: GPUs, if more than one shall work; see `map_shards`.
-        folder: keeps finished groups, so that a killed audit goes on from there; whoever has saved
-            the result removes it.
+        devices: GPUs, if more than one is to be used; see `map_shards`.
+        folder: keeps finished groups, from which a killed audit resumes; whoever has saved the result removes it.
 
     Returns:
         (S, N, Q) of the teachers, of every student by its name and, in scope `pipeline`, white-box
@@ -280,7 +298,7 @@ def run_shadows(
         shards,
         workers,
         "shadow groups",
-        shared=(ShadowTrainers(config), keep),
+        shared=_Work(config, keep),
         devices=devices,
     )
     found |= {row.number: scores for shard in done for row, scores in shard}
@@ -294,12 +312,9 @@ class SideBySide(tuple[ShadowModel, ...]):
         return ", ".join(map(str, self))
 
 
-def _finish(
-    rows: SideBySide, shared: tuple[ShadowTrainers, Checkpoints | None]
-) -> list[tuple[ShadowModel, Scores]]:
-    trainers, keep = shared
-    done = list(zip(rows, shadow_groups(rows, trainers), strict=True))
-    if keep is not None:
+def _finish(rows: SideBySide, work: _Work) -> list[tuple[ShadowModel, Scores]]:
+    done = list(zip(rows, shadow_groups(rows, work.trainers), strict=True))
+    if (keep := work.keep) is not None:
         for row, scores in done:
             tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
             _checkpoint(keep, row).save(_of(row), tensors)
@@ -319,7 +334,7 @@ def shadow_groups(rows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list
             config.images, config.labels, row.inside, row.seeds(config.seed)[2], config.device
         )
         for name, pool in pools.items():
-            trainers.lay_out(name, pool)
+            trainers.set_pool(name, pool)
         signals = [
             {
                 f"generator.{name}": values[:, None].astype(np.float32)
