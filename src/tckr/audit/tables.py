@@ -332,6 +332,7 @@ def attack_models(
     inside = memberships(membership_table, audited)
     targets, shadows = as_arrays(target_scores), as_arrays(shadow_scores)
     classes = np.eye(int(audited["label"].max()) + 1, dtype=np.float32)[audited["label"]]
+    features = np.hstack([features, classes])
     # The canaries' classes are wrong on purpose: what an attacker would give for theirs.
     canary = audited["canary"].to_numpy(dtype=bool) if "canary" in audited else None
     return {
@@ -343,7 +344,7 @@ def attack_models(
             accuracy_percent=accuracy,
             options=options,
             scope="classifier" if model == TEACHER else scope,
-            features=np.hstack([features, classes]),
+            features=features,
             canary=canary,
         )
         for model, accuracy in accuracies.items()
