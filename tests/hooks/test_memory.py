@@ -36,21 +36,21 @@ def there(monkeypatch: pytest.MonkeyPatch, *, memory: int, disk: int) -> None:
 def test_pixels_beyond_memory_need_disk_twice(
     scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = (64 << 30) // 1001  # 6,144 bytes each: 395 GiB, and rows that just fit
+    count = (64 << 30) // 1201  # 6,144 bytes each: 327 GiB, and rows that just fit
     check_memory(count, MEMBERS, "a.b")
-    there(monkeypatch, memory=64 << 30, disk=700 << 30)
-    wanted = rf"68,650,825 .* of 32 x 64 pixels take 785\.6 GiB.* 700\.0 GiB of disk in {scratch}\. .*lower a\.b or ingest"
+    there(monkeypatch, memory=64 << 30, disk=600 << 30)
+    wanted = rf"57,218,548 .* of 32 x 64 pixels take 654\.8 GiB.* 600\.0 GiB of disk in {scratch}\. .*lower a\.b or ingest"
     with pytest.raises(UserError, match=wanted):
         check_memory(count, MEMBERS, "a.b")
 
 
 def test_rows_beyond_memory_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"take 1,000\.0 GiB to train on, and there are 64\.0 GiB of memory"
+        UserError, match=r"take 1,200\.0 GiB to train on, and there are 64\.0 GiB of memory"
     ):
         check_memory(1 << 30, MEMBERS, "a.b")
     many = MEMBERS.assign(label=[0, 1])
-    with pytest.raises(UserError, match=r"take 1,016\.0 GiB to train on"):
+    with pytest.raises(UserError, match=r"take 1,224\.0 GiB to train on"):
         check_memory(1 << 30, many, "a.b")
 
 

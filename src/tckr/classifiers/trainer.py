@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tckr.classifiers.feed import Feed, Resident, Streamed, fits
 from tckr.classifiers.models import Network, build
@@ -238,7 +237,8 @@ class Trainer:
         if targets.ndim == 1:
             if not 0 <= int(targets.min()) <= int(targets.max()) < self.n_classes:
                 raise ValueError(f"classes must lie in 0..{self.n_classes - 1}")
-            return F.one_hot(targets.to(self.device), self.n_classes).float()
+            one_hot = torch.zeros(len(targets), self.n_classes, device=self.device)
+            return one_hot.scatter_(1, targets.to(self.device)[:, None], 1.0)
         if targets.shape[1] != self.n_classes:
             raise ValueError(f"soft targets have {targets.shape[1]} columns, not {self.n_classes}")
         return targets.to(self.device, torch.float32)
