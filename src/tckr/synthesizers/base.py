@@ -65,10 +65,14 @@ class PrivateSet:
 
     def at(self, rows: Sequence[int]) -> "PrivateSet":
         """Return the images at some rows."""
+        from torch import Tensor
+
         from tckr.engine.rows import take
 
         chosen = list(rows)
-        return replace(self, images=take(self.images, chosen), labels=self.labels[chosen])
+        whole = self.images
+        images = take(whole, chosen) if isinstance(whole, Tensor) else whole[chosen]
+        return replace(self, images=images, labels=self.labels[chosen])
 
 
 class SyntheticSet(NamedTuple):
