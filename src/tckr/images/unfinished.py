@@ -6,6 +6,7 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -90,7 +91,7 @@ def forget(folder: Path) -> None:
     """Remove the images of finished work, then its folder unless it holds anything else."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
+    with suppress(OSError):  # not empty, or not there
         folder.rmdir()
 
 
@@ -115,14 +116,21 @@ def _locked(folder: Path) -> tuple[Path, BinaryIO]:
 
 
 def _lock(folder: Path) -> BinaryIO | None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    file = _private(folder / LOCK)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    """Return the lock on a folder, which is made if it is missing; None if another process has it."""
+    while True:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(
+            FileNotFoundError
+        ):  # another process has finished the same work and removed the folder
+            file = _private(folder / LOCK)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                return None
+            if (folder / LOCK).stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+            file.close()
 
 
 def _private(path: Path) -> BinaryIO:
