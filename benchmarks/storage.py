@@ -4,7 +4,7 @@
     python -m benchmarks.storage --small      # seconds
 
 Images of noise, encoded to PNG: 5,000 of 224 pixels in colour and 60,000 of 28 pixels in grey. Every row runs in a
-process of its own, which writes the images one after the other, then reads 2,000 at random, then all in turn; a read
+process of its own, which writes the images one after the other, then reads 200 at random, then all in turn; a read
 ends with the bytes of a PNG, or for raw pixels with their copy. Memory is `RssAnon`: what is mapped from a file is the
 kernel's to keep or to drop.
 """
@@ -32,7 +32,7 @@ from tckr.images.stores import Heap, ParquetImages
 from tckr.images.tensors import encode, to_pil
 
 DISTINCT = 256  # images that are drawn; they repeat
-RANDOM = 2000
+RANDOM = 200
 KIND = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 SCHEMA = pa.schema([("image", KIND)])
 SHOWN = {
@@ -158,9 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measured(way: str, images: Images) -> dict[str, object]:
+    _distinct(images)
     with tempfile.TemporaryDirectory(dir=".") as folder, Memory() as memory:
         file = Path(folder) / "images"
-        _distinct(images)
         start = time.perf_counter()
         read = WAYS[way](images, file)
         written = time.perf_counter()
