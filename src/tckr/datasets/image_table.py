@@ -19,7 +19,9 @@ from tckr.images.encoded import EncodedImages, encoded
 from tckr.images.sheets import sheet
 from tckr.images.split import SPLITS
 from tckr.images.stores import ParquetImages
+from tckr.images.tables import UNFINISHED
 from tckr.images.tensors import to_tensor
+from tckr.images.unfinished import forget
 from tckr.options import Options
 
 # A row group ends at the first of these: one is what is read to see a single image (docs/benchmarks.md).
@@ -108,6 +110,12 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
         """Read all splits into one table."""
         files = sorted((path / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
         return pd.concat([_read_split(file) for file in files], ignore_index=True)
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write a new version; then the unfinished work that its images came from is removed."""
+        super().save(data)
+        if UNFINISHED in data.attrs:
+            forget(Path(data.attrs[UNFINISHED]))
 
     def write(self, data: pd.DataFrame, path: Path) -> None:
         """Write one Parquet file per split, and the card."""
