@@ -59,7 +59,9 @@ def scratch(kind: str) -> Iterator[Path]:
     place = os.environ.get(VARIABLE)
     if place is not None:
         Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f"tckr-{kind}-", dir=place, ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(
+        prefix=f"tckr-{kind}-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
     if place is not None:
         with suppress(OSError):  # another one is in use
