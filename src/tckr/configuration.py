@@ -13,10 +13,11 @@ class ConfigLoader(OmegaConfigLoader):
     Kedro would put the project's folder before it.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, runtime_params: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """Take Kedro's arguments; parameters of the command line are expanded at once, for all who read them."""
-        super().__init__(*args, **kwargs)
-        self.runtime_params = expanded(self.runtime_params)
+        super().__init__(*args, runtime_params=expanded(runtime_params), **kwargs)
 
     def __getitem__(self, key: str) -> Any:
         """Return a part of the configuration, its paths expanded."""

@@ -29,7 +29,7 @@ def parse(text: str) -> dict[str, Any]:
     >>> parse("ingestion.class_names=[a, b],images='/scans, 2024'")
     {'ingestion': {'class_names': ['a', 'b']}, 'images': '/scans, 2024'}
     """
-    result = OmegaConf.create()
+    result: Any = OmegaConf.create()
     for item in split(text):
         key, equals, value = item.partition("=")
         if not equals or not key.strip():

@@ -22,6 +22,7 @@ from tckr.hooks.private import close_to_others
 PROCESS = "process"  # the tag that names the process of a run, by which a dead one is known
 # Error codes of what MLflow has understood and does not accept, however often it is sent.
 FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
+LONGEST = 5000  # characters of a tag
 AT_ONCE = 100  # entries that a batch may hold of parameters or tags; of metrics ten times as many
 
 
@@ -103,7 +104,7 @@ class MlflowRun:
 
     def _create(self, name: str, tags: Mapping[str, str], started: int) -> str:
         assert self._client is not None
-        given = {**tags, "mlflow.runName": name}
+        given = {key: value[:LONGEST] for key, value in tags.items()} | {"mlflow.runName": name}
         return str(self._client.create_run(self._experiment, started, given, name).info.run_id)
 
     def log(

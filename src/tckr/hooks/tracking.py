@@ -5,6 +5,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,7 @@ class Tracking:
 
     def _log(self, **entries: Any) -> None:
         if self._run is not None and self._outbox is not None:
-            run = self._run
-            self._outbox.put(lambda: run.log(**entries))
+            self._outbox.put(partial(self._run.log, **entries))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
@@ -148,8 +148,7 @@ class Tracking:
 
     def _log_path(self, path: Path, arm: str) -> None:
         if self._run is not None and self._outbox is not None:
-            run = self._run
-            self._outbox.put(lambda: run.log_path(path, arm or None))
+            self._outbox.put(partial(self._run.log_path, path, arm or None))
 
     def _log_children(self, models: pd.DataFrame) -> None:
         if self._run is None or self._outbox is None:
@@ -159,8 +158,7 @@ class Tracking:
             if name == "teacher":
                 self._log(metrics=points(figures))
             else:
-                child = (name, settings, points(figures), now())
-                self._outbox.put(lambda child=child: run.log_child(*child))
+                self._outbox.put(partial(run.log_child, name, settings, points(figures), now()))
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -184,8 +182,7 @@ class Tracking:
         run, outbox, self._run, self._outbox = self._run, self._outbox, None, None
         if run is None or outbox is None:
             return
-        ended = now()
-        outbox.put(lambda: run.end(status, ended))
+        outbox.put(partial(run.end, status, now()))
         outbox.close()
 
 
