@@ -67,7 +67,7 @@ class MlflowRun:
         with FileLock(lock, timeout=60):
             client = self._with_experiment(uri, self._project / "mlruns")
         for path in (file, lock, self._project / "mlruns"):
-            close_to_others(path)
+            close_to_others(path, deep=False)
         return client
 
     def _with_experiment(self, uri: str, place: Path | None) -> MlflowClient:
