@@ -21,6 +21,7 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.hooks import clock
 from tckr.hooks.clock import Clock
 from tckr.hooks.lineage import Lineage
+from tckr.hooks.mlflow_client import make_database
 from tckr.hooks.project import git_state, saved_path
 from tckr.hooks.tracking import Tracking
 from tckr.options import leaves
@@ -194,6 +195,22 @@ def test_first_starts_at_once_make_one_database(tmp_path: Path) -> None:
     assert [start.wait() for start in starts] == [0, 0, 0]
     assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 3
     assert (tmp_path / "mlflow.db").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
+def test_a_database_that_is_killed_in_the_making_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    (tmp_path / ".mlflow.db.a.unfinished").touch()  # of one that was killed outright
+    with monkeypatch.context() as patch:
+        patch.setattr("tckr.hooks.mlflow_client.MlflowClient", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_database(tmp_path / "mlflow.db")
+    assert not list(tmp_path.iterdir())
 
 
 START = """
