@@ -101,7 +101,7 @@ class Outbox:
         try:
             message()
         except Exception as error:
-            line = " ".join(str(error).split())[:200] or type(error).__name__
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             if self._refused(error):
                 logger.warning("%s refuses part of this run: %s", self._receiver, line)
                 return True
@@ -109,7 +109,7 @@ class Outbox:
             if not self._said:
                 self._said = True
                 logger.warning(
-                    "%s cannot be reached (%s). The run goes on; what belongs there is sent again later.",
+                    "%s cannot be used now (%s). The run goes on; what belongs there is sent again later.",
                     self._receiver,
                     line,
                 )
