@@ -1,6 +1,7 @@
 """The product as its user meets it: commands in, figures, folders and readable errors out."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -111,6 +112,22 @@ def test_the_student_is_plain_safetensors(project: Path, finished: Done) -> None
 
     assert load_file(folder / "model.safetensors")
     assert json.loads((folder / "config.json").read_text())["n_classes"] == 3
+
+
+def test_the_release_can_be_read_by_others_and_nothing_else(project: Path, finished: Done) -> None:
+    os.umask(mask := os.umask(0))
+    place = project / DATA
+    release = {latest(project, f"07_model_output/{name}") for name in ("recycled_set", "student")}
+    way = {
+        parent for folder in release for parent in folder.parents if parent.is_relative_to(place)
+    }
+    for path in (place, *place.rglob("*")):
+        mode = path.stat().st_mode & 0o777
+        if path in way or release & {path, *path.parents}:
+            assert mode & 0o055 == (0o055 if path.is_dir() else 0o044) & ~mask, path
+        elif "recycled_set" not in path.parts and "student" not in path.parts:
+            assert not mode & 0o077, path
+    assert not list(place.rglob("*.pickle"))
 
 
 def test_the_report_stands_alone(project: Path, finished: Done) -> None:
