@@ -119,9 +119,9 @@ def test_the_release_can_be_read_by_others_and_nothing_else(project: Path, finis
     place = project / DATA
     release = {latest(project, f"07_model_output/{name}") for name in ("recycled_set", "student")}
     way = {
-        parent for folder in release for parent in folder.parents if parent.is_relative_to(place)
+        folder for one in release for folder in one.parents if folder.is_relative_to(place.parent)
     }
-    for path in (place, *place.rglob("*")):
+    for path in (place.parent, place, *place.rglob("*")):
         mode = path.stat().st_mode & 0o777
         if path in way or release & {path, *path.parents}:
             assert mode & 0o055 == (0o055 if path.is_dir() else 0o044) & ~mask, path
