@@ -30,13 +30,18 @@ SHARE = 0.25  # of the free memory, which one array may fill before it goes to d
 GIB = 1 << 30
 
 
+def scratch_place() -> Path:
+    """Return the folder of scratch files, which need not exist yet."""
+    return Path(os.environ.get(VARIABLE) or PLACE)
+
+
 def scratch_file() -> BinaryIO:
     """Return a new file, open for reading and writing, that has no name: no kill can leave it behind.
 
     Raises:
         UserError: its folder cannot be written to.
     """
-    place = Path(os.environ.get(VARIABLE) or PLACE)
+    place = scratch_place()
     try:
         try:
             descriptor, name = _make(place)

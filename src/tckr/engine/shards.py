@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import tempfile
 import threading
 import time
 from collections import deque
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tckr.engine.progress import track
-from tckr.errors import user_error
+from tckr.engine.scratch import private_opener, scratch
+from tckr.errors import UserError, user_error
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -28,6 +28,9 @@ WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "TCKR_PROGRESS": "0",
 }
+
+# A terminal sends these to workers and parent alike; the parent alone answers, and stops its workers.
+STOPS = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 _work: Callable[..., Any] | None = None
 
@@ -132,10 +135,10 @@ def _in_processes(
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
-    with tempfile.TemporaryDirectory(prefix="tckr-shards-") as folder:
+    with scratch("shards") as folder:
         # By file, not through torch's shared memory: /dev/shm is small in many containers.
-        path = Path(folder) / "work.pickle"
-        with path.open("wb") as file:
+        path = folder / "work.pickle"
+        with open(path, "wb", opener=private_opener) as file:
             pickle.dump((function, arguments), file, protocol=5)
         pool = ProcessPoolExecutor(
             min(workers, len(shards)),
@@ -164,7 +167,10 @@ def _collect(futures: dict[Future[bytes], Any], description: str) -> Iterator[An
     for future in track(as_completed(list(futures)), description, len(futures)):
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            raise ShardError("a worker process died, probably out of memory") from error
+            raise ShardError("a worker process died") from UserError(
+                f"A worker process died in {description}, probably out of memory.",
+                "lower the number of workers of that stage, or free memory.",
+            )
         if error is not None:
             raise _shard_error(futures[future], error) from error
         there.add(future)
@@ -180,7 +186,8 @@ def _start_worker(parent: int, path: str, devices: Any) -> None:
     global _work  # noqa: PLW0603  the one thing a worker keeps between shards
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()  # before anything imports torch
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     with Path(path).open("rb") as file:
         function, arguments = pickle.load(file)  # noqa: S301  written by our parent
