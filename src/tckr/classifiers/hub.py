@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tckr.engine.loading import OFFLINE, SAFE, check_kind, description, download, readable
+from tckr.engine.weights import find_variant
 from tckr.errors import UserError
 
 KIND = "tckr.classifiers.hub.HubClassifier"
@@ -105,7 +106,7 @@ def from_source(source: str, pretrained: bool, channels: int, n_classes: int) ->
         if pretrained:
             network, report = AutoModelForImageClassification.from_pretrained(
                 source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True,
-                output_loading_info=True, **SAFE,
+                output_loading_info=True, variant=find_variant(source), **SAFE,
             )  # fmt: skip
             body = f"{network.base_model_prefix}."
             missing = sorted(name for name in report["missing_keys"] if name.startswith(body))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tckr.errors import UserError
 from tckr.hooks.memory import check_memory
-from tckr.hooks.models import check_model, models_of
+from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.pipeline_registry import ASIDE
 
 # Parameters that the catalog and mlflow.yml read, not a node.
@@ -44,6 +44,8 @@ class Checks:
         for name, options in groups.items():
             for model in models_of(name.removeprefix("params:"), options):
                 check_model(*model)
+            if _stage_runs(name, pipeline):
+                check_adapter(name.removeprefix("params:"), options)
         self._drawing = {
             name: options
             for name, options in groups.items()
