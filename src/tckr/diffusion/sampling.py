@@ -30,6 +30,7 @@ from tckr.diffusion.pipeline import side, solver
 from tckr.engine import map_shards
 from tckr.engine.overlap import behind, to_host
 from tckr.engine.progress import track
+from tckr.errors import UserError
 
 __all__ = ["Sampler", "balanced_prompts", "first_noise", "gathered", "sample", "stream"]
 
@@ -184,6 +185,7 @@ class Sampler:
     compile: bool = False
     unet: Any = field(init=False, repr=False)
     decoding: BatchSize = field(init=False, repr=False)
+    overflowed: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         unet = self.pipeline.unet
@@ -276,8 +278,22 @@ class Sampler:
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         inputs = (latents / vae.config.scaling_factor).to(vae.dtype)
-        frames = to_bytes(vae.decode(inputs, return_dict=False)[0])
-        return from_frame(frames, *self.size, self.channels)
+        decoded = vae.decode(inputs, return_dict=False)[0]
+        bad = ~decoded.isfinite().all()  # stays on the device, so that a GPU does not wait here
+        self.overflowed = bad if self.overflowed is None else self.overflowed | bad
+        return from_frame(to_bytes(decoded), *self.size, self.channels)
+
+    def check_finite(self) -> None:
+        """Check that all images so far were made of finite numbers; as bytes they would be black.
+
+        Raises:
+            UserError: some were not.
+        """
+        if self.overflowed is not None and bool(self.overflowed):
+            raise UserError(
+                "The generator's images are not finite: its weights, or those of its adapter, overflow.",
+                "give another generator or adapter, or adapt it with a lower generator_adaptation.schedule.learning_rate.",
+            )
 
 
 def first_noise(shape: tuple[int, ...], seed: int, numbers: range, device: torch.device) -> Tensor:
@@ -319,7 +335,9 @@ def _without_text_encoders(pipeline: Any) -> Any:
 
 
 def _draw_shard(numbers: range, sampler: Sampler) -> Tensor:
-    return torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+    images = torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+    sampler.check_finite()
+    return images
 
 
 def _stream_on_gpu(sampler: Sampler) -> Iterator[Tensor]:
@@ -336,6 +354,7 @@ def _stream_on_gpu(sampler: Sampler) -> Iterator[Tensor]:
     drawn = track(batches.over(range(count), draw), "synthetic images", len(starts))
     for copied in behind(to_host(batch) for batch in drawn):
         yield copied()
+    sampler.check_finite()
 
 
 def _gpu_batch_size(sampler: Sampler) -> int:
