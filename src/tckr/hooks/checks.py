@@ -12,6 +12,7 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tckr.errors import UserError
+from tckr.hooks.classes import ClassCheck
 from tckr.hooks.memory import check_memory
 from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.pipeline_registry import ASIDE
@@ -27,6 +28,7 @@ class Checks:
         """Nothing is known before a run."""
         self._catalog: CatalogProtocol | None = None
         self._drawing: dict[str, Any] = {}
+        self._classes = ClassCheck(Pipeline([]), None)
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -38,6 +40,7 @@ class Checks:
         """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
         self._catalog = catalog
+        self._classes = ClassCheck(pipeline, catalog)
         groups = {
             name: catalog.load(name) for name in pipeline.inputs() if name.startswith("params:")
         }
@@ -54,18 +57,20 @@ class Checks:
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Check that the drawn images will fit in memory, as soon as the members can be counted."""
+        """Check what follows from the private set as soon as it is there: memory for the drawn images, shadows' classes."""
         self._check_memory(dataset_name, data)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Check that the drawn images will fit in memory, as soon as the members can be counted."""
+        """Check what follows from the private set as soon as it is there: memory for the drawn images, shadows' classes."""
         self._check_memory(dataset_name, data)
 
     def _check_memory(self, name: str, data: Any) -> None:
-        dataset = self._catalog.get(name) if self._catalog is not None and self._drawing else None
+        waiting = self._catalog is not None and (self._drawing or self._classes.pending)
+        dataset = self._catalog.get(name) if self._catalog is not None and waiting else None
         if not (getattr(dataset, "metadata", None) or {}).get("private_set"):
             return
+        self._classes.check(data)
         members = data[data["split"] == "members"]
         while self._drawing:
             name, options = self._drawing.popitem()
