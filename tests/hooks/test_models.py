@@ -220,7 +220,9 @@ def test_a_model_that_cannot_read_its_input_is_refused(parameter: str, tmp_path:
     add_weights(parameter, tmp_path)
     (tmp_path / KINDS[parameter].beside[0][0]).unlink()
 
-    with pytest.raises(UserError, match=r"has no preprocessor_config\.json or processor_config\.json"):
+    with pytest.raises(
+        UserError, match=r"has no preprocessor_config\.json or processor_config\.json"
+    ):
         check_model("a.b", parameter, str(tmp_path))
 
 

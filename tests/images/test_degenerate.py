@@ -19,6 +19,7 @@ from tckr.images.degenerate import (
     warnings_about,
     with_warnings,
 )
+from tckr.images.tensors import to_png
 
 NAMES = ["ant", "bee", "two\nlines"]
 
@@ -56,7 +57,8 @@ def test_blank_images_are_counted() -> None:
     images = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
     images[0, 0] = 255  # one colour
     images[1, 2, 0, 0] = 1
-    assert count_blank(images) == 2
+    assert count_blank(to_png(images)) == 2
+    assert count_blank(to_png(images[:, 2:])) == 2
 
 
 @pytest.mark.parametrize(

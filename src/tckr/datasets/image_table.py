@@ -23,8 +23,9 @@ from tckr.images.names import markdown
 from tckr.images.sheets import sheet
 from tckr.images.split import SPLITS
 from tckr.images.stores import ParquetImages
-from tckr.images.tables import CLASSES, class_names, with_class_names
+from tckr.images.tables import CLASSES, UNFINISHED, class_names, with_class_names
 from tckr.images.tensors import to_tensor
+from tckr.images.unfinished import forget
 from tckr.options import Options
 
 # A row group ends at the first of these: one is what is read to see a single image (docs/benchmarks.md).
@@ -116,6 +117,12 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
         files = _files(path)
         table = pd.concat([_read_split(file) for file in files], ignore_index=True)
         return with_class_names(table, _stored_names(files[0]))
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write a new version; then the unfinished work that its images came from is removed."""
+        super().save(data)
+        if UNFINISHED in data.attrs:
+            forget(Path(data.attrs[UNFINISHED]))
 
     def write(self, data: pd.DataFrame, path: Path) -> None:
         """Write one Parquet file per split, and the card."""

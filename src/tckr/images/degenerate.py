@@ -6,14 +6,16 @@ what it made is poor: captions that are all equal, few distinct images, a teache
 that was never drawn or that the teacher never sees.
 """
 
+import io
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
 from tckr.errors import UserError
 from tckr.images.names import one_line
@@ -176,10 +178,16 @@ def log(found: Sequence[RunWarning]) -> None:
         logger.warning("%s", warning.text)
 
 
-def count_blank(images: Any) -> int:
-    """Return how many images, a tensor (N, C, H, W), are of one colour."""
-    flat = images.flatten(2)
-    return int((flat.amax(2) == flat.amin(2)).all(1).sum())
+def count_blank(images: Iterable[bytes]) -> int:
+    """Return how many encoded images are of one colour; one is decoded at a time."""
+    return sum(_is_blank(image) for image in images)
+
+
+def _is_blank(image: bytes) -> bool:
+    with Image.open(io.BytesIO(image)) as opened:
+        extrema = opened.getextrema()
+    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(low == high for low, high in bands)
 
 
 def validation_facts(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, int]:

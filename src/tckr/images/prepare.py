@@ -18,7 +18,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 BYTES_PER_PIXEL = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """One image, ready for the table.
 
@@ -26,8 +26,9 @@ class Prepared:
         raw: The image it came from, without its content.
         image_id: First 16 hex digits of SHA-256 over mode, size and pixels.
         mode: "L" or "RGB".
-        png: Encoded pixels.
+        png: Encoded pixels; empty once they are in a file.
         original: Mode and size in the source, as in "RGB 640x480".
+        row: Of its pixels in that file.
     """
 
     raw: RawImage
@@ -35,6 +36,7 @@ class Prepared:
     mode: str
     png: bytes
     original: str
+    row: int = -1
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tckr.engine.scratch import scratch_file
+from tckr.engine.mapped import scratch_file
 from tckr.errors import UserError
 
 Rows = NDArray[np.int64]

@@ -13,7 +13,9 @@ import pandas as pd
 if TYPE_CHECKING:
     from torch import Tensor
 
-CLASSES = "class_names"  # key of a table's attributes
+# Keys of a table's `attrs`: the names of all classes, and the folder of unfinished work in which its images lie, of no use
+# once the table is saved.
+CLASSES, UNFINISHED = "class_names", "unfinished"
 
 
 def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:

@@ -22,32 +22,30 @@ from numpy.typing import DTypeLike, NDArray
 from tckr.engine.memory import free_memory
 from tckr.errors import UserError
 
-PLACE = "data/02_intermediate/scratch"  # in the folder of the project, where a run has its working directory
+VARIABLE = "TCKR_SCRATCH"  # names the place of scratch files
+PLACE = (
+    "data/02_intermediate/scratch"  # without it, in the folder of the project, where a run works
+)
 SHARE = 0.25  # of the free memory, which one array may fill before it goes to disk
 GIB = 1 << 30
-
-
-def scratch_folder() -> Path:
-    """Return the folder of such files, which is made if it is missing; the variable TCKR_SCRATCH names another."""
-    folder = Path(os.environ.get("TCKR_SCRATCH") or PLACE)
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    return folder
 
 
 def scratch_file() -> BinaryIO:
     """Return a new file, open for reading and writing, that has no name: no kill can leave it behind.
 
     Raises:
-        UserError: the scratch folder cannot be written to.
+        UserError: its folder cannot be written to.
     """
+    place = Path(os.environ.get(VARIABLE) or PLACE)
     try:
-        descriptor, name = tempfile.mkstemp(dir=scratch_folder())  # readable by its owner alone
+        try:
+            descriptor, name = _make(place)
+        except FileNotFoundError:  # another one was the last in the folder, and took it away
+            descriptor, name = _make(place)
     except OSError as error:
         raise UserError(
-            f"{os.environ.get('TCKR_SCRATCH') or PLACE} cannot be written to ({error.strerror or error}).",
-            "run in the folder of the project, or name another place with the variable TCKR_SCRATCH.",
+            f"{place} cannot be written to ({error.strerror or error}).",
+            f"run in the folder of the project, or name another place with the variable {VARIABLE}.",
         ) from error
     os.unlink(name)
     return os.fdopen(descriptor, "w+b")
@@ -81,8 +79,8 @@ def mapped_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise UserError(
-                f"There is no room for {size / GIB:,.1f} GiB of pixels in {scratch_folder()}.",
-                "free some disk space, or name another place with the variable TCKR_SCRATCH.",
+                f"There is no room for {size / GIB:,.1f} GiB in {os.environ.get(VARIABLE) or PLACE}.",
+                f"free some disk space, or name another place with the variable {VARIABLE}.",
             ) from error
         return np.memmap(file, dtype, "r+", shape=shape)
 
@@ -91,3 +89,10 @@ def _reserve(descriptor: int, size: int) -> None:
     os.ftruncate(descriptor, size)
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
+
+
+def _make(place: Path) -> tuple[int, str]:
+    if not place.is_dir():
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o700)
+    return tempfile.mkstemp(prefix=".tckr-", dir=place)  # readable by its owner alone
