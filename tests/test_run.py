@@ -242,6 +242,21 @@ def test_a_stage_reruns_alone(labels: str, inside: Path, finished: Done) -> None
             ["--load-versions=images:2020-01-01T00.00.00.000Z", "--namespaces=captioning"],
             "There is no run 2020-01-01T00.00.00.000Z",
         ),
+        (
+            ["--load-versions=nosuch:2020-01-01T00.00.00.000Z"],
+            "keys [nosuch] are not found in the catalog. Remedy:",
+        ),
+        (["--env=nosuch"], "There is no environment nosuch. Remedy: give --env one of base, gpu"),
+        (["--runner=ParallelRunner"], "ParallelRunner cannot run this project"),
+        (["--params=images="], "The parameter images names no place."),
+        (["--params=images=null"], "The parameter images names no place."),
+        (["--params=images=2024"], "There are no images at"),
+        (["--params=images=/scans, 2024"], "--params cannot read '2024'"),
+        (["--params=images='/scans, 2024'"], "There are no images at /scans, 2024."),
+        (["--params=ingestion.class_names=[a,b"], "a bracket or quote is not closed"),
+        (["--params=ingestion.class_names=[a,a]"], "two classes have the same name"),
+        (["--params=captioning.checkpoints=pyproject.toml"], "pyproject.toml is a file"),
+        (["--params=classifier.learning_rate=.inf"], "should be a finite number"),
     ],
 )
 def test_what_the_user_can_put_right_is_one_line(

@@ -260,3 +260,54 @@ def test_every_kind_loads_from_half_precision_variants(tmp_path: Path) -> None:
     both = load(str(source)).unet.state_dict(), load(str(target)).unet.state_dict()
     assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
     assert load_captioner(str(captioner)).model
+
+
+@pytest.mark.parametrize("file", ["None.py", "unet/evil.py", "vae/deeper/code.py"])
+@pytest.mark.parametrize("parameter", KINDS)
+def test_code_in_a_folder_is_refused(parameter: str, file: str, tmp_path: Path) -> None:
+    describe(parameter, tmp_path)
+    add_weights(parameter, tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+
+    with pytest.raises(UserError, match=rf"{file} is Python code in the folder of a model"):
+        check_model("a.b", parameter, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "fine"),
+    [
+        ("vae", ["diffusers", "AutoencoderKL"], True),
+        ("safety_checker", ["stable_diffusion", "StableDiffusionSafetyChecker"], True),
+        ("safety_checker", [None, None], True),
+        ("unet", ["evil", "Model"], False),
+        ("unet", ["os", "system"], False),
+        ("_class_name", ["pipeline", "StableDiffusionPipeline"], False),
+    ],
+)
+def test_a_generator_has_parts_of_two_libraries(
+    part: str, value: list[str], fine: bool, tmp_path: Path
+) -> None:
+    describe("generator", tmp_path)
+    index = {"_class_name": "StableDiffusionPipeline", part: value}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    add_weights("generator", tmp_path)
+
+    if fine:
+        check_model("a.b", "generator", str(tmp_path))
+        return
+    with pytest.raises(UserError, match=f"asks for {part} from {value[0]}"):
+        check_model("a.b", "generator", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt"])
+def test_pickled_weights_alone_are_refused_and_beside_others_left_unread(
+    name: str, tmp_path: Path
+) -> None:
+    describe("captioner", tmp_path)
+    (tmp_path / name).touch()
+
+    with pytest.raises(UserError, match=rf"{name} holds pickled weights.*safetensors"):
+        check_model("a.b", "captioner", str(tmp_path))
+    add_weights("captioner", tmp_path)
+    check_model("a.b", "captioner", str(tmp_path))

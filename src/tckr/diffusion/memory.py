@@ -17,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from tckr.engine.scratch import scratch as temporary
 from tckr.errors import UserError
 
 GIB = 1 << 30
@@ -127,15 +128,20 @@ def scratch(folder: Path | None = None) -> Iterator[Path]:
     """Create a folder for `RowsOnDisk` that is removed at the end of the block.
 
     Args:
-        folder: where to create it; by default the system's folder for temporary files.
+        folder: where to create it; by default where the run keeps its temporary files.
     """
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="tckr-cache-", dir=folder) as path:
+    with temporary("cache") if folder is None else _below(folder) as path:
         try:
-            yield Path(path)
+            yield path
         finally:
             _mapped.cache_clear()  # an open mapping would keep the disk space of the files
+
+
+@contextmanager
+def _below(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="tckr-cache-", dir=folder) as path:
+        yield Path(path)
 
 
 @lru_cache(maxsize=64)

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import tempfile
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tckr.engine.progress import track
+from tckr.engine.scratch import private_opener, scratch
 from tckr.errors import user_error
 
 Shard = TypeVar("Shard")
@@ -28,6 +28,9 @@ WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "TCKR_PROGRESS": "0",
 }
+
+# A terminal sends these to workers and parent alike; the parent alone answers, and stops its workers.
+STOPS = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 _work: Callable[..., Any] | None = None
 
@@ -132,10 +135,10 @@ def _in_processes(
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
-    with tempfile.TemporaryDirectory(prefix="tckr-shards-") as folder:
+    with scratch("shards") as folder:
         # By file, not through torch's shared memory: /dev/shm is small in many containers.
-        path = Path(folder) / "work.pickle"
-        with path.open("wb") as file:
+        path = folder / "work.pickle"
+        with open(path, "wb", opener=private_opener) as file:
             pickle.dump((function, arguments), file, protocol=5)
         pool = ProcessPoolExecutor(
             min(workers, len(shards)),
@@ -180,7 +183,8 @@ def _start_worker(parent: int, path: str, devices: Any) -> None:
     global _work  # noqa: PLW0603  the one thing a worker keeps between shards
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()  # before anything imports torch
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     with Path(path).open("rb") as file:
         function, arguments = pickle.load(file)  # noqa: S301  written by our parent

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from tckr.classifiers.options import OURS
 from tckr.engine.loading import description, download
+from tckr.engine.untrusted import check_no_code, only_pickled
 from tckr.engine.weights import (
     HERE,
     PROCESSOR,
@@ -128,10 +129,16 @@ def check_model(parameter: str, kind_name: str, source: str, weights: bool = Tru
         raise UserError(f"{folder / kind.file} is not readable.", remedy) from None
     if described is None:
         raise UserError(f"{source} has no {kind.file}.", remedy)
+    check_no_code(folder, described if kind.file == "model_index.json" else None)
     found = described.get(kind.key)
     if found != kind.value and found not in kind.others():
         raise UserError(
             f"{source} holds {found or 'an unknown model'}, not {kind.meaning}.", remedy
+        )
+    if weights and (pickled := only_pickled(folder)) is not None:
+        raise UserError(
+            f"{pickled} holds pickled weights, which can run code and are never read.",
+            "save the model as safetensors (save_pretrained of a recent diffusers or transformers does).",
         )
     parts: Collection[str] = (HERE,)
     if kind.file == "model_index.json":
