@@ -1,5 +1,6 @@
 """The product as its user meets it: commands in, figures, folders and readable errors out."""
 
+import html
 import json
 import os
 import re
@@ -111,7 +112,38 @@ def test_the_student_is_plain_safetensors(project: Path, finished: Done) -> None
     folder = latest(project, "07_model_output/student")
 
     assert load_file(folder / "model.safetensors")
-    assert json.loads((folder / "config.json").read_text())["n_classes"] == 3
+    config = json.loads((folder / "config.json").read_text())
+    assert config["n_classes"] == 3
+    assert config["id2label"] == {"0": "disc", "1": "frame", "2": "stripes"}
+    assert config["label2id"] == {"disc": 0, "frame": 1, "stripes": 2}
+
+
+def test_what_is_poor_is_said_wherever_it_is_read(project: Path, finished: Done) -> None:
+    """A teacher of two epochs and an untrained generator deserve a warning."""
+    found = json.loads(latest(project, "08_reporting/warnings.json").read_text())
+    page = latest(project, "08_reporting/report.html").read_text()
+    card = (latest(project, "07_model_output/recycled_set") / "README.md").read_text()
+
+    assert found
+    for warning in found:
+        assert warning["text"] in finished.stdout
+        assert html.escape(warning["text"]).replace("&#x27;", "&#39;") in page
+        assert warning["text"][:30] in card
+
+
+def test_the_recycled_set_is_exported(inside: Path, finished: Done) -> None:
+    done = in_process(inside, "--pipeline=export", "--params=format=folder")
+
+    assert done.exit_code == 0, done.output
+    folder = latest(inside, "07_model_output/export")
+    assert sorted(path.name for path in (folder / "train").iterdir()) == [
+        "disc",
+        "frame",
+        "stripes",
+    ]
+    assert len(list((folder / "train").rglob("*.png"))) == 60
+    refused = in_process(inside, "--pipeline=export", "--params=format=zip")
+    assert "Parameter format = 'zip' is refused" in refused.output
 
 
 def test_the_release_can_be_read_by_others_and_nothing_else(project: Path, finished: Done) -> None:

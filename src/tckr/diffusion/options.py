@@ -82,7 +82,7 @@ class AdaptationOptions(Options):
         ge=8,
         description="side at which the generator is adapted and sampled, pixels; null: its own",
     )
-    adapter: str | None = Field(
+    adapter: Annotated[str | None, ModelSource("adapter")] = Field(
         None,
         description="file or folder of an adapter made elsewhere (diffusers, PEFT, Kohya), used instead of training",
     )

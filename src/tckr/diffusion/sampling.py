@@ -31,6 +31,7 @@ from tckr.engine import stream_shards
 from tckr.engine.mapped import large_array
 from tckr.engine.overlap import behind, to_host
 from tckr.engine.progress import track
+from tckr.errors import UserError
 
 __all__ = ["Sampler", "balanced_prompts", "first_noise", "gathered", "sample", "stream"]
 
@@ -192,6 +193,7 @@ class Sampler:
     compile: bool = False
     unet: Any = field(init=False, repr=False)
     decoding: BatchSize = field(init=False, repr=False)
+    overflowed: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         unet = self.pipeline.unet
@@ -284,8 +286,22 @@ class Sampler:
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         inputs = (latents / vae.config.scaling_factor).to(vae.dtype)
-        frames = to_bytes(vae.decode(inputs, return_dict=False)[0])
-        return from_frame(frames, *self.size, self.channels)
+        decoded = vae.decode(inputs, return_dict=False)[0]
+        bad = ~decoded.isfinite().all()  # stays on the device, so that a GPU does not wait here
+        self.overflowed = bad if self.overflowed is None else self.overflowed | bad
+        return from_frame(to_bytes(decoded), *self.size, self.channels)
+
+    def check_finite(self) -> None:
+        """Check that all images so far were made of finite numbers; as bytes they would be black.
+
+        Raises:
+            UserError: some were not.
+        """
+        if self.overflowed is not None and bool(self.overflowed):
+            raise UserError(
+                "The generator's images are not finite: its weights, or those of its adapter, overflow.",
+                "give another generator or adapter, or adapt it with a lower generator_adaptation.schedule.learning_rate.",
+            )
 
 
 def first_noise(shape: tuple[int, ...], seed: int, numbers: range, device: torch.device) -> Tensor:
@@ -336,7 +352,9 @@ def _without_text_encoders(pipeline: Any) -> Any:
 
 
 def _draw_shard(numbers: range, sampler: Sampler) -> Tensor:
-    return torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+    images = torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+    sampler.check_finite()
+    return images
 
 
 def _stream_on_gpu(sampler: Sampler, start: int) -> Iterator[tuple[int, Tensor]]:
@@ -357,6 +375,7 @@ def _stream_on_gpu(sampler: Sampler, start: int) -> Iterator[tuple[int, Tensor]]
     drawn = track(batches.over(range(begin, count), draw), "synthetic images", len(starts))
     for first, copied in behind((first, to_host(batch)) for first, batch in drawn):
         yield first, copied()
+    sampler.check_finite()
 
 
 def _gpu_batch_size(sampler: Sampler) -> int:

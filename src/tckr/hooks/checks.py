@@ -13,8 +13,9 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tckr.errors import UserError
+from tckr.hooks.classes import ClassCheck
 from tckr.hooks.memory import check_memory
-from tckr.hooks.models import check_model, models_of
+from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.pipeline_registry import ASIDE
 
 # Parameters that the catalog and mlflow.yml read, not a node.
@@ -29,6 +30,7 @@ class Checks:
         """Nothing is known before a run."""
         self._catalog: CatalogProtocol | None = None
         self._drawing: dict[str, Any] = {}
+        self._classes = ClassCheck(Pipeline([]), None)
         self._auditing: dict[str, Any] = {}
 
     @hook_impl
@@ -41,12 +43,15 @@ class Checks:
         """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
         self._catalog = catalog
+        self._classes = ClassCheck(pipeline, catalog)
         groups = {
             name: catalog.load(name) for name in pipeline.inputs() if name.startswith("params:")
         }
         for name, options in groups.items():
             for model in models_of(name.removeprefix("params:"), options):
                 check_model(*model)
+            if _stage_runs(name, pipeline):
+                check_adapter(name.removeprefix("params:"), options)
             check_places(name.removeprefix("params:"), options)
         self._drawing = {
             name: options
@@ -68,7 +73,9 @@ class Checks:
         self._check_counts(dataset_name, data)
 
     def _check_counts(self, name: str, data: Any) -> None:
-        waiting = self._catalog is not None and (self._drawing or self._auditing)
+        waiting = self._catalog is not None and (
+            self._drawing or self._auditing or self._classes.pending
+        )
         dataset: Any = self._catalog.get(name) if self._catalog is not None and waiting else None
         if not (getattr(dataset, "metadata", None) or {}).get("private_set"):
             return
@@ -76,6 +83,7 @@ class Checks:
             name, options = self._auditing.popitem()
             audited = int(data["split"].isin(AUDITED).sum())
             check_shadows(options.n_shadows, audited, f"{name.removeprefix('params:')}.n_shadows")
+        self._classes.check(data)
         members = data[data["split"] == "members"]
         while self._drawing:
             name, options = self._drawing.popitem()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from tckr.engine.device import best
+from tckr.images.degenerate import check_captions, log
 from tckr.images.tables import class_names, of_split
 from tckr.synthesizers.base import PrivateSet
 from tckr.synthesizers.tckr import TCKR
@@ -16,6 +17,9 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
 
     Returns:
         One row per member: image_id, class_name, caption, prompt.
+
+    Raises:
+        UserError: all captions are empty.
     """
     import torch
 
@@ -32,6 +36,7 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
         unfinished = Checkpoints(folder)
     synthesizer = TCKR.partly(captioning=options)
     (captions,) = synthesizer.caption_members(private, {}, 0, best(), unfinished=unfinished)
+    log(check_captions(captions["caption"].tolist()))
     if unfinished:
         unfinished.remove()  # private text; all that is left to do is to save the table
     return captions.assign(image_id=members["image_id"].to_numpy())

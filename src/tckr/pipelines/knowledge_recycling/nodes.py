@@ -6,13 +6,32 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
+from tckr.classifiers.names import named
 from tckr.classifiers.options import ClassifierOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.images.tables import UNFINISHED, class_names, images_and_labels, of_split
+from tckr.errors import UserError
+from tckr.images.degenerate import (
+    check_captions,
+    check_distinct,
+    check_labels,
+    check_teacher,
+    count_blank,
+    log,
+    validation_facts,
+    with_warnings,
+)
+from tckr.images.tables import (
+    UNFINISHED,
+    class_names,
+    images_and_labels,
+    of_split,
+    with_class_names,
+)
 from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier
 from tckr.synthesizers.base import Fitted, Synthesizer
@@ -30,7 +49,10 @@ def train_teacher(
 
     Returns:
         The teacher, and its recipe in full: the student and every shadow are trained by it, not by what the
-        configuration says when their turn comes.
+        configuration says when their turn comes. It also says how many validation images the teacher classifies right.
+
+    Raises:
+        UserError: its training diverged.
     """
     from tckr.classifiers import distillation
 
@@ -40,7 +62,27 @@ def train_teacher(
     teacher = distillation.train_teacher(
         pixels, labels, recipe, derive(seed, "teacher"), len(names), steps=steps, device=best()
     )
-    return teacher, {"classifier": recipe.model_dump(mode="json"), "steps": steps, "classes": names}
+    facts = _validate(teacher, of_split(images, "validation"))
+    log(check_teacher(facts))
+    described = {"classifier": recipe.model_dump(mode="json"), "steps": steps, "classes": names}
+    return named(teacher, names), {**described, "validation": facts}
+
+
+def _validate(teacher: Classifier, validation: pd.DataFrame) -> dict[str, int]:
+    """Count the validation images that a teacher classifies right; see `check_teacher`."""
+    from tckr.classifiers.predict import logits
+
+    if validation.empty:
+        return validation_facts(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    pixels, labels = images_and_labels(validation)
+    predicted = logits(teacher.to(best()), pixels)
+    teacher.to("cpu")
+    if not predicted.isfinite().all():
+        raise UserError(
+            "The teacher's outputs are not finite: its training diverged.",
+            "lower classifier.learning_rate.",
+        )
+    return validation_facts(predicted.argmax(1).numpy(), labels.numpy())
 
 
 def generate_images(
@@ -50,15 +92,20 @@ def generate_images(
 
     Returns:
         An image table of `cardinality` times the members, all in split "train", with the prompts.
+
+    Raises:
+        UserError: all images are equal, or not finite.
     """
     fitted = fitted_on_members(synthesizer, artefacts, images)
     count = synthesizer.knowledge_recycling.n_images(len(fitted.labels))
     plan = fitted.plan_prompts(count, seed)
     drawn = draw(fitted, plan["prompt"].tolist(), seed)
+    check_distinct(drawn.image_ids)
     names = dict(enumerate(fitted.class_names))
     facts = {"split": "train", **synthesizer.provenance()}
     columns = {"image_id": drawn.image_ids, "image": drawn.images}
     table = plan.assign(class_name=plan["label"].map(names), **facts, **columns)
+    table = with_class_names(table, fitted.class_names)
     if drawn.folder is not None:
         table.attrs[UNFINISHED] = str(drawn.folder)  # needed until the table is saved
     return table
@@ -119,20 +166,36 @@ def label_images(
     artefacts: Mapping[str, Any],
     synthetic_images: pd.DataFrame,
     teacher: Classifier = None,
-) -> pd.DataFrame:
+    teacher_recipe: dict[str, Any] | None = None,
+) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """Add the teacher's class probabilities, so that the set can be used without it; leave out the prompts.
 
     With `release_prompts` they stay in. An arm that labels by its prompts has no teacher here.
+
+    Returns:
+        The set that may be released, and what is poor about it and what it was made from, `about` and `text` each.
+
+    Raises:
+        UserError: the images are blank, or the teacher's probabilities are not finite.
     """
-    del artefacts
     from tckr.classifiers.predict import soft_labels_of
 
     withheld = [] if synthesizer.knowledge_recycling.release_prompts else ["prompt"]
     released = synthetic_images.drop(columns=withheld)
-    if teacher is None:
-        return released
-    labels = soft_labels_of(teacher.to(best()), synthetic_images["image"].array).numpy()
-    return released.assign(soft_label=list(labels))
+    images = synthetic_images["image"]
+    found = check_distinct(synthetic_images["image_id"].tolist(), count_blank(images))
+    probabilities = None
+    if teacher is not None:
+        probabilities = soft_labels_of(teacher.to(best()), images.array).numpy()
+        released = released.assign(soft_label=list(probabilities))
+    labels = synthetic_images["label"].to_numpy(dtype=np.int64)
+    found += check_labels(labels, probabilities, class_names(synthetic_images))
+    log(found)
+    earlier = check_captions(artefacts["captions"]["caption"]) if "captions" in artefacts else []
+    if teacher_recipe is not None:
+        earlier += check_teacher(teacher_recipe["validation"])
+    found = [*earlier, *found]  # those were logged when they were found
+    return with_warnings(released, found), [warning._asdict() for warning in found]
 
 
 def draw_recycled_sheet(images: pd.DataFrame, recycled_set: pd.DataFrame) -> Image.Image:
