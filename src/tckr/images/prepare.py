@@ -308,15 +308,14 @@ def _look_at_eight_bits(
     # Pillow forgets the tiles of a file once they are decoded.
     upper_bits = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     on_white = np.asarray(_on(image, "white"))
-    measured = UNREAD if settled else measure(on_white)
-    if measured is None:
-        return None
-    measured = replace(measured, upper_bits=upper_bits)
-    if not transparent:
-        return measured
-    on_black = np.asarray(_on(image, "black"))
+    on_black = np.asarray(_on(image, "black")) if transparent else on_white
+    shown = max(on_white, on_black, key=np.ptp)
+    measured = UNREAD if settled else measure(shown)
+    if measured is None or not transparent:
+        return replace(measured, upper_bits=upper_bits) if measured else None
     return replace(
         measured,
+        upper_bits=upper_bits,
         contrast_on_white=int(np.ptp(on_white)),
         contrast_on_black=int(np.ptp(on_black)),
     )
