@@ -112,5 +112,5 @@ def test_a_set_of_copies_of_one_picture_is_called_that(tmp_path, class_folders, 
     class_folders(tmp_path, {"a": 6, "b": 6})
     for number in range(40):
         (tmp_path / "a" / f"again{number}.png").write_bytes(encoded(0))
-    with pytest.raises(UserError, match="41 of 52 images .* are the same picture"):
+    with pytest.raises(UserError, match=r"41 of 52 images .* are the same picture"):
         ingest(tmp_path, IngestionOptions(size=16), 0)

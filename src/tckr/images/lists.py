@@ -28,8 +28,8 @@ from tckr.images.raw import (
 
 CSV = (".csv", ".tsv")
 LONGEST_NAME = 100
-# Longer text is no path, but may be an image in base64.
 LONGEST_PATH = 1000
+SHORTEST_BASE64 = 90
 SAMPLE = 50
 
 
@@ -158,13 +158,17 @@ def file_or_pixels(text: str, folder: Path, allow_outside: bool, where: str) -> 
     Raises:
         UserError: The file lies outside the table's folder.
     """
-    if len(text) <= LONGEST_PATH and not text.startswith("data:"):
-        return inside(folder, text, allow_outside, where)
+    text = text.partition(",")[2] if text.startswith("data:") else text
+    if _decoded(text[:16]).startswith((*SIGNATURES, b"RIFF")) and len(text) > SHORTEST_BASE64:
+        return _decoded(text) or b"no image"
+    return inside(folder, text, allow_outside, where) if len(text) <= LONGEST_PATH else b"no image"
+
+
+def _decoded(text: str) -> bytes:
     try:
-        content = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        content = b""
-    return content if content.startswith((*SIGNATURES, b"RIFF")) else b"no image"
+        return b""
 
 
 def _common_folders(tree: Tree) -> list[Path]:
