@@ -241,12 +241,13 @@ def test_any_column_of_labels_gives_clean_classes_or_one_line(tmp_path_factory, 
         table = table.replace_schema_metadata({b"huggingface": note})
     path = tmp_path_factory.mktemp("set") / "x.parquet"
     pq.write_table(table, path)
+    found, refusal = [], ""
     try:
         found = [image.label for image in read(path, IngestionOptions()).images]
     except UserError as error:
-        assert "\n" not in str(error)
-        return
-    for value, label in zip(values, found, strict=True):
+        refusal = str(error)
+    assert "\n" not in refusal
+    for value, label in zip(values, found, strict=not refusal):
         missing = value is None or value != value or value == -1
         assert (label is None) == missing or isinstance(value, str)
         if named and label is not None and not isinstance(value, str):
