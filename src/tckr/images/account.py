@@ -102,9 +102,11 @@ def class_table(report: Mapping[str, Any]) -> str:
         [_short(row[0]), *(one if isinstance(one, str) else f"{one:,}" for one in row[1:])]
         for row in lines
     ]
-    width = max(len(row[0]) for row in texts)
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     return "\n".join(
-        f"  {row[0]:<{width}}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in texts
+        f"  {row[0]:<{widths[0]}}"
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in texts
     )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.images import account, canaries, copies, groups, report, split, twins
+from tckr.images.early import refuse_small_classes
 from tckr.images.labels import class_names
 from tckr.images.options import IngestionOptions
 from tckr.images.pixels import Scales, judge
@@ -55,6 +56,7 @@ def ingest(
     """
     path = Path(path)
     raw = read(path, options)
+    refuse_small_classes(raw, options, path)
     scales = judge(raw, options, str(path))
     prepared, skipped = _prepare_all(raw, options, scales)
     _check_skipped(prepared, skipped, path)
