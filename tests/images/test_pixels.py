@@ -8,7 +8,7 @@ from PIL import Image
 
 from tckr.errors import UserError
 from tckr.images.options import IngestionOptions
-from tckr.images.pixels import Scale, judge
+from tckr.images.pixels import Scale, judge, refuse_two_scales
 from tckr.images.prepare import decode
 from tckr.images.raw import RawImage, RawTable
 
@@ -50,6 +50,7 @@ def test_depths_in_sixteen_bits_become_eight(bits):
         (grey(1.0, dtype=np.float32), "0..1"),
         (grey(255, dtype=np.float64), "0..255"),
         (grey(1.0, dtype=np.float32, low=-1), "-1..1"),
+        (grey(1.0, dtype=np.float16), "0..1"),
     ],
 )
 def test_ranges_that_are_certain(arrays, expected):
@@ -73,12 +74,28 @@ def test_ranges_that_are_certain(arrays, expected):
         (grey(100_000, dtype=np.int32), "no usual range"),
         ([*grey(255, 10, dtype=np.float32), *grey(1, 5, dtype=np.float32)], "two scales"),
         ([*grey(1, 10, dtype=np.float32, low=-1), *grey(1, 5, dtype=np.float32)], "two scales"),
+        (grey(1.0, dtype=np.float32, low=-0.3), "neither"),
         ([*grey(1000, 19), *grey(60_000, 1)], "small part"),
     ],
 )
 def test_ranges_that_are_uncertain_are_refused(arrays, words):
     with pytest.raises(UserError, match=rf"set .*{words}.*ingestion\.range"):
         read(arrays)
+
+
+def test_a_little_overshoot_of_floats_is_cut_off():
+    for low, high in ((-0.01, 1.01), (-1.01, 1.01), (-2.0, 257.0)):
+        images, scales = read(grey(high, dtype=np.float32, low=low))
+        assert str(scales.of_kind["floats"]) in ("0..1", "-1..1", "0..255")
+        assert (images[0].min(), images[0].max()) == (0, 255)
+
+
+def test_masks_beside_pictures_are_two_scales():
+    levels = [(0, 255)] * 18
+    assert refuse_two_scales(levels, IngestionOptions(), "set") == 0
+    assert refuse_two_scales([*levels, *[(0, 1)] * 2], IngestionOptions(range="full"), "set") == 2
+    with pytest.raises(UserError, match="2 images of the grey levels 0 and 1 among 20"):
+        refuse_two_scales([*levels, *[(0, 1)] * 2], IngestionOptions(), "set")
 
 
 def test_one_hot_pixel_does_not_make_sixteen_bits_of_twelve():

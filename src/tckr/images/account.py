@@ -24,6 +24,7 @@ def of(
     raw: RawTable,
     scales: Scales,
     prepared: Sequence[Prepared],
+    masks: int,
     everything: pd.DataFrame,
     table: pd.DataFrame,
     near_duplicates: Mapping[str, Any],
@@ -34,11 +35,11 @@ def of(
         raw: The source.
         scales: How its pixels were read.
         prepared: All usable images, copies included.
+        masks: How many of them hold only the grey levels 0 and 1.
         everything: Distinct images.
         table: Images in use, with their splits.
         near_duplicates: Of `tckr.images.twins.across_splits`.
     """
-    masks = sum(image.levels == (0, 1) for image in prepared)
     notes = list(scales.notes)
     if masks:
         notes.append(

@@ -17,9 +17,9 @@ from tckr.images import account, canaries, copies, groups, report, split, twins
 from tckr.images.early import refuse_small_classes
 from tckr.images.labels import class_names
 from tckr.images.options import IngestionOptions
-from tckr.images.pixels import Scales, judge
+from tckr.images.pixels import Scales, judge, refuse_two_scales
 from tckr.images.prepare import BadImageError, Prepared, Skipped, as_colour, prepare
-from tckr.images.raw import RawImage, RawTable
+from tckr.images.raw import RawImage, RawTable, readable
 from tckr.images.readers import read
 from tckr.images.tensors import in_threads
 
@@ -62,6 +62,7 @@ def ingest(
     _check_skipped(prepared, skipped, path)
     if any(image.mode == "RGB" for image in prepared):
         prepared = in_threads(as_colour, prepared)
+    masks = refuse_two_scales((image.levels for image in prepared), options, str(path))
     unique, duplicates = copies.distinct(prepared, path)
     found = {str(image.raw.label) for image in unique}
     names = class_names(found, raw.class_names, options.class_names, str(path))
@@ -74,13 +75,13 @@ def ingest(
     table = canaries.plant(table, list(names.values()), options.canaries, seed)
     table = table[[name for name in (*COLUMNS, "group") if name in table]]
     summary = {
-        "source": path.as_posix(),
+        "source": readable(path.as_posix()),
         "format": raw.format,
         "licence": options.licence,
         "seed": seed,
         **report.outcome(table, list(names.values()), options.size),
         **report.intake(prepared, skipped, duplicates, n_unused=len(unique) - len(table)),
-        **account.of(raw, scales, prepared, everything, table, near),
+        **account.of(raw, scales, prepared, masks, everything, table, near),
     }
     account.log(summary)
     return table, summary

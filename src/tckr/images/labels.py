@@ -48,14 +48,13 @@ class Labels:
         value = _plain(value, self.where)
         if value is None:
             return None
-        if isinstance(value, str):
-            return _text(value, self.where)
-        if self.names is None:
-            return str(value)
-        if isinstance(value, int) and 0 <= value < len(self.names):
-            return self.names[value]
+        text = _text(value, self.where) if isinstance(value, str) else str(value)
+        if text is None or self.names is None or text in self.names:
+            return text
+        if text.isdecimal() and int(text) < len(self.names):
+            return self.names[int(text)]
         raise UserError(
-            f"{self.where} has the label {value}, but names the classes 0 to {len(self.names) - 1} "
+            f"{self.where} has the label {text[:40]}, but names the classes 0 to {len(self.names) - 1} "
             f"({_some(self.names)}).",
             "count labels from 0 and name every class, or write names instead of numbers.",
         )

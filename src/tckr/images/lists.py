@@ -147,7 +147,7 @@ def read_dataset_json(path: Path, options: IngestionOptions) -> RawTable:
             f"Labels are missing: {path} holds no list of files and labels.",
             "write it again with labels, or set ingestion.folders to class if the folders are the classes.",
         ) from error
-    labels, files = Labels(str(path)), _Files(path, options)
+    labels, files = Labels(str(path)), Files(path, options)
     images = [RawImage(name, files.find(name), labels(label)) for name, label in pairs]
     return RawTable("dataset.json", images, len(images))
 
@@ -245,7 +245,7 @@ def _read(
     label = label_column(columns, options.label_column, where)
     split = split_column(columns, options.split_column, where)
     group = group_column(columns, options.group_column, where)
-    files = _Files(path, options)
+    files = Files(path, options)
     cells = {name: columns.index(name) for name in (image, label, split, group) if name}
     by_place = (
         _split_of_place(path, tree)
@@ -279,8 +279,8 @@ def _split_of_place(path: Path, tree: Tree) -> str:
     return ""
 
 
-class _Files:
-    """Finds the files that a list names: as they are, with backslashes, without suffix, or in a sub-folder."""
+class Files:
+    """Finds the files that a table names: as they are, with backslashes, without suffix, or in a sub-folder."""
 
     def __init__(self, path: Path, options: IngestionOptions) -> None:
         self._list = path
