@@ -1,7 +1,7 @@
 """Typed parameters of adapting a generator and sampling from it."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -49,6 +49,11 @@ class SamplingOptions(Options):
     compile: bool = Field(
         False, description="on a GPU, compile the denoiser: a minute once, faster steps"
     )
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that change the result, without those of speed."""
+        speed = {"batch_size", "workers", "cache_gib", "compile"}
+        return self.model_dump(mode="json", exclude=speed)
 
     @property
     def passes(self) -> int:

@@ -24,7 +24,7 @@ ANY_SCALE = Scales()
 UNREAD = Measured("8 bits", math.nan, math.nan, math.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """One image, ready for the table.
 
@@ -32,10 +32,11 @@ class Prepared:
         raw: The image it came from, without its content.
         image_id: First 16 hex digits of SHA-256 over mode, size and pixels.
         mode: "L" or "RGB".
-        png: Encoded pixels.
+        png: Encoded pixels; empty once they are in a file.
         original: Mode and size in the source, as in "RGB 640x480".
         levels: Smallest and largest grey level or channel value.
         thumbnail: 16 x 16 grey levels, row by row; see `tckr.images.twins`.
+        row: Of its pixels in that file.
     """
 
     raw: RawImage
@@ -45,6 +46,7 @@ class Prepared:
     original: str
     levels: tuple[int, int] = (0, 255)
     thumbnail: bytes = b""
+    row: int = -1
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ import pandas as pd
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Key of a table's `attrs`: the folder of unfinished work in which its images lie, of no use once the table is saved.
+UNFINISHED = "unfinished"
+
 
 def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:
     """Return the images, uint8 (N, C, H, W), and labels, int64 (N,), of an image table.

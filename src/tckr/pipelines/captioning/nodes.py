@@ -24,7 +24,7 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
 
     members = of_split(images, "members")
     labels = torch.from_numpy(members["label"].to_numpy(copy=True))
-    pictures = members["image"].tolist()
+    pictures = members["image"].array  # read from their file whenever they are needed
     private = PrivateSet(pictures, labels, class_names(images))
     unfinished = None
     if options.checkpoints:

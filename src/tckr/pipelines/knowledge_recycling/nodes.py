@@ -1,9 +1,10 @@
 """Teacher, synthetic images, soft labels."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from PIL import Image
@@ -11,10 +12,15 @@ from PIL import Image
 from tckr.classifiers.options import ClassifierOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.images.tables import class_names, images_and_labels, of_split
+from tckr.images.tables import UNFINISHED, class_names, images_and_labels, of_split
 from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier
 from tckr.synthesizers.base import Fitted, Synthesizer
+
+if TYPE_CHECKING:
+    from tckr.images.unfinished import Unfinished
+
+logger = logging.getLogger(__name__)
 
 
 def train_teacher(
@@ -48,13 +54,42 @@ def generate_images(
     fitted = fitted_on_members(synthesizer, artefacts, images)
     count = synthesizer.knowledge_recycling.n_images(len(fitted.labels))
     plan = fitted.plan_prompts(count, seed)
-    batches = fitted.draw(plan["prompt"].tolist(), seed)
-    with ThreadPoolExecutor() as pool:  # encode each batch to PNG while the next one is generated
-        parts = list(pool.map(content, batches))
-    columns = {name: list(chain(*(part[name] for part in parts))) for name in parts[0]}
+    drawn = draw(fitted, plan["prompt"].tolist(), seed)
     names = dict(enumerate(fitted.class_names))
     facts = {"split": "train", **synthesizer.provenance()}
-    return plan.assign(class_name=plan["label"].map(names), **facts, **columns)
+    columns = {"image_id": drawn.image_ids, "image": drawn.images}
+    table = plan.assign(class_name=plan["label"].map(names), **facts, **columns)
+    if drawn.folder is not None:
+        table.attrs[UNFINISHED] = str(drawn.folder)  # needed until the table is saved
+    return table
+
+
+def draw(fitted: Fitted, prompts: Sequence[str], seed: int) -> "Unfinished":
+    """Draw an image per prompt, each batch written to disk as it comes.
+
+    If the arm's `knowledge_recycling.checkpoints` names a folder, a drawing that was interrupted is found there by all
+    that decides its images, and goes on.
+    """
+    from tckr.engine.overlap import behind
+    from tckr.images.unfinished import Unfinished
+
+    place = fitted.synthesizer.knowledge_recycling.checkpoints
+    try:
+        work = Path(place) / fitted.drawing(prompts, seed) if place else None
+    except (
+        TypeError
+    ):  # an artefact whose content cannot be compared: its drawing cannot be found again
+        work = None
+    drawn = Unfinished(work)
+    if (done := len(drawn)) == len(prompts):
+        return drawn
+    if done:
+        logger.info("Going on after %s of %s synthetic images.", f"{done:,}", f"{len(prompts):,}")
+    batches = fitted.draw_from(done, prompts, seed)
+    with ThreadPoolExecutor(1) as pool:  # encode each batch to PNG while the next one is generated
+        for encoded in behind(pool.submit(content, batch) for batch in batches):
+            drawn.append(**encoded.result())
+    return drawn
 
 
 def fitted_on_members(
@@ -71,12 +106,12 @@ def fitted_on_members(
 
 
 def content(images: Any) -> dict[str, list[Any]]:
-    """Return the columns image_id and image of uint8 images (N, C, H, W)."""
+    """Return the ids and PNGs of uint8 images (N, C, H, W)."""
     from tckr.images.prepare import image_id
     from tckr.images.tensors import to_pil, to_png
 
     ids = [image_id(to_pil(pixels)) for pixels in images.permute(0, 2, 3, 1).numpy()]
-    return {"image_id": ids, "image": to_png(images)}
+    return {"image_ids": ids, "images": to_png(images)}
 
 
 def label_images(
@@ -90,14 +125,13 @@ def label_images(
     With `release_prompts` they stay in. An arm that labels by its prompts has no teacher here.
     """
     del artefacts
-    from tckr.classifiers.predict import soft_labels
-    from tckr.images.tensors import to_tensor
+    from tckr.classifiers.predict import soft_labels_of
 
     withheld = [] if synthesizer.knowledge_recycling.release_prompts else ["prompt"]
     released = synthetic_images.drop(columns=withheld)
     if teacher is None:
         return released
-    labels = soft_labels(teacher.to(best()), to_tensor(synthetic_images["image"])).numpy()
+    labels = soft_labels_of(teacher.to(best()), synthetic_images["image"].array).numpy()
     return released.assign(soft_label=list(labels))
 
 
