@@ -11,6 +11,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
+from tckr.disk import explained
 from tckr.errors import user_error
 from tckr.pipeline_registry import NAMES, STAGES
 
@@ -35,6 +36,9 @@ def explain(error: BaseException) -> str | None:
     readable = user_error(error)
     if readable is not None:
         return str(readable)
+    full = explained(error)
+    if full is not None:
+        return str(full)
     text = " ".join(str(error).split())
     if isinstance(error, ParameterValidationError | OmegaConfBaseException):
         return text

@@ -2,7 +2,7 @@
 
 from kedro.config import OmegaConfigLoader
 
-from tckr.hooks import Checks, Clock, Lineage, Summary, Tracking
+from tckr.hooks import Checks, Clock, Lineage, Session, Summary, TakenUp, Tracking
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -14,6 +14,8 @@ CONFIG_LOADER_ARGS = {
 
 # Hooks are called in the reverse order of this tuple: lineage first, then checks, tracking and the summary.
 _CLOCK, _LINEAGE = Clock(), Lineage()
-HOOKS = (Summary(_CLOCK, _LINEAGE), Tracking(_CLOCK, _LINEAGE), _CLOCK, Checks(), _LINEAGE)
+_SUMMARY, _TRACKING = Summary(_CLOCK, _LINEAGE), Tracking(_CLOCK, _LINEAGE)
+HOOKS = (TakenUp(_LINEAGE, _TRACKING, _SUMMARY), _SUMMARY, _TRACKING, _CLOCK, Checks(), _LINEAGE)
+SESSION_CLASS = Session
 # `Tracking` extends this plugin's own hook; left on, it would log every parameter group a second time.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow", "kedro-telemetry")

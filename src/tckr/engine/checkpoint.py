@@ -25,6 +25,7 @@ from uuid import uuid4
 
 import torch
 
+from tckr.disk import writing
 from tckr.errors import UserError
 
 SUFFIX = ".checkpoint"
@@ -75,12 +76,12 @@ class Checkpoint:
         Raises:
             UserError: the file is damaged, or was saved by work with another fingerprint.
         """
-        if not self.path.exists():
-            return None
         restart = f"remove {self.path} to start from the beginning"
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs, state = saved["fingerprint"], saved["state"]
+        except FileNotFoundError:
+            return None  # never saved, or removed by another process that finished the same work
         except (
             OSError,
             RuntimeError,
@@ -100,17 +101,18 @@ class Checkpoint:
         return dict(state)
 
     def _write(self, fingerprint: dict[str, Any], state: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: two processes that do the same work must not write into one file.
-        unfinished = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
-        try:
-            with unfinished.open("wb") as file:
-                torch.save({"fingerprint": fingerprint, "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self.path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A name of its own: two processes that do the same work must not write into one file.
+            unfinished = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+            try:
+                with unfinished.open("wb") as file:
+                    torch.save({"fingerprint": fingerprint, "state": state}, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(unfinished, self.path)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ import tckr.hooks.quiet  # noqa: F401  before the libraries it quietens
 from tckr.hooks.checks import Checks
 from tckr.hooks.clock import Clock
 from tckr.hooks.lineage import Lineage
+from tckr.hooks.resume import TakenUp
+from tckr.hooks.session import Session
 from tckr.hooks.summary import Summary
 from tckr.hooks.tracking import Tracking
 
-__all__ = ["Checks", "Clock", "Lineage", "Summary", "Tracking"]
+__all__ = ["Checks", "Clock", "Lineage", "Session", "Summary", "TakenUp", "Tracking"]

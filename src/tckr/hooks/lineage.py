@@ -4,9 +4,11 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -18,8 +20,10 @@ from kedro.pipeline.node import Node
 
 from tckr.errors import UserError
 from tckr.hooks.project import git_state, saved_path
-from tckr.hooks.restore import PARENT, PREFIX, Past, plain, restore_settings
+from tckr.hooks.restore import PARENT, PREFIX, RESUME, Past, plain, restore_settings
+from tckr.hooks.unfinished import code_state, remove_leftovers, state_of, works_of
 from tckr.lineage import (
+    FOLDER,
     Ancestor,
     Artefact,
     Manifest,
@@ -29,10 +33,20 @@ from tckr.lineage import (
     choose_parent,
     fingerprint,
     hash_files,
+    is_unchanged,
+)
+from tckr.options import leaves
+from tckr.process import Process
+from tckr.resume import (
+    LAST,
+    Resumption,
+    Today,
+    check_can_be_resumed,
+    choose_unfinished,
+    take_up,
 )
 
 LINEAGE = "lineage"  # the catalog entry that says what the run is
-FOLDER = "runs"  # of the manifests, in the data folder
 
 
 class Lineage:
@@ -41,11 +55,12 @@ class Lineage:
     * What a run saves is what its later nodes read, whatever appears beside it meanwhile.
     * What it does not make itself, it reads from one earlier run: its parent.
     * The settings of what it starts from are those that were used to make it, not today's configuration.
+    * With `resume` it takes up what an unfinished run left whole; see `tckr.resume`.
     """
 
     def __init__(self) -> None:
         """Start with no run."""
-        self._project, self._runs = Path(), Runs(Path())
+        self._project, self._data, self._runs = Path(), Path(), Runs(Path())
         self._given: dict[str, Any] = {}
         self._reset()
 
@@ -53,10 +68,19 @@ class Lineage:
         self.manifest: Manifest | None = None
         self.parent: Manifest | None = None
         self.restored: dict[str, tuple[Any, Any]] = {}  # key: (value of the configuration, used)
+        self.resumption: Resumption | None = None
+        self.killed: list[Manifest] = []  # found at the start of this run
+        self.remarks: list[str] = []  # for the plan
         self._inputs: dict[str, Artefact] = {}
         self._in_memory: dict[str, Artefact] = {}
         self._past: list[Manifest] = []
         self._since = 0.0
+        self._begun = False
+
+    @property
+    def taken(self) -> Mapping[str, Artefact]:
+        """What the run takes up of an unfinished one, by entry."""
+        return {} if self.resumption is None else self.resumption.taken
 
     @property
     def private_set(self) -> str | None:
@@ -77,17 +101,19 @@ class Lineage:
     def after_context_created(self, context: KedroContext) -> None:
         """Learn where the manifests lie and what the command line gave."""
         self._project = Path(context.project_path)
-        data = context.config_loader["globals"]["data"]
-        self._runs = Runs(self._project / data / FOLDER)
+        self._data = self._project / context.config_loader["globals"]["data"]
+        self._runs = Runs(self._data / FOLDER)
         self._given = dict(context.config_loader.runtime_params or {})
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
-        """Choose the parent, pin every version, restore settings, and write the manifest."""
+        """Choose the parent and what is taken up, pin every version, restore settings, and prepare the manifest."""
         self._reset()
-        _check_way_of_running(run_params)
+        self._catalog = catalog
+        _check_way_of_running(run_params, self._given)
+        self.killed = self._runs.mark_killed()
         self._past = self._runs.newest_first()
         versioned = {
             name
@@ -95,16 +121,88 @@ class Lineage:
             if isinstance(dataset := catalog.get(name), AbstractVersionedDataset)
             and dataset._version is not None
         }
+        remove_leftovers(self.killed, [catalog.get(name) for name in versioned])
+        unfinished = self._find_unfinished(pipeline)
         needed = frozenset(versioned & pipeline.inputs())
         named = self._named_parent(run_params, catalog)
         if needed or named:
-            self._inherit(needed, named)
-        for name in versioned:
-            run = self._inputs[name].run if name in self._inputs else run_params["run_id"]
-            _pin(catalog.get(name), run, run_params["run_id"])
+            self._inherit(needed, named or (unfinished.parent if unfinished else None))
         past = Past(self.parent, self._inputs, explicit=named is not None)
         self.restored = restore_settings(past, self._given, pipeline, catalog)
-        self._begin(run_params, pipeline, catalog)
+        self.manifest = self._manifest(run_params, pipeline, catalog)
+        if unfinished is not None:
+            self._take_up(unfinished, pipeline, versioned)
+        for name in versioned:
+            before = self._inputs.get(name)
+            save = self.taken[name].run if name in self.taken else run_params["run_id"]
+            _pin(catalog.get(name), before.run if before else save, save)
+        self._tell()
+
+    def _find_unfinished(self, pipeline: Pipeline) -> Manifest | None:
+        """Return the run that `resume` means; None if there is nothing to resume, and then say so."""
+        named = self._given.get(RESUME)
+        if named is None:
+            return None
+        code = code_state()
+        if str(named) != LAST:
+            run = self._runs.load(str(named))
+            check_can_be_resumed(run, code)
+            return run
+        nodes = [node.name for node in pipeline.nodes]
+        found, remark = choose_unfinished(self._past, nodes, self._command_parameters(), code)
+        if found is None:
+            nothing = "no unfinished run of these stages to resume: starts from the beginning"
+            self.remarks.append(f"{nothing} ({remark})" if remark else nothing)
+        return found
+
+    def _take_up(
+        self, unfinished: Manifest, pipeline: Pipeline, versioned: AbstractSet[str]
+    ) -> None:
+        """Let this run stand on what an unfinished one left whole."""
+        manifest = cast(Manifest, self.manifest)
+        today = Today(manifest.used, manifest.parameters, manifest.contents, self._inputs)
+        works = works_of(pipeline, versioned, self._catalog)
+        found = take_up(unfinished, works, today, lambda one: is_unchanged(one, self._project))
+        if unfinished.status == "finished" and not (found.remade or found.unfinished):
+            raise UserError(
+                f"Run {unfinished.run} is finished, and nothing that it was made from has changed.",
+                "leave out resume to run it again, or change a parameter.",
+            )
+        if not found.taken:
+            why = next(iter(found.remade.values()), "it finished no stage")
+            self.remarks.append(
+                f"nothing of run {unfinished.run} can be taken up ({why}): starts from the beginning"
+            )
+            return
+        self.resumption = found
+        nodes = {one.node for one in found.taken.values()}
+        self.manifest = manifest.model_copy(
+            update={
+                "resumes": unfinished.run,
+                "artefacts": dict(found.taken),
+                "parameters": {
+                    **{
+                        mark: unfinished.parameters[mark]
+                        for one in found.taken.values()
+                        for mark in one.settings.values()
+                    },
+                    **manifest.parameters,
+                },
+                "seconds": {n: s for n, s in unfinished.seconds.items() if n in nodes},
+            }
+        )
+        if (
+            unfinished.status == "running"
+        ):  # on another machine, whose processes are not seen from here
+            killed = unfinished.model_copy(update={"status": "killed"})
+            self._runs.save(killed)
+            self.killed.append(killed)
+
+    def _command_parameters(self) -> dict[str, Any]:
+        """Return the parameters of the command that change what a run does."""
+        return {
+            key: str(value) for key, value in leaves(self._given) if key not in (RESUME, "run_name")
+        }
 
     def _named_parent(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> str | None:
         """Return the run to start from, by `parent` or by versions that all are of one run."""
@@ -141,9 +239,9 @@ class Lineage:
         for artefact in self._inputs.values():
             check_unchanged(artefact, self._project)
 
-    def _begin(
+    def _manifest(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
-    ) -> None:
+    ) -> Manifest:
         git = git_state(self._project)
         used, parameters = {}, {}
         for name in sorted(pipeline.inputs()):
@@ -165,23 +263,26 @@ class Lineage:
             )
             and hasattr(dataset, "_filepath")
         }
+        contents = {name: state_of(Path(place), self._data) for name, place in sources.items()}
         if self.parent is not None:
             sources = {**self.parent.sources, **sources}
-        self.manifest = Manifest(
+        return Manifest(
             run=run_params["run_id"],
             pipeline=" + ".join(run_params.get("pipeline_names") or ["__default__"]),
             command=shlex.join(["kedro", *sys.argv[1:]]),
             commit=git.get("git_commit"),
             changed=git.get("git_changed") == "true" if git else None,
+            process=Process.this(),
+            given=self._command_parameters(),
+            nodes=[node.name for node in pipeline.nodes],
+            code=code_state(),
             parent=None if self.parent is None else self.parent.run,
             sources=sources,
+            contents=contents,
             used=used,
             parameters=parameters,
             inherited=view,
         )
-        self._catalog = catalog
-        self._runs.save(self.manifest)
-        self._tell()
 
     def _tell(self) -> None:
         """Let the report know what it is a report of."""
@@ -191,6 +292,7 @@ class Lineage:
         facts = {
             "Run": self.manifest.run,
             "Starts from run": self.manifest.parent or "raw images",
+            **({"Resumes run": self.manifest.resumes} if self.manifest.resumes else {}),
             "Private set (SHA-256)": self.private_set or "not yet known",
             "Commit": f"{self.manifest.commit or 'unknown'}{changed}",
         }
@@ -198,9 +300,15 @@ class Lineage:
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
-        """Let the time of a node begin with its first input."""
+        """Let the time of a node begin with its first input; the first node of all begins the manifest.
+
+        A run that was refused before leaves none.
+        """
         del node
         self._since = self._since or time.perf_counter()
+        if self.manifest is not None and not self._begun:
+            self._begun = True
+            self._runs.save(self.manifest)
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
@@ -290,7 +398,10 @@ class Lineage:
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the run as failed; what it saved stays usable."""
-        self._end("failed")
+        with suppress(
+            UserError
+        ):  # the disk may be full, and the error that ends the run is to be seen
+            self._end("failed")
 
     def _end(self, status: str) -> None:
         if self.manifest is not None:
@@ -298,11 +409,16 @@ class Lineage:
             self._runs.save(self.manifest)
 
 
-def _check_way_of_running(run_params: dict[str, Any]) -> None:
-    if run_params.get("only_missing_outputs"):
+def _check_way_of_running(run_params: dict[str, Any], given: Mapping[str, Any]) -> None:
+    if RESUME in given and not run_params.get("only_missing_outputs"):
+        raise UserError(
+            "This session cannot resume a run.", "start it with kedro run, or tckr.hooks.session."
+        )
+    if run_params.get("only_missing_outputs") and RESUME not in given:
         raise UserError(
             "--only-missing-outputs looks only at whether outputs exist, not at what they were made from.",
-            "run the stages that changed: kedro run --namespaces=<stage>.",
+            "go on with an unfinished run by --params=resume=last, or run the stages that changed: kedro run"
+            " --namespaces=<stage>.",
         )
     runner = str(run_params.get("runner") or "")
     if "Parallel" in runner:
@@ -320,6 +436,9 @@ def _pin(dataset: Any, load: str, save: str) -> None:
 
 def describe_start(lineage: Lineage) -> Iterator[str]:
     """Yield the lines of the plan that say where a run starts from."""
+    yield from lineage.remarks
+    if lineage.resumption is not None:
+        yield from lineage.resumption.describe()
     if lineage.parent is None:
         return
     parent = lineage.parent

@@ -1,0 +1,120 @@
+"""What resuming asks of the code, the raw files, the catalog and the disk."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from kedro.io import CatalogProtocol
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.pipeline import Pipeline
+
+import tckr
+from tckr.errors import UserError
+from tckr.hooks.restore import PREFIX
+from tckr.lineage import Manifest
+from tckr.resume import Work
+
+# With other versions of these the same code may compute other numbers.
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy", "pillow")
+LISTS = (".csv", ".tsv")  # of images that lie beside them
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".dcm", ".npy"}
+# Entries that are of one run alone: whoever reads them is made again by every run.
+OF_THE_RUN = {"parameters", "lineage"}
+
+
+@cache
+def code_state() -> str:
+    """Return a hash of the package's files and of the versions of the libraries behind its models."""
+    digest = hashlib.sha256()
+    package = Path(tckr.__file__).parent
+    for file in sorted(one for kind in ("*.py", "*.html") for one in package.rglob(kind)):
+        digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
+        digest.update(file.read_bytes())
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            digest.update(f"{library} {version(library)}\0".encode())
+    return digest.hexdigest()
+
+
+def state_of(source: Path, data: Path) -> str:
+    """Return a hash of the names, sizes and times of the files of a source of raw images.
+
+    Args:
+        source: a folder, a file, or a list of images that lie beside it.
+        data: folder of the runs' own artefacts, which are no raw images unless the source lies in it.
+    """
+    if source.is_dir():
+        files = list(_walk(source, data))
+    elif source.suffix.lower() in LISTS:
+        beside = _walk(source.absolute().parent, data)
+        files = [source, *(file for file in beside if file.suffix.lower() in PICTURES)]
+    else:
+        files = [source]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        with suppress(OSError):  # removed meanwhile, or a link to nowhere
+            state = file.stat()
+            digest.update(f"{os.fsencode(file)!r} {state.st_size} {state.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _walk(folder: Path, data: Path) -> Iterator[Path]:
+    """Yield the files below a folder, through links, each folder once; leave out hidden ones and the runs' own."""
+    seen: set[str] = set()
+    own = set() if folder.resolve().is_relative_to(data.resolve()) else {str(data.resolve())}
+    for place, below, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen | own:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = [name for name in below if not name.startswith(".") and name != "mlruns"]
+        yield from (Path(place) / name for name in files)
+
+
+def works_of(pipeline: Pipeline, versioned: Iterable[str], catalog: CatalogProtocol) -> list[Work]:
+    """Return the nodes of a pipeline as resuming sees them.
+
+    Raises:
+        UserError: the pipeline overwrites files that have no versions, so nothing tells the runs apart.
+    """
+    known = set(versioned)
+    works = []
+    for node in pipeline.nodes:
+        for name in node.outputs:
+            if name not in known and not isinstance(catalog.get(name), MemoryDataset):
+                raise UserError(
+                    f"{name} has no versions, so a run that makes it cannot be resumed by name.",
+                    "leave out resume: the same command goes on from what the run had not finished.",
+                )
+        inputs = tuple(name for name in node.inputs if not name.startswith(PREFIX))
+        works.append(
+            Work(
+                name=node.name,
+                inputs=inputs,
+                groups=tuple(n.removeprefix(PREFIX) for n in node.inputs if n.startswith(PREFIX)),
+                outputs=tuple(node.outputs),
+                kept=set(node.outputs) <= known and not OF_THE_RUN & set(inputs),
+            )
+        )
+    return works
+
+
+def remove_leftovers(killed: Iterable[Manifest], datasets: Iterable[Any]) -> None:
+    """Remove what killed runs left half-written: hidden files in the folders of their versions, and empty folders."""
+    folders = [Path(dataset._filepath) / run.run for run in killed for dataset in datasets]
+    for folder in folders:
+        name = folder.parent.name
+        for unfinished in folder.glob(f".{name}-*"):
+            if unfinished.is_dir() and not unfinished.is_symlink():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            else:
+                unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or not there
+            folder.rmdir()
