@@ -168,21 +168,27 @@ class Runs:
     def mark_killed(self) -> list[Manifest]:
         """Mark as killed every run that still says it is running although its process is gone; return those.
 
-        What such a process left half-written among the manifests is removed.
+        Runs that were killed before their first node have no manifest to mark, but are returned too. What such processes
+        left half-written among the manifests is removed.
         """
-        killed = []
-        for manifest in self.newest_first():
-            process = manifest.process
-            if manifest.status == "running" and process is not None and process.has_ended:
-                killed.append(manifest.model_copy(update={"status": "killed"}))
-                self.save(killed[-1])
-                for file in self.folder.glob(f".{manifest.run}-*"):
-                    file.unlink(missing_ok=True)
+        killed = {}
         for claim in self.folder.glob(f".*{CLAIM}"):
             with suppress(OSError, ValueError):
                 if Process.model_validate_json(claim.read_text()).has_ended:
-                    claim.unlink(missing_ok=True)
-        return killed
+                    run = claim.name.removeprefix(".").removesuffix(CLAIM)
+                    killed[run] = Manifest(run=run, status="killed")
+                    claim.unlink()
+        for manifest in self.newest_first():
+            process = manifest.process
+            if manifest.status == "running" and process is not None and process.has_ended:
+                killed[manifest.run] = manifest.model_copy(update={"status": "killed"})
+                self.save(killed[manifest.run])
+            elif manifest.run in killed:  # it ended as it should, and was killed after that
+                del killed[manifest.run]
+        for run in killed:
+            for file in self.folder.glob(f".{run}-*"):
+                file.unlink(missing_ok=True)
+        return list(killed.values())
 
     def load(self, run: str) -> Manifest:
         """Read the manifest of a run.

@@ -121,7 +121,7 @@ class Lineage:
             if isinstance(dataset := catalog.get(name), AbstractVersionedDataset)
             and dataset._version is not None
         }
-        remove_leftovers(self.killed, [catalog.get(name) for name in versioned])
+        remove_leftovers(self.killed, [catalog.get(name) for name in versioned], self._project)
         unfinished = self._find_unfinished(pipeline)
         needed = frozenset(versioned & pipeline.inputs())
         named = self._named_parent(run_params, catalog)

@@ -106,15 +106,19 @@ def works_of(pipeline: Pipeline, versioned: Iterable[str], catalog: CatalogProto
     return works
 
 
-def remove_leftovers(killed: Iterable[Manifest], datasets: Iterable[Any]) -> None:
-    """Remove what killed runs left half-written: hidden files in the folders of their versions, and empty folders."""
-    folders = [Path(dataset._filepath) / run.run for run in killed for dataset in datasets]
-    for folder in folders:
-        name = folder.parent.name
-        for unfinished in folder.glob(f".{name}-*"):
-            if unfinished.is_dir() and not unfinished.is_symlink():
-                shutil.rmtree(unfinished, ignore_errors=True)
-            else:
-                unfinished.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, or not there
-            folder.rmdir()
+def remove_leftovers(killed: Iterable[Manifest], datasets: Iterable[Any], project: Path) -> None:
+    """Remove what killed runs left half-written: all in the folders of their versions that no manifest tells of."""
+    places = [Path(dataset._filepath) for dataset in datasets]
+    for run in killed:
+        recorded = {(project / made.path).resolve() for made in run.artefacts.values()}
+        for place in places:
+            for path in (place / run.run).glob("*"):
+                unfinished = path.name == place.name or path.name.startswith(f".{place.name}-")
+                if not unfinished or path.resolve() in recorded:
+                    continue  # whole, or somebody else's
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or not there
+                (place / run.run).rmdir()
