@@ -15,6 +15,10 @@ from tckr.options import leaves
 LAST = "last"
 
 
+class NothingToResume(Exception):  # noqa: N818 - nothing went wrong
+    """A run starts from the beginning although it was asked to resume; the message says why."""
+
+
 @dataclass(frozen=True)
 class Work:
     """A node as far as resuming is concerned.
@@ -78,10 +82,24 @@ class Resumption:
         if self.unfinished:
             yield f"goes on with {self.unfinished[0]}"
 
+    def stand(self, manifest: Manifest) -> Manifest:
+        """Return the manifest of a new run that stands on what is taken up."""
+        marks = {mark for one in self.taken.values() for mark in one.settings.values()}
+        nodes = {one.node for one in self.taken.values()}
+        before = self.run.parameters
+        return manifest.model_copy(
+            update={
+                "resumes": self.run.run,
+                "artefacts": dict(self.taken),
+                "parameters": {mark: before[mark] for mark in marks} | manifest.parameters,
+                "seconds": {node: s for node, s in self.run.seconds.items() if node in nodes},
+            }
+        )
+
 
 def choose_unfinished(
     runs: Sequence[Manifest], nodes: Sequence[str], given: Mapping[str, Any], code: str
-) -> tuple[Manifest | None, str | None]:
+) -> Manifest:
     """Choose the run that `resume=last` means: the newest unfinished one of the same nodes and the same code.
 
     One of the very same command goes before newer ones of other parameters. A run that was resumed already is left out:
@@ -93,11 +111,11 @@ def choose_unfinished(
         given: parameters of the command.
         code: hash of today's code.
 
-    Returns:
-        The run, if there is one, and what is to be said about one that was left out.
+    Raises:
+        NothingToResume: there is none.
     """
     resumed = {(run.resumes, _key(run.given)) for run in runs}
-    found, remark = [], None
+    found, other_code = [], ""
     for run in runs:
         alive = run.status == "running" and run.process is not None and run.process.is_here
         if run.status == "finished" or alive or run.nodes != list(nodes):
@@ -105,13 +123,15 @@ def choose_unfinished(
         if (run.run, _key(run.given)) in resumed:
             continue
         if run.code != code:
-            remark = remark or (
-                f"run {run.run} is unfinished too, but was made by other code ({_commit(run)})"
+            other_code = other_code or (
+                f" (run {run.run} is unfinished, but was made by other code: {_commit(run)})"
             )
             continue
         found.append(run)
     same = [run for run in found if _key(run.given) == _key(given)]
-    return next(iter([*same, *found]), None), remark
+    if not found:
+        raise NothingToResume(f"no unfinished run of these stages to resume{other_code}")
+    return (same or found)[0]
 
 
 def check_can_be_resumed(run: Manifest, code: str) -> None:
@@ -143,6 +163,10 @@ def take_up(
         works: every node of the pipeline, each after those whose outputs it reads.
         today: what they would be made from now.
         is_whole: whether an artefact's files are those that its run wrote.
+
+    Raises:
+        NothingToResume: none of it stands.
+        UserError: the run is finished, and all of it stands.
     """
     taken: dict[str, Artefact] = {}
     remade: dict[str, str] = {}
@@ -160,6 +184,14 @@ def take_up(
             taken |= made
         else:
             remade[work.name] = why
+    if run.status == "finished" and not (remade or unfinished):
+        raise UserError(
+            f"Run {run.run} is finished, and nothing that it was made from has changed.",
+            "leave out resume to run it again, or change a parameter.",
+        )
+    if not taken:
+        why = next(iter(remade.values()), "it finished no stage")
+        raise NothingToResume(f"nothing of run {run.run} can be taken up ({why})")
     return Resumption(run, taken, remade, tuple(unfinished))
 
 
@@ -186,8 +218,8 @@ def _disagreements(
         else:
             known = taken.get(entry) or today.inherited.get(entry)
             for one in made.values():
-                before = one.ancestors.get(entry)
-                if known is not None and (before is None or before.hash != known.hash):
+                ancestor = one.ancestors.get(entry)
+                if known is not None and (ancestor is None or ancestor.hash != known.hash):
                     yield f"it was made from another {entry}"
     for one in made.values():
         if not is_whole(one):

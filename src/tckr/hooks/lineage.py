@@ -4,11 +4,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -21,7 +20,14 @@ from kedro.pipeline.node import Node
 from tckr.errors import UserError
 from tckr.hooks.project import git_state, saved_path
 from tckr.hooks.restore import PARENT, PREFIX, RESUME, Past, plain, restore_settings
-from tckr.hooks.unfinished import code_state, remove_leftovers, state_of, works_of
+from tckr.hooks.unfinished import (
+    code_state,
+    find_unfinished,
+    plan_resumption,
+    remove_leftovers,
+    state_of,
+    works_of,
+)
 from tckr.lineage import (
     FOLDER,
     Ancestor,
@@ -33,18 +39,10 @@ from tckr.lineage import (
     choose_parent,
     fingerprint,
     hash_files,
-    is_unchanged,
 )
 from tckr.options import leaves
 from tckr.process import Process
-from tckr.resume import (
-    LAST,
-    Resumption,
-    Today,
-    check_can_be_resumed,
-    choose_unfinished,
-    take_up,
-)
+from tckr.resume import NothingToResume, Resumption, Work
 
 LINEAGE = "lineage"  # the catalog entry that says what the run is
 
@@ -122,81 +120,47 @@ class Lineage:
             and dataset._version is not None
         }
         remove_leftovers(self.killed, [catalog.get(name) for name in versioned], self._project)
-        unfinished = self._find_unfinished(pipeline)
+        works = works_of(pipeline, versioned, catalog) if RESUME in self._given else []
+        unfinished = self._find_unfinished(works) if works else None
         needed = frozenset(versioned & pipeline.inputs())
         named = self._named_parent(run_params, catalog)
         if needed or named:
             self._inherit(needed, named or (unfinished.parent if unfinished else None))
         past = Past(self.parent, self._inputs, explicit=named is not None)
         self.restored = restore_settings(past, self._given, pipeline, catalog)
-        self.manifest = self._manifest(run_params, pipeline, catalog)
+        manifest = self._manifest(run_params, pipeline, catalog)
         if unfinished is not None:
-            self._take_up(unfinished, pipeline, versioned)
+            manifest = self._take_up(unfinished, manifest, works)
+        self.manifest = manifest
         for name in versioned:
             before = self._inputs.get(name)
             save = self.taken[name].run if name in self.taken else run_params["run_id"]
             _pin(catalog.get(name), before.run if before else save, save)
         self._tell()
 
-    def _find_unfinished(self, pipeline: Pipeline) -> Manifest | None:
+    def _find_unfinished(self, works: Sequence[Work]) -> Manifest | None:
         """Return the run that `resume` means; None if there is nothing to resume, and then say so."""
-        named = self._given.get(RESUME)
-        if named is None:
+        named, nodes = str(self._given[RESUME]), [work.name for work in works]
+        try:
+            return find_unfinished(named, self._runs, nodes, self._command_parameters())
+        except NothingToResume as nothing:
+            self.remarks.append(f"{nothing}: starts from the beginning")
             return None
-        code = code_state()
-        if str(named) != LAST:
-            run = self._runs.load(str(named))
-            check_can_be_resumed(run, code)
-            return run
-        nodes = [node.name for node in pipeline.nodes]
-        found, remark = choose_unfinished(self._past, nodes, self._command_parameters(), code)
-        if found is None:
-            nothing = "no unfinished run of these stages to resume: starts from the beginning"
-            self.remarks.append(f"{nothing} ({remark})" if remark else nothing)
-        return found
 
-    def _take_up(
-        self, unfinished: Manifest, pipeline: Pipeline, versioned: AbstractSet[str]
-    ) -> None:
-        """Let this run stand on what an unfinished one left whole."""
-        manifest = cast(Manifest, self.manifest)
-        today = Today(manifest.used, manifest.parameters, manifest.contents, self._inputs)
-        works = works_of(pipeline, versioned, self._catalog)
-        found = take_up(unfinished, works, today, lambda one: is_unchanged(one, self._project))
-        if unfinished.status == "finished" and not (found.remade or found.unfinished):
-            raise UserError(
-                f"Run {unfinished.run} is finished, and nothing that it was made from has changed.",
-                "leave out resume to run it again, or change a parameter.",
-            )
-        if not found.taken:
-            why = next(iter(found.remade.values()), "it finished no stage")
-            self.remarks.append(
-                f"nothing of run {unfinished.run} can be taken up ({why}): starts from the beginning"
-            )
-            return
-        self.resumption = found
-        nodes = {one.node for one in found.taken.values()}
-        self.manifest = manifest.model_copy(
-            update={
-                "resumes": unfinished.run,
-                "artefacts": dict(found.taken),
-                "parameters": {
-                    **{
-                        mark: unfinished.parameters[mark]
-                        for one in found.taken.values()
-                        for mark in one.settings.values()
-                    },
-                    **manifest.parameters,
-                },
-                "seconds": {n: s for n, s in unfinished.seconds.items() if n in nodes},
-            }
-        )
+    def _take_up(self, unfinished: Manifest, manifest: Manifest, works: Sequence[Work]) -> Manifest:
+        """Return the manifest of this run, standing on what an unfinished one left whole."""
+        try:
+            found = plan_resumption(unfinished, manifest, works, self._inputs, self._project)
+        except NothingToResume as nothing:
+            self.remarks.append(f"{nothing}: starts from the beginning")
+            return manifest
         if (
             unfinished.status == "running"
         ):  # on another machine, whose processes are not seen from here
-            killed = unfinished.model_copy(update={"status": "killed"})
-            self._runs.save(killed)
-            self.killed.append(killed)
+            self.killed.append(unfinished.model_copy(update={"status": "killed"}))
+            self._runs.save(self.killed[-1])
+        self.resumption = found
+        return found.stand(manifest)
 
     def _command_parameters(self) -> dict[str, Any]:
         """Return the parameters of the command that change what a run does."""

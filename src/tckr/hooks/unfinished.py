@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +17,16 @@ from kedro.pipeline import Pipeline
 import tckr
 from tckr.errors import UserError
 from tckr.hooks.restore import PREFIX
-from tckr.lineage import Manifest
-from tckr.resume import Work
+from tckr.lineage import Artefact, Manifest, Runs, is_unchanged
+from tckr.resume import (
+    LAST,
+    Resumption,
+    Today,
+    Work,
+    check_can_be_resumed,
+    choose_unfinished,
+    take_up,
+)
 
 # With other versions of these the same code may compute other numbers.
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy", "pillow")
@@ -104,6 +112,46 @@ def works_of(pipeline: Pipeline, versioned: Iterable[str], catalog: CatalogProto
             )
         )
     return works
+
+
+def find_unfinished(
+    named: str, runs: Runs, nodes: Sequence[str], command: Mapping[str, Any]
+) -> Manifest:
+    """Return the run that `resume=<named>` means.
+
+    Raises:
+        NothingToResume: `last` was asked for, and no run is unfinished.
+        UserError: the named run is not there, still running, or made by other code.
+    """
+    if named == LAST:
+        return choose_unfinished(runs.newest_first(), nodes, command, code_state())
+    run = runs.load(named)
+    check_can_be_resumed(run, code_state())
+    return run
+
+
+def plan_resumption(
+    unfinished: Manifest,
+    manifest: Manifest,
+    works: Sequence[Work],
+    inputs: Mapping[str, Artefact],
+    project: Path,
+) -> Resumption:
+    """Return what a run takes up of an unfinished one.
+
+    Args:
+        unfinished: the run to resume.
+        manifest: of the run that is about to start.
+        works: its nodes.
+        inputs: what it reads of its parent.
+        project: folder to which the paths of artefacts are relative.
+
+    Raises:
+        NothingToResume: none of what the unfinished run made can stand.
+        UserError: it is finished, and all of it stands.
+    """
+    today = Today(manifest.used, manifest.parameters, manifest.contents, inputs)
+    return take_up(unfinished, works, today, lambda artefact: is_unchanged(artefact, project))
 
 
 def remove_leftovers(killed: Iterable[Manifest], datasets: Iterable[Any], project: Path) -> None:
