@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import CatalogProtocol
-from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
 
 import tckr
@@ -96,7 +95,7 @@ def works_of(pipeline: Pipeline, versioned: Iterable[str], catalog: CatalogProto
     works = []
     for node in pipeline.nodes:
         for name in node.outputs:
-            if name not in known and not isinstance(catalog.get(name), MemoryDataset):
+            if name not in known and getattr(catalog.get(name), "_filepath", None) is not None:
                 raise UserError(
                     f"{name} has no versions, so a run that makes it cannot be resumed by name.",
                     "leave out resume: the same command goes on from what the run had not finished.",
