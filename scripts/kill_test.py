@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,8 @@ from tckr.lineage import Manifest, Runs, hash_files  # noqa: E402
 from tiny import make_images, make_project  # noqa: E402  of the tests
 
 DATA = "data/test"
-SMALL = (
-    "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4,"
-    "privacy_audit.workers=2"
-)
+SMALL = "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4"
+SEVERAL = "privacy_audit.workers=2"
 MARK = "TCKR_KILL_TEST"  # environment variable by which a trial's processes are found
 COMPARED = ("metrics", "student", "recycled_set")
 STAGES = (
@@ -62,6 +60,10 @@ from kedro.framework.cli import main
 sys.argv[0] = "kedro"
 main()
 """
+
+
+# What a trial is called, how its run is killed, when, and further parameters of its runs.
+Attempt = tuple[str, Callable[..., float], float | str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,9 @@ def _mark(process: psutil.Process) -> str | None:
         return None
 
 
-def kill_after(project: Project, trial: str, seconds: float) -> float:
+def kill_after(project: Project, trial: str, seconds: float, *more: str) -> float:
     """Kill a run after so many seconds; return how long it lived."""
-    began, process = time.monotonic(), project.start(trial)
+    began, process = time.monotonic(), project.start(trial, *more)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -189,9 +191,9 @@ def kill_after(project: Project, trial: str, seconds: float) -> float:
     return time.monotonic() - began
 
 
-def kill_at(project: Project, trial: str, stage: str) -> float:
+def kill_at(project: Project, trial: str, stage: str, *more: str) -> float:
     """Kill a run as the first line of a stage appears; return how long it lived."""
-    began, process = time.monotonic(), project.start(trial)
+    began, process = time.monotonic(), project.start(trial, *more)
     while process.poll() is None and f"INFO     {stage}." not in project.log():
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -199,37 +201,48 @@ def kill_at(project: Project, trial: str, stage: str) -> float:
     return time.monotonic() - began
 
 
-def kill_writing(project: Project, trial: str, name: str) -> float:
+def kill_working(project: Project, trial: str, workers: int, *more: str) -> float:
+    """Kill a run once it has started so many worker processes; return how long it lived."""
+    began, process = time.monotonic(), project.start(trial, *more)
+    parent = psutil.Process(process.pid)
+    while process.poll() is None and len(parent.children()) < workers:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return time.monotonic() - began
+
+
+def kill_writing(project: Project, trial: str, name: str, *more: str) -> float:
     """Let a run die inside the write of an artefact; return how long it lived."""
-    began, process = time.monotonic(), project.start(trial, dying=name)
+    began, process = time.monotonic(), project.start(trial, *more, dying=name)
     if process.wait(900) != -signal.SIGKILL:
         raise RuntimeError(f"{trial}: the run was to die and did not\n{project.log()[-3000:]}")
     return time.monotonic() - began
 
 
-def trials(random_kills: int, seed: int, duration: float) -> Iterator[tuple[str, object, object]]:
-    """Yield a name, a way of killing and its argument for every trial."""
-    for stage in STAGES:
-        yield f"as {stage} begins", kill_at, stage
+def trials(random_kills: int, seed: int, duration: float) -> Iterator[Attempt]:
+    """Yield what each trial is called, how its run is killed and when, and further parameters of its runs."""
+    yield "with two workers", kill_working, 2, (SEVERAL,)
     for name in WRITES:
-        yield f"writing {name}", kill_writing, name
+        yield f"writing {name}", kill_writing, name, ()
     draw = random.Random(seed)
     for _ in range(random_kills):
         seconds = draw.uniform(0, duration)
-        yield f"after {seconds:.1f} s", kill_after, seconds
+        yield f"after {seconds:.1f} s", kill_after, seconds, ()
+    for stage in STAGES:
+        yield f"as {stage} begins", kill_at, stage, ()
 
 
-def run_trial(
-    project: Project, name: str, kill: object, when: object, expected: dict[str, str]
-) -> Trial:
+def run_trial(project: Project, attempt: Attempt, expected: dict[str, str]) -> Trial:
     """Kill one run, resume it, and look for faults."""
+    name, kill, when, more = attempt
     project.forget()
     trial = name.replace(" ", "_")
-    lived = kill(project, trial, when)  # type: ignore[operator]
+    lived = kill(project, trial, when, *more)
     dead = {one.run: one for one in project.runs.newest_first()}
     faults = [f"orphan {one} after the kill" for one in orphans(trial)]
     began = time.monotonic()
-    run = project.finish(trial, "resume=last")
+    run = project.finish(trial, *more, "resume=last")
     taken = sum(one.run != run.run for one in run.artefacts.values())
     again = sum(
         one.run == run.run and any(entry in other.artefacts for other in dead.values())
@@ -274,11 +287,12 @@ def main() -> None:
         expected = project.hashes(project.finish("undisturbed"))
         duration = time.monotonic() - began
         done: list[Trial] = []
-        for name, kill, when in trials(given.random, given.seed, duration):
+        for attempt in trials(given.random, given.seed, duration):
             try:
-                done.append(run_trial(project, name, kill, when, expected))
+                done.append(run_trial(project, attempt, expected))
             except RuntimeError as error:
-                done.append(Trial(name, 0, 0, 0, 0, (" ".join(str(error).split())[-300:],)))
+                said = " ".join(str(error).split())[-300:]
+                done.append(Trial(attempt[0], 0, 0, 0, 0, (said,)))
             text = table(done, duration)
             if given.report:
                 given.report.write_text(text)

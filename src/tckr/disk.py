@@ -18,7 +18,7 @@ SAID = (
     "file write failed",
     "unexpected pos",
 )
-MIB = 1 << 20
+GIB = 1 << 30
 
 
 @contextmanager
@@ -80,9 +80,10 @@ def no_room(path: Path) -> UserError:
     disk = folder
     while not os.path.ismount(disk) and disk != disk.parent:
         disk = disk.parent
-    size = shutil.disk_usage(disk).total / MIB
+    size = shutil.disk_usage(disk).total / GIB
+    shown = f"{size:,.0f} GiB" if size >= 1 else f"{size * 1024:,.1f} MiB"
     return UserError(
-        f"The disk {disk} ({size:,.0f} MiB) is full: there was no room to write {path}.",
+        f"The disk {disk} ({shown}) is full: there was no room to write {path}.",
         "make room on it, or set `data` in conf/local/globals.yml to a folder on another disk; whatever was finished is"
         " kept, and the same command with --params=resume=last goes on from there.",
     )

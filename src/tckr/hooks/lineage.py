@@ -17,6 +17,7 @@ from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from tckr.engine.once_saved import saved
 from tckr.errors import UserError
 from tckr.hooks.project import git_state, saved_path
 from tckr.hooks.restore import PARENT, PREFIX, RESUME, Past, plain, restore_settings
@@ -328,6 +329,8 @@ class Lineage:
         self.manifest = self.manifest.model_copy(update={"artefacts": made, "seconds": seconds})
         self._note_private_set(dataset_name, data)
         self._runs.save(self.manifest)
+        if set(node.outputs) <= self._in_memory.keys() | made.keys():
+            saved()
 
     def _note_private_set(self, name: str, data: Any) -> None:
         dataset = self._catalog.get(name) if self.manifest is not None else None
