@@ -122,6 +122,15 @@ def test_a_changed_parameter_redoes_its_node_and_what_depends_on_it() -> None:
     assert "made again: teach, because classifier.epochs = 3 (it was 2)" in found.describe()
 
 
+def test_a_setting_of_speed_redoes_nothing() -> None:
+    """The natural answers to a run that was killed for want of memory."""
+    before = unfinished(*BEFORE_DRAWING)
+    slower = {"max_new_tokens": 4, "batch_size": 1, "checkpoints": "elsewhere"}
+    assert not take_up(before, WORKS, today(captioning=slower), lambda _: True).remade
+    other = take_up(before, WORKS, today(classifier={"epochs": 2, "batch_size": 1}), lambda _: True)
+    assert other.remade["teach"] == "classifier.batch_size = 1 (it was None)"
+
+
 def test_a_node_that_left_only_half_its_outputs_is_made_again() -> None:
     with pytest.raises(NothingToResume, match="it finished no stage"):
         take_up(unfinished("images"), WORKS, today(), lambda _: True)

@@ -13,6 +13,15 @@ from tckr.lineage import Artefact, Manifest
 from tckr.options import leaves
 
 LAST = "last"
+# Ends of the keys of settings that change how fast a result comes, not the result.
+SPEED = (
+    ".workers",
+    ".stack",
+    ".checkpoints",
+    ".cache_gib",
+    "captioning.batch_size",
+    "sampling.batch_size",
+)
 
 
 class NothingToResume(Exception):  # noqa: N818 - nothing went wrong
@@ -207,9 +216,9 @@ def _disagreements(
     """Yield the reasons for which what a node made cannot stand."""
     for group in work.groups:
         for one in made.values():
-            before, now = one.settings.get(group), today.used[group]
+            before, now = one.settings.get(group, ""), today.used[group]
             if before != now:
-                yield _changed(group, run.parameters.get(before or ""), today.parameters[now])
+                yield from _changed(group, run.parameters.get(before), today.parameters[now])
     for entry in work.inputs:
         if entry in makers and entry not in taken:
             yield f"{entry} is made again"
@@ -226,13 +235,13 @@ def _disagreements(
             yield f"{one.path} is no longer what run {one.run} wrote"
 
 
-def _changed(group: str, before: Any, now: Any) -> str:
-    """Name the first parameter of a group that differs."""
+def _changed(group: str, before: Any, now: Any) -> Iterator[str]:
+    """Name the parameters of a group that differ, but for those of speed."""
     old, new = dict(leaves({group: before})), dict(leaves({group: now}))
-    for key in [*new, *old]:
-        if old.get(key) != new.get(key):
-            return f"{key} = {new.get(key)} (it was {old.get(key)})"
-    return f"{group} has changed"
+    for key in dict.fromkeys([*new, *old]):
+        same = key in old and key in new and old[key] == new[key]
+        if not same and not key.endswith(SPEED):
+            yield f"{key} = {new.get(key)} (it was {old.get(key)})"
 
 
 def _key(given: Mapping[str, Any]) -> str:
