@@ -10,18 +10,9 @@ from typing import Any
 
 from tckr.errors import UserError
 from tckr.lineage import Artefact, Manifest
-from tckr.options import leaves
+from tckr.options import recipe
 
 LAST = "last"
-# Ends of the keys of settings that change how fast a result comes, not the result.
-SPEED = (
-    ".workers",
-    ".stack",
-    ".checkpoints",
-    ".cache_gib",
-    "captioning.batch_size",
-    "sampling.batch_size",
-)
 
 
 class NothingToResume(Exception):  # noqa: N818 - nothing went wrong
@@ -237,10 +228,9 @@ def _disagreements(
 
 def _changed(group: str, before: Any, now: Any) -> Iterator[str]:
     """Name the parameters of a group that differ, but for those of speed."""
-    old, new = dict(leaves({group: before})), dict(leaves({group: now}))
+    old, new = recipe({group: before}), recipe({group: now})
     for key in dict.fromkeys([*new, *old]):
-        same = key in old and key in new and old[key] == new[key]
-        if not same and not key.endswith(SPEED):
+        if not (key in old and key in new and old[key] == new[key]):
             yield f"{key} = {new.get(key)} (it was {old.get(key)})"
 
 

@@ -11,6 +11,7 @@ from tckr.engine.device import best
 from tckr.engine.once_saved import once_saved
 from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels
+from tckr.options import recipe
 from tckr.pipelines.types import Adapter
 from tckr.synthesizers.base import PrivateSet
 from tckr.synthesizers.tckr import TCKR
@@ -75,7 +76,7 @@ def _checkpoints(
     if options.checkpoints is None:
         return None
     work = (
-        options.model_dump_json(),
+        recipe({"generator_adaptation": options}),
         seed,
         captions["image_id"].tolist(),
         captions["prompt"].tolist(),
