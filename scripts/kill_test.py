@@ -2,9 +2,10 @@
 
     PYTHONPATH=src python scripts/kill_test.py --random=20 --report=kills.md
 
-Works in a temporary folder, on a copy of the package, with tiny models and the environment `test`. A trial passes if the
-command with `resume=last` ends with the figures of the undisturbed run to the digit, the same student and recycled set
-byte for byte, no process left over, nothing half-written and no run that still says it is running.
+Works in a temporary folder with tiny models and the environment `test`; the package must not be edited meanwhile, since
+runs of other code are not resumed. A trial passes if the command with `resume=last` ends with the figures of the
+undisturbed run to the digit, the same student and recycled set byte for byte, no process left over, nothing half-written
+and no run that still says it is running.
 """
 
 import argparse
@@ -13,19 +14,25 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
 ROOT = Path(__file__).parents[1]
+os.environ["OMP_NUM_THREADS"] = "1"  # a process with several threads of torch cannot be forked
+os.environ["KEDRO_LOGGING_CONFIG"] = str(ROOT / "conf/logging.yml")
 sys.path.insert(0, str(ROOT / "tests"))
+
+from kedro.framework.startup import bootstrap_project  # noqa: E402
 
 from tckr.lineage import Manifest, Runs, hash_files  # noqa: E402
 from tiny import make_images, make_project  # noqa: E402  of the tests
@@ -33,8 +40,13 @@ from tiny import make_images, make_project  # noqa: E402  of the tests
 DATA = "data/test"
 SMALL = "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4"
 SEVERAL = "privacy_audit.workers=2"
-MARK = "TCKR_KILL_TEST"  # environment variable by which a trial's processes are found
 COMPARED = ("metrics", "student", "recycled_set")
+# Every run needs them, and their import takes longer than anything that a tiny run does.
+PRELOADED = (
+    *("kedro_mlflow.framework.hooks.mlflow_hook", "datasets", "matplotlib.pyplot", "peft"),
+    *("diffusers.pipelines.stable_diffusion", "transformers.models.blip_2", "scipy.stats"),
+    *("tckr.diffusion.lora", "tckr.text.captioner", "tckr.text.clip", "tckr.audit.shadow_models"),
+)
 STAGES = (
     "ingestion",
     "captioning",
@@ -44,26 +56,8 @@ STAGES = (
     "privacy_audit",
 )
 WRITES = ("images", "captions.parquet", "teacher_recipe.json", "adapter", "student", "metrics.json")
-# Run Kedro, and die as by SIGKILL at the moment in which the artefact of that name would get its name.
-DIE_WRITING = """\
-import os, pathlib, signal, sys
-name = sys.argv.pop(1)
-def deadly(move):
-    def moved(source, target, *rest):
-        if pathlib.Path(target).name == name:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return move(source, target, *rest)
-    return moved
-pathlib.Path.rename = deadly(pathlib.Path.rename)
-pathlib.Path.replace = deadly(pathlib.Path.replace)
-from kedro.framework.cli import main
-sys.argv[0] = "kedro"
-main()
-"""
-
-
 # What a trial is called, how its run is killed, when, and further parameters of its runs.
-Attempt = tuple[str, Callable[..., float], float | str, tuple[str, ...]]
+Attempt = tuple[str, Callable[..., None], float | str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -78,50 +72,119 @@ class Trial:
     faults: tuple[str, ...]
 
 
+class Run:
+    """A run in a process of its own, forked off this one, which has the libraries loaded already."""
+
+    def __init__(self, folder: Path, parameters: str, dying: str | None) -> None:
+        """Args: folder: the project. parameters: as `--params` takes them. dying: artefact whose writing kills it."""
+        self.code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.setsid()  # its workers belong to the same session, even when it is gone
+            _be_kedro(folder, parameters, dying)
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while it runs."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code
+
+    def wait(self, seconds: float = 900) -> int | None:
+        """Wait for the end, or so long."""
+        until = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        return self.code
+
+    def kill(self) -> None:
+        """Kill the process itself, not its workers."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+    def left(self) -> list[int]:
+        """Processes of this run that outlive it by more than three seconds."""
+        until = time.monotonic() + 3
+        while found := [one.pid for one in psutil.process_iter() if _session(one) == self.pid]:
+            if time.monotonic() > until:
+                return found
+            time.sleep(0.2)
+        return []
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _be_kedro(folder: Path, parameters: str, dying: str | None) -> NoReturn:
+    """Run the pipeline and exit, as `kedro run` does; print to `run.log`."""
+    code = 1
+    try:
+        log = os.open(folder / "run.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.chdir(folder)
+        if dying:
+            die_writing(dying)
+        arguments = ["--env=test", f"--params={parameters}"]
+        sys.argv = ["kedro", "run", *arguments]
+        from tckr.cli import run
+
+        run.main(arguments, obj=bootstrap_project(folder), standalone_mode=False)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def die_writing(name: str) -> None:
+    """Let this process die, as by SIGKILL, when the artefact of that name has been written and is to get its name."""
+
+    def deadly(move: Callable[..., Path]) -> Callable[..., Path]:
+        def moved(source: Path, target: Path) -> Path:
+            if Path(target).name == name:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return move(source, target)
+
+        return moved
+
+    Path.rename, Path.replace = deadly(Path.rename), deadly(Path.replace)  # type: ignore[method-assign]
+
+
 class Project:
     """A tiny project whose runs are killed."""
 
     def __init__(self, folder: Path, parameters: str) -> None:
         """Args: folder: empty. parameters: of every run, as `--params` takes them."""
         self.parameters = parameters
-        self.source = shutil.copytree(
-            ROOT / "src", folder / "src"
-        )  # edits meanwhile are other code
         images = make_images(folder / "private", 240)
         (folder / "project").mkdir()
         self.folder = make_project(folder / "project", images)
         self.runs = Runs(self.folder / DATA / "runs")
 
-    def start(self, trial: str, *more: str, dying: str | None = None) -> "subprocess.Popen[str]":
+    def start(self, *more: str, dying: str | None = None) -> Run:
         """Start a run; its output goes to `run.log`."""
-        parameters = ",".join([self.parameters, *more])
-        kedro = ["-c", DIE_WRITING, dying] if dying else ["-m", "kedro"]
-        environment = {
-            **os.environ,
-            MARK: trial,
-            "PYTHONPATH": str(self.source),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONUNBUFFERED": "1",
-            "KEDRO_DISABLE_TELEMETRY": "1",
-        }
-        with (self.folder / "run.log").open("w") as log:
-            return subprocess.Popen(  # noqa: S603
-                [sys.executable, *kedro, "run", "--env=test", f"--params={parameters}"],
-                cwd=self.folder,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+        (self.folder / "run.log").write_text("")
+        return Run(self.folder, ",".join([self.parameters, *more]), dying)
 
     def log(self) -> str:
         """What the last run said."""
         return (self.folder / "run.log").read_text()
 
-    def finish(self, trial: str, *more: str) -> Manifest:
+    def finish(self, *more: str) -> Manifest:
         """Run to the end and return the run's manifest."""
-        if self.start(trial, *more).wait(900) != 0:
-            raise RuntimeError(f"{trial}: the run failed\n{self.log()[-3000:]}")
+        run = self.start(*more)
+        if run.wait() != 0:
+            raise RuntimeError(f"the run failed: {self.log()[-3000:]}")
+        if left := run.left():
+            raise RuntimeError(f"processes outlive their run: {left}")
         return self.runs.newest_first()[0]
 
     def hashes(self, run: Manifest) -> dict[str, str]:
@@ -134,14 +197,10 @@ class Project:
         shutil.rmtree(self.folder / DATA, ignore_errors=True)
 
 
-def faults_of(
-    project: Project, trial: str, run: Manifest, expected: dict[str, str]
-) -> Iterator[str]:
+def faults_of(project: Project, run: Manifest, expected: dict[str, str]) -> Iterator[str]:
     """Yield what is wrong after a resumed run."""
-    for name, known in expected.items():
-        if project.hashes(run)[name] != known:
-            yield f"other {name}"
-    yield from (f"orphan {one}" for one in orphans(trial))
+    found = project.hashes(run)
+    yield from (f"other {name}" for name, known in expected.items() if found[name] != known)
     data = project.folder / DATA
     hidden = [path for path in data.rglob(".*") if path.is_file() or "-" in path.name]
     kept = [path for path in (data / "02_intermediate").rglob("*") if path.is_file()]
@@ -163,61 +222,27 @@ def faults_of(
         yield f"{count} MLflow runs still say they are running"
 
 
-def orphans(trial: str) -> list[int]:
-    """Processes of a trial that outlived it by more than three seconds."""
-    until = time.monotonic() + 3
-    while found := [one.pid for one in psutil.process_iter() if _mark(one) == trial]:
-        if time.monotonic() > until:
-            return found
-        time.sleep(0.2)
-    return []
+def kill_after(run: Run, project: Project, seconds: float) -> None:
+    """Kill a run after so many seconds."""
+    run.wait(seconds)
 
 
-def _mark(process: psutil.Process) -> str | None:
-    try:
-        return process.environ().get(MARK)
-    except (psutil.Error, OSError):
-        return None
+def kill_at(run: Run, project: Project, stage: str) -> None:
+    """Kill a run as the first line of a stage appears."""
+    while run.poll() is None and f"INFO     {stage}." not in project.log():
+        time.sleep(0.02)
 
 
-def kill_after(project: Project, trial: str, seconds: float, *more: str) -> float:
-    """Kill a run after so many seconds; return how long it lived."""
-    began, process = time.monotonic(), project.start(trial, *more)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    return time.monotonic() - began
+def kill_working(run: Run, project: Project, workers: int) -> None:
+    """Kill a run once it has started so many worker processes."""
+    while run.poll() is None and len(psutil.Process(run.pid).children()) < workers:
+        time.sleep(0.02)
 
 
-def kill_at(project: Project, trial: str, stage: str, *more: str) -> float:
-    """Kill a run as the first line of a stage appears; return how long it lived."""
-    began, process = time.monotonic(), project.start(trial, *more)
-    while process.poll() is None and f"INFO     {stage}." not in project.log():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return time.monotonic() - began
-
-
-def kill_working(project: Project, trial: str, workers: int, *more: str) -> float:
-    """Kill a run once it has started so many worker processes; return how long it lived."""
-    began, process = time.monotonic(), project.start(trial, *more)
-    parent = psutil.Process(process.pid)
-    while process.poll() is None and len(parent.children()) < workers:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return time.monotonic() - began
-
-
-def kill_writing(project: Project, trial: str, name: str, *more: str) -> float:
-    """Let a run die inside the write of an artefact; return how long it lived."""
-    began, process = time.monotonic(), project.start(trial, *more, dying=name)
-    if process.wait(900) != -signal.SIGKILL:
-        raise RuntimeError(f"{trial}: the run was to die and did not\n{project.log()[-3000:]}")
-    return time.monotonic() - began
+def kill_writing(run: Run, project: Project, name: str) -> None:
+    """Let a run die inside the write of an artefact."""
+    if run.wait() != -signal.SIGKILL:
+        raise RuntimeError(f"the run was to die writing {name}: {project.log()[-3000:]}")
 
 
 def trials(random_kills: int, seed: int, duration: float) -> Iterator[Attempt]:
@@ -237,19 +262,19 @@ def run_trial(project: Project, attempt: Attempt, expected: dict[str, str]) -> T
     """Kill one run, resume it, and look for faults."""
     name, kill, when, more = attempt
     project.forget()
-    trial = name.replace(" ", "_")
-    lived = kill(project, trial, when, *more)
-    dead = {one.run: one for one in project.runs.newest_first()}
-    faults = [f"orphan {one} after the kill" for one in orphans(trial)]
     began = time.monotonic()
-    run = project.finish(trial, *more, "resume=last")
-    taken = sum(one.run != run.run for one in run.artefacts.values())
-    again = sum(
-        one.run == run.run and any(entry in other.artefacts for other in dead.values())
-        for entry, one in run.artefacts.items()
-        if entry != "report"
-    )
-    faults += faults_of(project, trial, run, expected)
+    run = project.start(*more, dying=str(when) if kill is kill_writing else None)
+    kill(run, project, when)
+    run.kill()
+    lived = time.monotonic() - began
+    faults = [f"process {pid} outlives the kill" for pid in run.left()]
+    dead = project.runs.newest_first()
+    began = time.monotonic()
+    last = project.finish(*more, "resume=last")
+    taken = sum(made.run != last.run for made in last.artefacts.values())
+    before = {entry for one in dead for entry in one.artefacts} - {"report"}
+    again = sum(last.artefacts[entry].run == last.run for entry in before)
+    faults += faults_of(project, last, expected)
     return Trial(name, lived, taken, again, time.monotonic() - began, tuple(faults))
 
 
@@ -279,12 +304,14 @@ def main() -> None:
         "--report", type=Path, help="Markdown file for the table, written as it grows"
     )
     given = parser.parse_args()
+    for module in PRELOADED:
+        import_module(module)
     with tempfile.TemporaryDirectory(prefix="tckr-kills-") as folder:
         project = Project(Path(folder), given.params)
-        project.finish("first")  # makes MLflow's database
+        project.finish()  # makes MLflow's database
         project.forget()
         began = time.monotonic()
-        expected = project.hashes(project.finish("undisturbed"))
+        expected = project.hashes(project.finish())
         duration = time.monotonic() - began
         done: list[Trial] = []
         for attempt in trials(given.random, given.seed, duration):

@@ -11,7 +11,6 @@ import mlflow
 import pytest
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
-from scripts.kill_test import DIE_WRITING
 
 from tckr.cli import run
 from tckr.lineage import Manifest, Runs, hash_files
@@ -20,6 +19,21 @@ from tiny import ROOT
 Done = subprocess.CompletedProcess[str]
 COMMAND = ("run", "--env=test", "--pipeline=knowledge_recycling")
 DATA = "data/test"
+# Run Kedro, and die as by kill -9 at the moment in which the artefact of that name would get its name.
+DIE_WRITING = """\
+import os, pathlib, signal, sys
+name = sys.argv.pop(1)
+def deadly(move):
+    def moved(source, target):
+        if pathlib.Path(target).name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return move(source, target)
+    return moved
+pathlib.Path.rename, pathlib.Path.replace = deadly(pathlib.Path.rename), deadly(pathlib.Path.replace)
+from kedro.framework.cli import main
+sys.argv[0] = "kedro"
+main()
+"""
 
 
 def killed_writing(name: str, project: Path, *more: str) -> None:
