@@ -104,8 +104,8 @@ class Run:
             self.wait()
 
     def left(self) -> list[int]:
-        """Processes of this run that outlive it by more than three seconds."""
-        until = time.monotonic() + 3
+        """Processes of this run that outlive it by more than half a minute."""
+        until = time.monotonic() + 30
         while found := [one.pid for one in psutil.process_iter() if _session(one) == self.pid]:
             if time.monotonic() > until:
                 return found
