@@ -1,4 +1,4 @@
-"""Which attack at which number of shadows? A simulation with a known leak; it chose the default attack of record.
+"""Which attack at which number of shadows? A simulation with a known leak; it chose the default primary attack.
 
     python benchmarks/attacks.py [--examples 6000] [--draws 8] [--out result.json]
 

@@ -28,8 +28,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from tckr.audit.membership import membership_matrix
-from tckr.audit.shadow_models import Bench, Experiment, Row, Rows, shadow_groups
-from tckr.classifiers.augment import pad, views
+from tckr.audit.shadow_models import (
+    ShadowConfig,
+    ShadowModel,
+    ShadowTrainers,
+    SideBySide,
+    shadow_groups,
+)
+from tckr.classifiers.augment import views
 from tckr.classifiers.optimizers import build_optimizer, learning_rates
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import accuracy, logits
@@ -49,14 +55,14 @@ class OneView(Dataset[tuple[Tensor, int]]):
     """A random view of one image at a time, as a Dataset usually makes it."""
 
     def __init__(self, images: Tensor, labels: Tensor, options: ClassifierOptions) -> None:
-        self.padded, self.labels = pad(images, options.augmentation), labels
+        self.images, self.labels = images, labels
         self.options = options.augmentation
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        view = views(self.padded, torch.tensor([index]), self.options, torch.default_generator)
+        view = views(self.images, torch.tensor([index]), self.options, torch.default_generator)
         return view[0], int(self.labels[index])
 
 
@@ -107,17 +113,17 @@ def synchronised() -> float:
     return time.perf_counter()
 
 
-def time_ours(experiment: Experiment, membership: np.ndarray) -> dict[str, float]:
+def time_ours(config: ShadowConfig, membership: np.ndarray) -> dict[str, float]:
     """Seconds of all shadows, recording and compiling included, and of the second half alone."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     start = synchronised()
-    bench, size = Bench(experiment), experiment.stack
-    rows = [Row(i, row) for i, row in enumerate(membership)]
-    groups = [Rows(rows[i : i + size]) for i in range(0, len(rows), size)]
+    trainers, size = ShadowTrainers(config), config.stack
+    rows = [ShadowModel(i, row) for i, row in enumerate(membership)]
+    groups = [SideBySide(rows[i : i + size]) for i in range(0, len(rows), size)]
     marks = []
     for group in groups:
-        shadow_groups(group, bench)
+        shadow_groups(group, trainers)
         marks.append(synchronised())
     rest = marks[-1] - marks[0] if len(marks) > 1 else marks[0] - start
     count = len(rows) - size if len(marks) > 1 else len(rows)
@@ -131,15 +137,15 @@ def time_ours(experiment: Experiment, membership: np.ndarray) -> dict[str, float
 
 
 def accuracies(
-    experiment: Experiment, membership: np.ndarray, test: tuple[Tensor, Tensor]
+    config: ShadowConfig, membership: np.ndarray, test: tuple[Tensor, Tensor]
 ) -> list[float]:
     """Of some shadows, in percent."""
-    bench = Bench(experiment)
+    trainers = ShadowTrainers(config)
     found = []
     for number, row in enumerate(membership):
         inside = torch.from_numpy(np.flatnonzero(row))
-        (model,) = bench.teachers.fit([TrainSpec(number, experiment.steps, inside)])
-        found.append(right(model, test, experiment.device))
+        (model,) = trainers.teachers.fit([TrainSpec(number, config.steps, inside)])
+        found.append(right(model, test, config.device))
     return found
 
 
@@ -197,8 +203,8 @@ def main() -> None:
     steps = options.steps(len(images) // 2)
     membership = membership_matrix(len(images), arguments.shadows, 0.5, 0)
 
-    def repeated(count: int, stack: int) -> Experiment:
-        return Experiment(
+    def repeated(count: int, stack: int) -> ShadowConfig:
+        return ShadowConfig(
             images[:count],
             labels[:count],
             n_classes=int(labels.max()) + 1,

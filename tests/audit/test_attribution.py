@@ -11,9 +11,9 @@ from tckr.audit.attribution import (
     Open,
     attribute,
     every_way,
-    plans,
     set_name,
     sets,
+    student_configs,
     student_name,
 )
 from tckr.audit.membership import membership_matrix
@@ -47,19 +47,19 @@ def tables(found: Attribution) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_eight_students_four_sets():
-    assert len(every_way(OF_ARM)) == len(plans("on_the_fly", OF_ARM)) == 8
+    assert len(every_way(OF_ARM)) == len(student_configs("on_the_fly", OF_ARM)) == 8
     assert len(sets(OF_ARM)) == 4
-    student = plans("stored", OF_ARM)["soft labels + adapter"]
+    student = student_configs("stored", OF_ARM)["soft labels + adapter"]
     assert (student.pool, student.labels) == ("set of adapter", "stored")
     assert sets(OF_ARM)["set of adapter"] == ("captions",)
-    assert plans("hard", OF_ARM)["nothing"].labels == "hard"
-    assert plans("hard", OF_ARM)["soft labels"].labels == "on_the_fly"
+    assert student_configs("hard", OF_ARM)["nothing"].labels == "hard"
+    assert student_configs("hard", OF_ARM)["soft labels"].labels == "on_the_fly"
     assert {set_name(way, OF_ARM) for way in every_way(OF_ARM)} == set(sets(OF_ARM))
 
 
 @pytest.mark.parametrize("channels", [(), ("adapter",), ("a", "b", "c")])
 def test_an_arm_may_have_any_number_of_channels(channels: tuple[str, ...]):
-    ways, students = every_way(channels), plans("on_the_fly", channels)
+    ways, students = every_way(channels), student_configs("on_the_fly", channels)
     assert len(ways) == len(students) == 2 ** (1 + len(channels))
     assert list(students) == [student_name(way, channels) for way in ways]
     assert {student.pool for student in students.values()} == set(sets(channels))

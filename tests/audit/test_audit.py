@@ -10,7 +10,7 @@ import torch
 from tckr.audit.audit import audit
 from tckr.audit.membership import fingerprint, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.shadow_models import Experiment, Scores, StudentPlan, run_shadows
+from tckr.audit.shadow_models import Scores, ShadowConfig, StudentConfig, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
@@ -40,21 +40,21 @@ def images(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def experiment() -> Experiment:
+def config() -> ShadowConfig:
     options = ClassifierOptions(
         widths=(24,),
         epochs=10,
         batch_size=25,
         augmentation=AugmentationOptions(shift=0, flip=False, contrast=0, offset=0),
     )
-    return Experiment(
+    return ShadowConfig(
         *images(N, 0),
         n_classes=CLASSES,
         steps=options.steps(MEMBERS),
         classifier=options,
         distillation=DistillationOptions(),
         seed=0,
-        students={"student": StudentPlan("released", "on_the_fly")},
+        students={"student": StudentConfig("released", "on_the_fly")},
         pools={"released": SyntheticSet(*images(N, 1))},
     )
 
@@ -65,24 +65,23 @@ def membership() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def scores(experiment: Experiment, membership: np.ndarray) -> Scores:
-    return run_shadows(experiment, membership)
+def scores(config: ShadowConfig, membership: np.ndarray) -> Scores:
+    return run_shadows(config, membership)
 
 
-def teacher_of(e: Experiment, pictures: torch.Tensor, labels: torch.Tensor):
-    return train_teacher(pictures, labels, e.classifier, 77, CLASSES, steps=e.steps)
+def teacher_of(config: ShadowConfig, pictures: torch.Tensor, labels: torch.Tensor):
+    return train_teacher(pictures, labels, config.classifier, 77, CLASSES, steps=config.steps)
 
 
 IS_MEMBER = np.arange(N) < MEMBERS
 
 
-def test_overfitted_target_leaks_and_another_does_not(experiment, membership, scores):
-    e = experiment
-    leaking = teacher_of(e, e.images[:MEMBERS], e.labels[:MEMBERS])
-    innocent = teacher_of(e, *images(MEMBERS, 2))
+def test_overfitted_target_leaks_and_another_does_not(config, membership, scores):
+    leaking = teacher_of(config, config.images[:MEMBERS], config.labels[:MEMBERS])
+    innocent = teacher_of(config, *images(MEMBERS, 2))
     found, nothing = (
         audit(
-            model_scores(model, e.images, e.labels),
+            model_scores(model, config.images, config.labels),
             scores["teacher"],
             membership,
             IS_MEMBER,
@@ -98,20 +97,19 @@ def test_overfitted_target_leaks_and_another_does_not(experiment, membership, sc
     assert nothing.primary.auc.low < 0.5 < nothing.primary.auc.high
 
 
-def test_report_says_what_was_done(experiment, membership, scores):
-    e = experiment
-    teacher = teacher_of(e, e.images[:MEMBERS], e.labels[:MEMBERS])
+def test_report_says_what_was_done(config, membership, scores):
+    teacher = teacher_of(config, config.images[:MEMBERS], config.labels[:MEMBERS])
     student = train_student(
-        *e.pools["released"],
-        e.classifier,
+        *config.pools["released"],
+        config.classifier,
         78,
         CLASSES,
-        distillation=e.distillation,
-        steps=e.steps,
+        distillation=config.distillation,
+        steps=config.steps,
         teacher=teacher,
     )
     report = audit(
-        model_scores(student, e.images, e.labels),
+        model_scores(student, config.images, config.labels),
         scores["student"],
         membership,
         IS_MEMBER,
@@ -134,14 +132,15 @@ def test_report_says_what_was_done(experiment, membership, scores):
     assert (report.n_members, report.n_non_members) == (MEMBERS, N - MEMBERS)
 
 
-def test_canaries_stand_apart(experiment, membership, scores):
+def test_canaries_stand_apart(config, membership, scores):
     """Mislabelled members can only be known by heart: the audit finds them among mislabelled non-members."""
-    e = experiment
     canary = np.arange(N) % 5 == 0
-    wrong = torch.where(torch.from_numpy(canary), (e.labels + 1) % CLASSES, e.labels)
-    mislabelled = replace(e, labels=wrong)
+    wrong = torch.where(torch.from_numpy(canary), (config.labels + 1) % CLASSES, config.labels)
+    mislabelled = replace(config, labels=wrong)
     found = audit(
-        model_scores(teacher_of(e, e.images[:MEMBERS], wrong[:MEMBERS]), e.images, wrong),
+        model_scores(
+            teacher_of(config, config.images[:MEMBERS], wrong[:MEMBERS]), config.images, wrong
+        ),
         run_shadows(mislabelled, membership)["teacher"],
         membership,
         IS_MEMBER,
@@ -182,18 +181,18 @@ def test_shadows_know_their_own_members_best(membership, scores):
     assert taught < gap
 
 
-def test_shadows_are_seeded_and_the_same_in_other_processes(experiment, membership, scores):
-    again = run_shadows(experiment, membership[:2], workers=2)
+def test_shadows_are_seeded_and_the_same_in_other_processes(config, membership, scores):
+    again = run_shadows(config, membership[:2], workers=2)
     for name, values in again.items():
         np.testing.assert_allclose(values, scores[name][:2], rtol=1e-3, atol=1e-3)
 
 
-def test_refuses_a_matrix_of_other_data(experiment, membership):
+def test_refuses_a_matrix_of_other_data(config, membership):
     with pytest.raises(UserError, match="not of these 200"):
-        run_shadows(experiment, membership[:, :-1])
+        run_shadows(config, membership[:, :-1])
 
 
-def test_refuses_a_shadow_without_a_class(experiment, membership):
-    without = membership & (experiment.labels.numpy() != 1)
+def test_refuses_a_shadow_without_a_class(config, membership):
+    without = membership & (config.labels.numpy() != 1)
     with pytest.raises(UserError, match="Shadow 0 would train without class 1"):
-        run_shadows(experiment, without)
+        run_shadows(config, without)

@@ -39,7 +39,7 @@ def found() -> Audit:
         student_name(way, CHANNELS): random.normal(size=(S, N)) for way in every_way(CHANNELS)
     }
     return Audit(
-        plan=Plan(n_shadows=S, asked_for=S, seconds_per_group=1.5, minutes=0.2, at_once=1),
+        plan=Plan(n_shadows=S, requested=S, seconds_per_group=1.5, minutes=0.2, workers=1),
         things={
             "student": student,
             "images": audit_release(

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import miniatures
-from tckr.audit.attribution import plans, sets
+from tckr.audit.attribution import sets, student_configs
 from tckr.audit.budget import plan
 from tckr.audit.options import AuditOptions, GeneratorThreat, ReleaseThreat
 from tckr.audit.resynthesis import Resynthesis
-from tckr.audit.shadow_models import Experiment, StudentPlan, run_shadows
+from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.engine.device import best
@@ -155,15 +155,15 @@ def test_what_changes_a_set_changes_the_fingerprint(resynthesis: Resynthesis) ->
     assert repr(replace(resynthesis)) == repr(resynthesis)
 
 
-def experiment(resynthesis: Resynthesis, **changes) -> Experiment:
-    e = Experiment(
+def config(resynthesis: Resynthesis, **changes) -> ShadowConfig:
+    e = ShadowConfig(
         *audited(),
         n_classes=2,
         steps=3,
         classifier=ClassifierOptions(widths=(8,), batch_size=8),
         distillation=DistillationOptions(),
         seed=4,
-        students=plans("on_the_fly", TCKR.channels),
+        students=student_configs("on_the_fly", TCKR.channels),
         resynthesis=replace(
             resynthesis, closed=SETS, threat=GeneratorThreat(timesteps=(0.3,)), queried=(0, 5)
         ),
@@ -172,7 +172,7 @@ def experiment(resynthesis: Resynthesis, **changes) -> Experiment:
 
 
 def test_shadows_of_the_whole_pipeline(resynthesis: Resynthesis, tmp_path: Path) -> None:
-    e = experiment(resynthesis)
+    e = config(resynthesis)
     scores = run_shadows(e, MEMBERSHIP[:2], folder=tmp_path)
     assert set(scores) == {"teacher", "generator.loss", "generator.one_query", *e.students}
     assert scores["nothing"].shape == (2, N, 1)
@@ -182,7 +182,7 @@ def test_shadows_of_the_whole_pipeline(resynthesis: Resynthesis, tmp_path: Path)
         np.testing.assert_array_equal(values, again[name])
     with pytest.raises(UserError, match="11 of 10"):
         run_shadows(
-            experiment(resynthesis, students={"s": StudentPlan("set of captions", "hard", 11)}),
+            config(resynthesis, students={"s": StudentConfig("set of captions", "hard", 11)}),
             MEMBERSHIP,
         )
 
@@ -193,21 +193,21 @@ def options(**changes) -> AuditOptions:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_plan_is_made_before_the_hours_are_spent(resynthesis: Resynthesis, whole: bool) -> None:
-    e = experiment(resynthesis)
+    e = config(resynthesis)
     if not whole:
         e = replace(e, students={}, resynthesis=None)
-    decided = plan(e, options(), at_once=1)
-    assert decided.n_shadows == decided.asked_for == 8
+    decided = plan(e, options(), workers=1)
+    assert decided.n_shadows == decided.requested == 8
     assert decided.minutes == pytest.approx(8 * decided.seconds_per_group / 60)
-    generous = plan(e, options(time_budget_minutes=1000), at_once=2)
-    assert (generous.n_shadows, generous.at_once) == (8, 2)
+    generous = plan(e, options(time_budget_minutes=1000), workers=2)
+    assert (generous.n_shadows, generous.workers) == (8, 2)
 
 
 def test_a_budget_decides_the_number_of_shadows(
     monkeypatch: pytest.MonkeyPatch, resynthesis: Resynthesis
 ) -> None:
     monkeypatch.setattr("tckr.audit.budget.seconds_per_group", lambda *_: 30.0)
-    e = experiment(resynthesis)
+    e = config(resynthesis)
     assert plan(e, options(time_budget_minutes=2.6), 1).n_shadows == 4
     assert plan(e, options(time_budget_minutes=3.1), 1).n_shadows == 6
     assert plan(e, options(time_budget_minutes=1.5), 2).n_shadows == 6

@@ -1,5 +1,6 @@
 """A shadow is what the target's own training functions make of the shadow's examples."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from tckr.audit import shadow_models as shadows
-from tckr.audit.shadow_models import SHADOW_STREAM, Experiment, StudentPlan, run_shadows
+from tckr.audit.shadow_models import SHADOW_STREAM, ShadowConfig, StudentConfig, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
@@ -29,8 +30,8 @@ def images(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 MEMBERSHIP = np.arange(4 * N).reshape(4, N) % 4 < 2
 
 
-def experiment(labels: str = "on_the_fly", **changes) -> Experiment:
-    e = Experiment(
+def config(labels: str = "on_the_fly", **changes) -> ShadowConfig:
+    e = ShadowConfig(
         *images(N, 0),
         n_classes=CLASSES,
         steps=STEPS,
@@ -38,9 +39,9 @@ def experiment(labels: str = "on_the_fly", **changes) -> Experiment:
         distillation=DistillationOptions(labels=labels, patience=1.5),
         seed=4,
         students={
-            "small": StudentPlan("released", labels, 10),
-            "student": StudentPlan("released", labels),
-            "control": StudentPlan("other", "hard"),
+            "small": StudentConfig("released", labels, 10),
+            "student": StudentConfig("released", labels),
+            "control": StudentConfig("other", "hard"),
         },
         pools={"released": SyntheticSet(*images(M, 1)), "other": SyntheticSet(*images(M, 2))},
     )
@@ -49,7 +50,7 @@ def experiment(labels: str = "on_the_fly", **changes) -> Experiment:
 
 @pytest.mark.parametrize("source", ["on_the_fly", "stored", "hard"])
 def test_target_and_shadow_are_trained_alike(source):
-    e = experiment(source)
+    e = config(source)
     scores = run_shadows(e, MEMBERSHIP[:2])
     for number, inside in enumerate(MEMBERSHIP[:2]):
         seeds = np.random.SeedSequence([e.seed, SHADOW_STREAM, number]).generate_state(2)
@@ -77,35 +78,62 @@ def test_target_and_shadow_are_trained_alike(source):
 
 def test_target_and_shadow_share_one_recipe():
     """Not equal recipes: the same typed options, read by the same function."""
-    bench = shadows.Bench(experiment())
-    trainer = bench.teachers
-    student, _ = bench.student(StudentPlan("released", "on_the_fly"), 0, trainer.network(0))
+    trainers = shadows.ShadowTrainers(config())
+    trainer = trainers.teachers
+    student, _ = trainers.student(StudentConfig("released", "on_the_fly"), 0, trainer.network(0))
     assert trainer.options is OPTIONS
     assert student.options is OPTIONS
 
 
 def test_stacked_shadows_are_those_trained_alone():
-    alone, stacked = (run_shadows(experiment(stack=stack), MEMBERSHIP) for stack in (1, 3))
+    alone, stacked = (run_shadows(config(stack=stack), MEMBERSHIP) for stack in (1, 3))
     for name, scores in alone.items():
         np.testing.assert_array_equal(scores, stacked[name])
 
 
+def test_no_pixels_are_pickled_for_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("TCKR_SCRATCH", str(tmp_path))
+    large = torch.zeros((1, 1, 8, 8), dtype=torch.uint8).expand(5000, -1, -1, -1)
+    pools = {"released": SyntheticSet(large, torch.zeros(5000, dtype=torch.int64))}
+    students = {"student": StudentConfig("released", "hard")}
+    work = shadows._Work(config(pools=pools, students=students), None)
+    sent = pickle.dumps(work)
+    assert len(sent) < 5000 * 8 + 5000  # the labels, and not one image
+    received = pickle.loads(sent).config
+    assert torch.equal(received.images, work.config.images)
+    assert torch.equal(received.pools["released"].images, large)
+    assert received.fingerprint() == work.config.fingerprint()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_students_of_one_pool_share_its_images():
+    pool = SyntheticSet(*images(M, 1))
+    mixed = {name: StudentConfig("released", name) for name in ("hard", "on_the_fly", "stored")}
+    trainers = shadows.ShadowTrainers(config(pools={"released": pool}, students=mixed))
+    others = SyntheticSet(*images(M, 5))
+    for given in (pool, others):
+        trainers.set_pool("released", given)
+        for plan in mixed.values():
+            trainer, _ = trainers.student(plan, 0, trainers.teachers.network(0))
+            assert trainer.images.data_ptr() == given.images.data_ptr()
+
+
 def test_several_queries():
-    once, twice = (run_shadows(experiment(queries=q), MEMBERSHIP[:1]) for q in (1, 3))
+    once, twice = (run_shadows(config(queries=q), MEMBERSHIP[:1]) for q in (1, 3))
     assert twice["student"].shape == (1, N, 3)
     np.testing.assert_array_equal(once["student"][..., 0], twice["student"][..., 0])
     assert not np.array_equal(twice["student"][..., 1], twice["student"][..., 0])
 
 
 def test_a_killed_audit_goes_on(tmp_path, monkeypatch, caplog):
-    e, trained = experiment(), []
+    e, trained = config(), []
     original = shadows.shadow_groups
 
-    def counted(rows, bench):
+    def counted(rows, trainers):
         trained.extend(row.number for row in rows)
         if len(trained) == 3:
             raise KeyboardInterrupt
-        return original(rows, bench)
+        return original(rows, trainers)
 
     monkeypatch.setattr(shadows, "shadow_groups", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -122,11 +150,11 @@ def test_a_killed_audit_goes_on(tmp_path, monkeypatch, caplog):
 
 
 def test_another_recipe_does_not_find_these_groups(tmp_path):
-    run_shadows(experiment(), MEMBERSHIP[:1], folder=tmp_path)
+    run_shadows(config(), MEMBERSHIP[:1], folder=tmp_path)
     for change in ({"steps": 7}, {"seed": 5}, {"images": images(N, 9)[0]}, {"queries": 2}):
-        assert experiment(**change).fingerprint() != experiment().fingerprint(), change
-    longer = run_shadows(experiment(steps=7), MEMBERSHIP[:1], folder=tmp_path)
-    expected = run_shadows(experiment(steps=7), MEMBERSHIP[:1])
+        assert config(**change).fingerprint() != config().fingerprint(), change
+    longer = run_shadows(config(steps=7), MEMBERSHIP[:1], folder=tmp_path)
+    expected = run_shadows(config(steps=7), MEMBERSHIP[:1])
     np.testing.assert_array_equal(longer["teacher"], expected["teacher"])
 
 
@@ -134,7 +162,7 @@ def test_another_recipe_does_not_find_these_groups(tmp_path):
 @pytest.mark.parametrize("stack", [1, 3])
 def test_on_a_gpu_a_shadow_is_the_same_after_another_as_alone(monkeypatch, stack):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    e = experiment(device="cuda", stack=stack)
+    e = config(device="cuda", stack=stack)
     both, again = (run_shadows(e, MEMBERSHIP) for _ in range(2))
     first = run_shadows(e, MEMBERSHIP[:1])
     for name, scores in both.items():
@@ -144,14 +172,14 @@ def test_on_a_gpu_a_shadow_is_the_same_after_another_as_alone(monkeypatch, stack
 
 @pytest.mark.parametrize("size", [0, M + 1])
 def test_refuses_a_size_that_is_not_there(size: int):
-    students = {"student": StudentPlan("released", "hard", size)}
+    students = {"student": StudentConfig("released", "hard", size)}
     with pytest.raises(UserError, match=f"{size} of {M}"):
-        run_shadows(experiment(students=students), MEMBERSHIP)
+        run_shadows(config(students=students), MEMBERSHIP)
 
 
 def test_refuses_a_student_of_nothing():
     with pytest.raises(UserError, match="reads nowhere, which nobody makes"):
-        run_shadows(experiment(students={"student": StudentPlan("nowhere", "hard")}), MEMBERSHIP)
+        run_shadows(config(students={"student": StudentConfig("nowhere", "hard")}), MEMBERSHIP)
 
 
 def test_a_student_of_two_names_is_trained_once(monkeypatch):
@@ -164,7 +192,7 @@ def test_a_student_of_two_names_is_trained_once(monkeypatch):
             trained.extend(specs) or original(self, specs, *more, **options)
         ),
     )
-    plan = StudentPlan("released", "on_the_fly")
-    scores = run_shadows(experiment(students={"student": plan, "twin": plan}), MEMBERSHIP[:1])
+    plan = StudentConfig("released", "on_the_fly")
+    scores = run_shadows(config(students={"student": plan, "twin": plan}), MEMBERSHIP[:1])
     assert len(trained) == 2  # the teacher and one student
     np.testing.assert_array_equal(scores["student"], scores["twin"])

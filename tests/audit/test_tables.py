@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tckr.audit import tables
-from tckr.audit.attribution import plans, sets
+from tckr.audit.attribution import sets, student_configs
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.shadow_models import Experiment, run_shadows
+from tckr.audit.shadow_models import ShadowConfig, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.models import build
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
@@ -67,9 +67,9 @@ def audited(images: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture
-def experiment(images: pd.DataFrame) -> Experiment:
+def config(images: pd.DataFrame) -> ShadowConfig:
     stored = {"released.images": pixels(12, 1), "released.labels": torch.arange(12) % 2}
-    return tables.experiment(images, stored, RECIPE, options(), SEED)
+    return tables.shadow_config(images, stored, RECIPE, options(), SEED)
 
 
 def tckr() -> TCKR:
@@ -169,18 +169,18 @@ def test_all_are_queried_by_default_or_if_there_are_fewer(
 
 
 def test_shadows_repeat_the_recipe_of_the_students(
-    experiment: Experiment, images: pd.DataFrame, audited: pd.DataFrame
+    config: ShadowConfig, images: pd.DataFrame, audited: pd.DataFrame
 ) -> None:
-    assert experiment.labels.tolist() == audited["label"].tolist()
-    assert experiment.classifier == CLASSIFIER
-    assert (experiment.steps, experiment.n_classes) == (3, 2)
-    assert list(experiment.students) == ["student"]
-    assert set(experiment.pools) == {"released"}
+    assert config.labels.tolist() == audited["label"].tolist()
+    assert config.classifier == CLASSIFIER
+    assert (config.steps, config.n_classes) == (3, 2)
+    assert list(config.students) == ["student"]
+    assert set(config.pools) == {"released"}
     stored = {"released.images": pixels(12, 1), "released.labels": torch.arange(12) % 2}
-    again = tables.experiment(images, stored, RECIPE, options(), SEED)
-    assert again.fingerprint() == experiment.fingerprint()
-    other = tables.experiment(images, stored, RECIPE, options(), SEED + 1)
-    assert other.fingerprint() != experiment.fingerprint()
+    again = tables.shadow_config(images, stored, RECIPE, options(), SEED)
+    assert again.fingerprint() == config.fingerprint()
+    other = tables.shadow_config(images, stored, RECIPE, options(), SEED + 1)
+    assert other.fingerprint() != config.fingerprint()
 
 
 def test_every_shadow_of_a_pipeline_makes_its_own_sets(
@@ -199,10 +199,10 @@ def test_every_shadow_of_a_pipeline_makes_its_own_sets(
     assert made.queried == tables.queried_rows(audited, images, whole, SEED).tolist()
     assert (made.count, list(made.class_names)) == (12, CLASSES)
 
-    repeated = tables.experiment(images, images.head(0), RECIPE, whole, SEED, made)
+    repeated = tables.shadow_config(images, images.head(0), RECIPE, whole, SEED, made)
     assert repeated.pools == {}
     assert repeated.resynthesis is made
-    assert repeated.students.keys() == {"student", *plans("stored", TCKR.channels)}
+    assert repeated.students.keys() == {"student", *student_configs("stored", TCKR.channels)}
     assert repeated.students["soft labels"].labels == "stored"
     repeated.check(tables.memberships(tables.draw_memberships(images, 8, SEED), audited))
 
@@ -216,43 +216,43 @@ def test_an_arm_without_an_adapter_has_no_generator_to_query(images: pd.DataFram
 
 
 def test_a_killed_audit_keeps_its_number_of_shadows(
-    monkeypatch: pytest.MonkeyPatch, experiment: Experiment, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, config: ShadowConfig, tmp_path: Path
 ) -> None:
     seconds = iter([30.0, 10.0, 10.0])
     monkeypatch.setattr("tckr.audit.budget.seconds_per_group", lambda *_: next(seconds))
     budget = options(time_budget_minutes=2.1, checkpoints=str(tmp_path / "audit"))
-    first, again = (tables.plan_shadows(experiment, budget) for _ in range(2))
+    first, again = (tables.plan_shadows(config, budget) for _ in range(2))
     assert first["n_shadows"] == 4
-    assert first["fingerprint"] == experiment.fingerprint()
+    assert first["fingerprint"] == config.fingerprint()
     assert again == first
-    assert tables.plan_shadows(replace(experiment, seed=9), budget)["n_shadows"] == 8
+    assert tables.plan_shadows(replace(config, seed=9), budget)["n_shadows"] == 8
     tables.forget_checkpoints(budget, first)
-    assert tables.plan_shadows(experiment, budget)["n_shadows"] == 8
+    assert tables.plan_shadows(config, budget)["n_shadows"] == 8
 
 
 def test_a_damaged_plan_is_made_again(
-    monkeypatch: pytest.MonkeyPatch, experiment: Experiment, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, config: ShadowConfig, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tckr.audit.budget.seconds_per_group", lambda *_: 30.0)
     kept = options(checkpoints=str(tmp_path))
-    first = tables.plan_shadows(experiment, kept)
+    first = tables.plan_shadows(config, kept)
     (file,) = tmp_path.glob("*/*")
     file.write_text(file.read_text()[:10])
-    assert tables.plan_shadows(experiment, kept) == first
-    assert tables.plan_shadows(experiment, options()) == first  # no folder, nothing to keep
+    assert tables.plan_shadows(config, kept) == first
+    assert tables.plan_shadows(config, options()) == first  # no folder, nothing to keep
 
 
 def test_an_audit_forgets_its_own_checkpoints_alone(
     monkeypatch: pytest.MonkeyPatch,
     images: pd.DataFrame,
     audited: pd.DataFrame,
-    experiment: Experiment,
+    config: ShadowConfig,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr("tckr.audit.budget.seconds_per_group", lambda *_: 1.0)
     kept = options(checkpoints=str(tmp_path))
     membership = tables.draw_memberships(images, 2, SEED)
-    own, other = experiment, replace(experiment, seed=9)
+    own, other = config, replace(config, seed=9)
     mine, theirs = (tables.plan_shadows(e, kept) for e in (own, other))
     for repeated in (own, other):
         tables.train_shadows(repeated, membership, audited, kept)
@@ -270,11 +270,11 @@ def test_an_audit_forgets_its_own_checkpoints_alone(
 
 
 def test_scores_are_those_of_the_audited_images(
-    images: pd.DataFrame, audited: pd.DataFrame, experiment: Experiment
+    images: pd.DataFrame, audited: pd.DataFrame, config: ShadowConfig
 ) -> None:
     membership = tables.draw_memberships(images, 2, SEED)
-    scores = tables.train_shadows(experiment, membership, audited, options())
-    expected = run_shadows(experiment, tables.memberships(membership, audited))
+    scores = tables.train_shadows(config, membership, audited, options())
+    expected = run_shadows(config, tables.memberships(membership, audited))
     assert set(scores) == {"teacher", "student"}
     for name, values in scores.items():
         assert values.shape == (2, 54, 1)
@@ -283,7 +283,7 @@ def test_scores_are_those_of_the_audited_images(
     torch.manual_seed(0)
     model = build(CLASSIFIER, 1, 2, 8)
     (found,) = tables.score_models(images, {"m": model}, RECIPE, options(queries=2)).values()
-    alone = model_scores(model, experiment.images, experiment.labels, 2, CLASSIFIER.augmentation)
+    alone = model_scores(model, config.images, config.labels, 2, CLASSIFIER.augmentation)
     np.testing.assert_array_equal(found.numpy(), alone)
 
 

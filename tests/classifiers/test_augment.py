@@ -13,7 +13,7 @@ IMAGES = torch.randint(0, 256, (6, 3, 9, 11), generator=torch.Generator().manual
 
 def view(options: AugmentationOptions, index: list[int], seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return views(pad(IMAGES, options), torch.tensor(index), options, generator)
+    return views(IMAGES, torch.tensor(index), options, generator)
 
 
 def test_nothing_on_returns_the_images():

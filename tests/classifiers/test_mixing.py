@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageOps
 
 from tckr.classifiers import augment as mixing
-from tckr.classifiers.augment import aug_mix, mix_up, operate, pad, views
+from tckr.classifiers.augment import aug_mix, mix_up, operate, views
 from tckr.classifiers.options import AugmentationOptions
 
 BYTES = torch.randint(30, 200, (4, 3, 24, 30), generator=torch.Generator().manual_seed(0)).byte()
@@ -92,11 +92,11 @@ def test_aug_mix_changes_every_image_within_range_and_repeatably() -> None:
 def test_views_may_be_mixed() -> None:
     options = AugmentationOptions(shift=0, flip=False, contrast=0, offset=0)
     index = torch.arange(4)
-    plain = views(pad(BYTES, options), index, options, generator())
+    plain = views(BYTES, index, options, generator())
     after = generator()
-    views(pad(BYTES, options), index, options, after)  # draws what comes before the mixing
+    views(BYTES, index, options, after)  # draws what comes before the mixing
     chosen = options.model_copy(update={"augmix": True})
-    mixed = views(pad(BYTES, chosen), index, chosen, generator())
+    mixed = views(BYTES, index, chosen, generator())
     assert torch.equal(mixed, aug_mix(plain, after))
     assert mixed.is_contiguous(memory_format=torch.channels_last)
 

@@ -6,15 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from tckr.classifiers import feed as feeds
+from tckr.classifiers.feed import Resident, Streamed
 from tckr.classifiers.models import Network
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.resnet import ResNet
-from tckr.classifiers.trainer import Trainer, TrainingSlot, TrainSpec
+from tckr.classifiers.slots import TrainingSlot
+from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
 
 OPTIONS = ClassifierOptions(widths=(8, 16), depth=2, epochs=2, batch_size=16)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 N, CLASSES = 60, 3
+CPU = torch.device("cpu")
 
 
 def pool(seed: int) -> tuple[Tensor, Tensor]:
@@ -129,7 +133,7 @@ def test_the_step_of_a_gpu_is_that_of_a_cpu(taught: bool):
     network = ResNet(1, CLASSES, (8, 16), 2, 2)
     targets = None if taught else torch.nn.functional.one_hot(LABELS, CLASSES).float()
     first = TEACHER if taught else None
-    slot = TrainingSlot(trainer.padded, OPTIONS, network, first, targets, 7)
+    slot = TrainingSlot(trainer._feed(), OPTIONS, network, first, targets, 7)
     for seed, steps, teacher in ((5, 7, TEACHER), (1, 4, OTHER)):
         given = teacher if taught else None
         expected = fit(trainer, TrainSpec(seed, steps, teacher=given))
@@ -143,6 +147,95 @@ def test_the_step_of_a_gpu_is_that_of_a_cpu(taught: bool):
     assert not slot.fits(8, TEACHER if taught else None)
     assert not slot.fits(4, None if taught else TEACHER)
     assert not slot.fits(4, ResNet(1, CLASSES, (8,), 2))
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_streamed_batch_trains_as_a_resident_set_does(taught: bool):
+    """What a GPU does where the images do not fit, run here kernel by kernel: the same network to the bit."""
+    targets = None if taught else torch.nn.functional.one_hot(LABELS, CLASSES).float()
+    teacher = TEACHER if taught else None
+    slots = [
+        TrainingSlot(feed, OPTIONS, ResNet(1, CLASSES, (8, 16), 2, 2), teacher, targets, 7)
+        for feed in (Resident(IMAGES), Streamed(lambda: IMAGES, OPTIONS.batch_size, CPU))
+    ]
+    trainer = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS)
+    for seed, steps in ((5, 7), (1, 4), (2, 1)):
+        for slot in slots:
+            slot.load(trainer.network(seed), trainer.order(seed, steps), teacher, targets, seed)
+            slot.start()
+            for _ in range(steps):
+                slot.advance()
+            slot.close()
+        assert same(slots[0].model, slots[1].model)
+
+
+def test_a_stream_brings_each_batch_in_order_and_can_begin_again():
+    images = IMAGES
+    feed = Streamed(lambda: images, 4, CPU)
+    address = feed.images.data_ptr()
+    for order in (torch.arange(40).view(10, 4), torch.tensor([[3, 3, 1, 0]])):
+        feed.start(order)
+        for index in order:
+            feed.next()
+            assert torch.equal(feed.images, images[index])
+            assert feed.rows(index).tolist() == [0, 1, 2, 3]
+    feed.start(
+        torch.arange(40).view(10, 4)
+    )  # given up after one batch, and other images in their place
+    feed.next()
+    images = pool(4)[0]
+    feed.start(torch.arange(4).view(1, 4))
+    feed.next()
+    feed.close()
+    assert torch.equal(feed.images, images[:4])
+    assert feed.images.data_ptr() == address
+
+
+def test_what_goes_wrong_while_images_are_read_is_not_lost():
+    feed = Streamed(lambda: IMAGES, 2, CPU)
+    feed.start(torch.tensor([[0, N]]))
+    with pytest.raises((IndexError, RuntimeError), match="out of range"):
+        feed.next()
+    feed.close()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("side_by_side", [1, 3])
+def test_on_a_gpu_a_streamed_set_gives_the_same_networks_as_a_resident_one(side_by_side: int):
+    soft = torch.rand(N, CLASSES, generator=torch.Generator().manual_seed(0)).softmax(1)
+    specs = [
+        TrainSpec(1, 25),
+        TrainSpec(3, 11, torch.arange(0, N, 2)),
+        TrainSpec(1, 25, targets=soft),
+        TrainSpec(2, 2),
+    ]
+    resident, streamed = (
+        Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS, device="cuda", resident=there)
+        for there in (True, False)
+    )
+    assert (resident.images.is_cuda, streamed.images.is_cuda) == (True, False)
+    for _ in range(2):  # the second time captured steps are used again
+        pairs = zip(
+            resident.fit(specs, side_by_side=side_by_side),
+            streamed.fit(specs, side_by_side=side_by_side),
+            strict=True,
+        )
+        assert all(same(one, other) for one, other in pairs)
+        for trainer in (resident, streamed):
+            trainer.replace(*pool(4))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_set_is_streamed_when_it_does_not_fit(monkeypatch: pytest.MonkeyPatch):
+    assert Trainer(IMAGES, OPTIONS, CLASSES, device="cuda").resident
+    monkeypatch.setattr(feeds, "RESIDENT_SHARE", 1e-12)
+    assert not Trainer(IMAGES, OPTIONS, CLASSES, device="cuda").resident
+    assert Trainer(IMAGES.cuda(), OPTIONS, CLASSES, device="cuda").resident  # it is there already
+
+
+def test_no_copy_of_the_images_is_made():
+    trainer = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS)
+    assert trainer.images.data_ptr() == IMAGES.data_ptr()
 
 
 def test_goes_to_other_processes():

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from tckr.diffusion.memory import BatchSize, autoencoder_batch_size, evenly
+from tckr.diffusion.memory import (
+    BatchSize,
+    autoencoder_batch_size,
+    cache_rows,
+    evenly,
+    scratch,
+)
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.pipeline import encode_images, load
 from tckr.diffusion.sampling import sample
@@ -50,6 +56,16 @@ def test_a_single_image_that_does_not_fit_is_the_users_to_solve(folder_of: Folde
     limit(pipeline.unet, 0)
     with pytest.raises(UserError, match="not enough memory for a single image"):
         next(BatchSize(4).over(range(4), pipeline.unet))
+
+
+def test_what_is_stored_meanwhile_lies_in_the_scratch_folder_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TCKR_SCRATCH", str(tmp_path / "of_run"))
+    with scratch() as folder:
+        assert folder.parent == tmp_path / "of_run"
+        cache_rows([{"x": torch.ones(3)}], 3, 0, folder / "rows")
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("scheduler", ["as_downloaded", "euler_ancestral"])

@@ -1,9 +1,10 @@
 """What cannot be held is refused before it is drawn."""
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
-import psutil
 import pytest
 import torch
 from kedro.io import DataCatalog, MemoryDataset
@@ -19,13 +20,42 @@ from tckr.synthesizers.base import RecyclingOptions
 MEMBERS = pd.DataFrame({"image": to_png(torch.zeros(2, 3, 32, 64, dtype=torch.uint8))})
 
 
-def test_more_than_fits_is_refused_with_its_size_and_the_parameter() -> None:
-    wanted = r"1,073,741,824 synthetic images of 32 x 64 pixels take 6,144\.0 GiB.*lower a\.b or ingestion\.size"
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scratch folder, 64 GiB of memory and 5 TiB of disk."""
+    monkeypatch.setenv("TCKR_SCRATCH", str(tmp_path))
+    there(monkeypatch, memory=64 << 30, disk=5 << 40)
+    return tmp_path
+
+
+def there(monkeypatch: pytest.MonkeyPatch, *, memory: int, disk: int) -> None:
+    monkeypatch.setattr("tckr.engine.memory.free_memory", lambda: memory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=disk))
+
+
+def test_pixels_beyond_memory_need_disk_twice(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = (64 << 30) // 1201  # 6,144 bytes each: 327 GiB, and rows that just fit
+    check_memory(count, MEMBERS, "a.b")
+    there(monkeypatch, memory=64 << 30, disk=600 << 30)
+    wanted = rf"57,218,548 .* of 32 x 64 pixels take 654\.8 GiB.* 600\.0 GiB of disk in {scratch}\. .*lower a\.b or ingest"
     with pytest.raises(UserError, match=wanted):
+        check_memory(count, MEMBERS, "a.b")
+
+
+def test_rows_beyond_memory_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"take 1,200\.0 GiB to train on, and there are 64\.0 GiB of memory"
+    ):
         check_memory(1 << 30, MEMBERS, "a.b")
+    many = MEMBERS.assign(label=[0, 1])
+    with pytest.raises(UserError, match=r"take 1,224\.0 GiB to train on"):
+        check_memory(1 << 30, many, "a.b")
 
 
-def test_what_fits_is_drawn() -> None:
+def test_what_fits_in_memory_needs_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    there(monkeypatch, memory=1 << 30, disk=0)
     check_memory(1000, MEMBERS, "a.b")
 
 
@@ -50,7 +80,7 @@ def test_memory_is_checked_once_the_members_are_counted(
     )
     checks = Checks()
     checks.before_pipeline_run(wired, catalog)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
+    there(monkeypatch, memory=4 << 20, disk=1 << 20)
     images = pd.concat([MEMBERS] * 5).assign(split="members")  # 100 x 10 images are 6 MB
     checks.after_dataset_saved("captions", images)
     with pytest.raises(UserError, match=f"1,000 synthetic.*lower {key} or"):

@@ -190,10 +190,12 @@ def test_parquet_of_datasets_names_its_classes_and_finds_its_image_column(tmp_pa
 
 def test_withheld_labels_are_missing_labels(tmp_path, encoded):
     table = hub_table(encoded).with_format("arrow")[:]
-    withheld = table.set_column(1, table.schema.field("label"), pa.array([0, 1, -1, 9]))
-    pq.write_table(withheld, tmp_path / "x.parquet")
+    for last, name in ((None, "x.parquet"), (9, "y.parquet")):
+        labels = pa.array([0, 1, -1, last])
+        pq.write_table(table.set_column(1, table.schema.field("label"), labels), tmp_path / name)
     _, images = listed(tmp_path / "x.parquet")
     assert [image.label for image in images] == ["zebra", "ant", None, None]
+    refused(tmp_path / "y.parquet", "label 9", "zebra, ant")
 
 
 def test_arrow_files_and_streams(tmp_path, encoded):
@@ -327,7 +329,9 @@ def test_idx_that_cannot_be_used(tmp_path):
     refused(tmp_path, path.name, "truncated")
     path.write_bytes(gzip.compress(struct.pack(">IIII", 0x803, 4, 30_000, 20_000) + bytes(50)))
     refused(tmp_path, path.name, "600,000,000 pixels", "max_pixels")
-    refused(tmp_path, "truncated", "0 of 4", max_pixels=10**9)
+    refused(tmp_path, "would expand", "2,400,000,000", max_pixels=10**9)
+    path.write_bytes(gzip.compress(struct.pack(">IIII", 0x803, 4, 300, 200) + bytes(50)))
+    refused(tmp_path, "truncated", "0 of 4")
     (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
     refused(tmp_path, "Labels are missing", "train-labels-idx1-ubyte.gz")
 

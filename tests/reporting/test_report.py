@@ -103,7 +103,7 @@ def whole(
         **things,
     }
     return Audit(
-        plan=Plan(n_shadows=8, asked_for=16, seconds_per_group=12.5, minutes=0.8, at_once=2),
+        plan=Plan(n_shadows=8, requested=16, seconds_per_group=12.5, minutes=0.8, workers=2),
         things={name: found for name, found in every.items() if name not in without},
         attribution=attribution,
     )

@@ -1,6 +1,7 @@
 """TCKR makes its set from the members it is given and the seed, and from nothing else."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.options import Schedule
 from tckr.synthesizers.base import Fitted, PrivateSet, SyntheticSet
 from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
+from tckr.text import captioner
 from tckr.text.options import CaptionOptions
 
 FIRST, SECOND = range(12), range(12, 24)
@@ -57,6 +59,37 @@ def test_fit_makes_what_the_steps_say(fitted: Fitted) -> None:
     assert captions["class_name"].tolist() == ["bag", "coat"] * 6
     assert (captions["prompt"] == captions["class_name"] + ": " + captions["caption"]).all()
     assert losses["step"].max() <= 4
+
+
+def test_captioning_by_itself_resumes_too(
+    arm: TCKR, private: PrivateSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of the images an audit queries: no node gives it a place for unfinished work."""
+    given = {"checkpoints": str(tmp_path / "captions"), "shard": 8}
+    captioning = arm.captioning.model_copy(update=given)
+    kept = arm.model_copy(update={"captioning": captioning})
+    (whole,) = arm.caption_members(private, {}, SEED, "cpu")
+    save, saved = captioner._Shard.save, []
+
+    def killed(shard: Any, *arguments: Any) -> None:
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(shard.name)
+        save(shard, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(captioner._Shard, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kept.caption_members(private, {}, SEED, "cpu")
+    monkeypatch.setattr(
+        captioner._Shard,
+        "save",
+        lambda shard, *more: saved.append(shard.name) or save(shard, *more),
+    )
+    (resumed,) = kept.caption_members(private, {}, SEED, "cpu")
+    assert len(saved) == len(set(saved)) > 1  # none was captioned twice
+    pd.testing.assert_frame_equal(resumed, whole)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_same_members_and_seed_give_the_same_set(

@@ -16,6 +16,7 @@ from tckr.errors import UserError
 
 # Smaller distances count as equal: features have a length of about 1, in float32.
 SMALLEST_DISTANCE = 1e-6
+PART = 4096  # rows whose distances are computed at once
 
 Features: TypeAlias = NDArray[np.float32] | csr_matrix
 
@@ -193,14 +194,19 @@ def _neighbours(
 
     indices = NearestNeighbors(algorithm="brute").fit(points).kneighbors(rows, k, False)
     # The search uses inner products, which leave a rounding error between equal rows: differences do not.
-    distances = np.stack([_distance(rows, points[column]) for column in indices.T], axis=1)
+    distances = np.stack([_distance(rows, points, column) for column in indices.T], axis=1)
     order = np.argsort(distances, axis=1, kind="stable")
     return np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
 
 
-def _distance(left: Features, right: Features) -> NDArray[np.float64]:
-    difference = left - right
-    squares = (
-        difference.multiply(difference) if isinstance(difference, csr_matrix) else difference**2
-    )
-    return np.sqrt(np.asarray(squares.sum(1, dtype=np.float64)).ravel())
+def _distance(rows: Features, points: Features, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the distance of each row to its own point, `points[indices]`; no further copy of all features is made."""
+    parts = [np.zeros(0)]
+    for start in range(0, len(indices), PART):
+        part = slice(start, start + PART)
+        difference = rows[part] - points[indices[part]]
+        squares = (
+            difference.multiply(difference) if isinstance(difference, csr_matrix) else difference**2
+        )
+        parts.append(np.sqrt(np.asarray(squares.sum(1, dtype=np.float64)).ravel()))
+    return np.concatenate(parts)

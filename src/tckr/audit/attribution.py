@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from tckr.audit.results import Attribution, ChannelShare, StudentLeak
-from tckr.audit.shadow_models import StudentPlan
+from tckr.audit.shadow_models import StudentConfig
 from tckr.classifiers.options import LabelSource
 from tckr.metrics import auc
 
@@ -57,11 +57,11 @@ def sets(channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def plans(soft: LabelSource, channels: Sequence[str]) -> dict[str, StudentPlan]:
+def student_configs(soft: LabelSource, channels: Sequence[str]) -> dict[str, StudentConfig]:
     """Return the students by name; `soft`: which labels open the first channel."""
     given: dict[bool, LabelSource] = {True: soft if soft != "hard" else "on_the_fly", False: "hard"}
     return {
-        student_name(opened, channels): StudentPlan(set_name(opened, channels), given[opened[0]])
+        student_name(opened, channels): StudentConfig(set_name(opened, channels), given[opened[0]])
         for opened in every_way(channels)
     }
 

@@ -9,7 +9,7 @@ import torch
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.results import Plan
-from tckr.audit.shadow_models import Bench, Experiment
+from tckr.audit.shadow_models import ShadowConfig, ShadowTrainers
 from tckr.classifiers.predict import logits
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
@@ -19,85 +19,83 @@ FEWEST = 4  # shadows: two with and two without every example
 SCORED = 1024  # images of the probe
 
 
-def plan(experiment: Experiment, options: AuditOptions, at_once: int) -> Plan:
+def plan(config: ShadowConfig, options: AuditOptions, workers: int) -> Plan:
     """Probe the machine and decide the number of shadows.
 
     Args:
-        experiment: of the audit.
+        config: of the audit.
         options: `n_shadows` and `time_budget_minutes`.
-        at_once: processes that will work side by side.
+        workers: processes that will work side by side.
 
     Raises:
         UserError: the budget is too small for four shadows.
     """
-    group = seconds_per_group(experiment, at_once)
+    group = seconds_per_group(config, workers)
     wanted, budget = options.n_shadows, options.time_budget_minutes
     fewest = FEWEST_TO_LEAVE_ONE_OUT if options.attribution else FEWEST
     if options.variance == "per_example":
         fewest = FEWEST_FOR_A_VARIANCE
     if budget is not None:
         rounds = int(budget * 60 / group)
-        wanted = min(wanted, rounds * at_once // 2 * 2)
+        wanted = min(wanted, rounds * workers // 2 * 2)
         if wanted < fewest:
-            need = -(-fewest // at_once) * group / 60
+            need = -(-fewest // workers) * group / 60
             raise UserError(
                 f"privacy_audit.time_budget_minutes is {budget:g}, but {fewest} shadows take about {need:.1f} minutes"
                 " here.",
                 "give the audit more time, or fewer epochs.",
             )
-    minutes = -(-wanted // at_once) * group / 60
+    minutes = -(-wanted // workers) * group / 60
     return Plan(
         n_shadows=wanted,
-        asked_for=options.n_shadows,
+        requested=options.n_shadows,
         seconds_per_group=group,
         minutes=minutes,
-        at_once=at_once,
+        workers=workers,
     )
 
 
-def seconds_per_group(experiment: Experiment, at_once: int) -> float:
-    """Seconds that one shadow group takes in one of `at_once` processes: a few steps of each part, scaled."""
-    e = experiment
-    with _threads(1 if at_once > 1 and e.device == "cpu" else None):
+def seconds_per_group(config: ShadowConfig, workers: int) -> float:
+    """Estimate the seconds that one shadow group takes in one of `workers` processes: a few steps of each part, scaled."""
+    with _threads(1 if workers > 1 and config.device == "cpu" else None):
         seconds = 0.0
-        if e.resynthesis is not None:
-            seconds = e.resynthesis.seconds(e.images, e.labels, e.device)
-            blank = torch.zeros((e.resynthesis.count, *e.images.shape[1:]), dtype=torch.uint8)
-            labels = torch.zeros(e.resynthesis.count, dtype=torch.int64)
-            made = {name: SyntheticSet(blank, labels) for name in e.resynthesis.closed}
-            e = replace(e, pools={**e.pools, **made}, resynthesis=None)
-        bench = Bench(e)
-        per_step = {"hard": _per_step(lambda n: (bench.teachers, TrainSpec(0, n)), e)}
+        if config.resynthesis is not None:
+            seconds = config.resynthesis.seconds(config.images, config.labels, config.device)
+            blank = torch.zeros((1, *config.images.shape[1:]), dtype=torch.uint8)
+            blank = blank.expand(config.resynthesis.count, -1, -1, -1)  # one image, seen as many
+            labels = torch.zeros(config.resynthesis.count, dtype=torch.int64)
+            made = {name: SyntheticSet(blank, labels) for name in config.resynthesis.closed}
+            config = replace(config, pools={**config.pools, **made}, resynthesis=None)
+        trainers = ShadowTrainers(config)
+        per_step = {"hard": _per_step(lambda n: (trainers.teachers, TrainSpec(0, n)), config)}
         per_step["stored"] = per_step["hard"]
-        (teacher,) = bench.teachers.fit([TrainSpec(0, 1)])
-        teacher.to(e.device)
-        taught = [plan for plan in e.students.values() if plan.labels == "on_the_fly"]
+        (teacher,) = trainers.teachers.fit([TrainSpec(0, 1)])
+        teacher.to(config.device)
+        taught = [plan for plan in config.students.values() if plan.labels == "on_the_fly"]
         if taught:
             per_step["on_the_fly"] = _per_step(
-                lambda n: bench.student(replace(taught[0], size=None), 0, teacher, n), e
+                lambda n: trainers.student(replace(taught[0], size=None), 0, teacher, n), config
             )
-        students = set(e.students.values())  # each is trained once, whatever its names
+        students = set(config.students.values())  # each is trained once, whatever its names
         lessons = sum(per_step[plan.labels] for plan in students)
-        seconds += e.steps * (per_step["hard"] + e.distillation.patience * lessons)
-        logits(teacher, bench.images[:SCORED])  # the first call sets up libraries
+        seconds += config.steps * (per_step["hard"] + config.distillation.patience * lessons)
+        logits(teacher, trainers.teachers.images[:SCORED])  # the first call sets up libraries
         start = time.perf_counter()
-        logits(teacher, bench.images[:SCORED])
-        asked = len(e.images) * e.queries * (1 + len(students))
-        return seconds + (time.perf_counter() - start) * asked / min(SCORED, len(e.images))
+        logits(teacher, trainers.teachers.images[:SCORED])
+        queried = len(config.images) * config.queries * (1 + len(students))
+        return seconds + (time.perf_counter() - start) * queried / min(SCORED, len(config.images))
 
 
-def _per_step(
-    training: Callable[[int], tuple[Trainer, TrainSpec]], experiment: Experiment
-) -> float:
-    """Seconds of one optimiser step of one network, without what the first steps cost once."""
-    few, many = (2, 8) if experiment.device == "cpu" else (8, 72)
+def _per_step(training: Callable[[int], tuple[Trainer, TrainSpec]], config: ShadowConfig) -> float:
+    """Measure the seconds of one optimizer step of one network, without what the first steps cost once."""
+    few, many = (2, 8) if config.device == "cpu" else (8, 72)
     took = []
     for steps in (many, few, many):  # the first also warms up and records
         start = time.perf_counter()
         trainer, spec = training(steps)
-        trainer.fit([spec] * experiment.stack, side_by_side=experiment.stack)
+        trainer.fit([spec] * config.stack, side_by_side=config.stack)
         took.append(time.perf_counter() - start)
-    return max(took[2] - took[1], 1e-6) / (many - few) / experiment.stack
+    return max(took[2] - took[1], 1e-6) / (many - few) / config.stack
 
 
 @contextmanager

@@ -47,8 +47,25 @@ class ReleaseThreat(Options):
     neighbours: int = Field(default=1, ge=1, le=100, description="k of the density ratio")
 
 
-class AuditOptions(Options):
-    """The audit of teacher, student, generator, images and prompts."""
+class AuditRuntime(Options):
+    """How the audit is computed; nothing here changes a figure."""
+
+    workers: int = Field(
+        default=2,
+        ge=1,
+        description="shadow groups that a CPU trains at once, one process per group",
+    )
+    stack: int = Field(
+        default=1, ge=1, le=64, description="networks that one GPU trains side by side"
+    )
+    checkpoints: str | None = Field(
+        default=None,
+        description="folder of finished shadow groups, from which a killed audit resumes",
+    )
+
+
+class AuditOptions(AuditRuntime):
+    """The audit of teacher, student, generator, images and prompts: what changes its figures, and its runtime."""
 
     scope: Literal["distillation", "pipeline"] = Field(
         default="distillation",
@@ -63,14 +80,14 @@ class AuditOptions(Options):
     )
     attack: AttackName = Field(
         default="rmia",
-        description="attack of record: the one behind AUC_MIA; the others stand beside",
+        description="primary attack: the one behind AUC_MIA; the others stand beside",
     )
     variance: Variance = Field(
         default="global",
         description="of LiRA: one for all examples (advised below 64 shadows), or one for each",
     )
     queries: int = Field(
-        default=1, ge=1, le=10, description="views of each image that a model is asked for"
+        default=1, ge=1, le=10, description="views of each image with which a model is queried"
     )
     fprs: tuple[float, ...] = Field(
         default=(0.01, 0.001, 0.0001),
@@ -90,21 +107,11 @@ class AuditOptions(Options):
     asked: int | None = Field(
         default=None,
         ge=20,
-        description="members, and as many holdout images, about which the generator and the prompts"
-        " are asked; none: all",
+        description="members, and as many holdout images, with which the generator and the prompts"
+        " are queried; none: all",
     )
     generator: GeneratorThreat = GeneratorThreat()
     release: ReleaseThreat
-    workers: int = Field(
-        default=2, ge=1, description="shadow groups at once on a CPU, one process each"
-    )
-    stack: int = Field(
-        default=1, ge=1, le=64, description="networks that one GPU trains side by side"
-    )
-    checkpoints: str | None = Field(
-        default=None,
-        description="folder of finished shadow groups, from which a killed audit goes on",
-    )
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""

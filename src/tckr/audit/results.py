@@ -303,10 +303,10 @@ class Plan(Result):
     """The number of shadows and the time that they were expected to take, decided before the audit."""
 
     n_shadows: int = Field(description="shadow groups that fit into the time budget")
-    asked_for: int = Field(description="shadow groups that the configuration names")
+    requested: int = Field(description="shadow groups that the configuration names")
     seconds_per_group: float = Field(description="of the probe, scaled to a whole group")
     minutes: float = Field(description="estimate for all groups")
-    at_once: int = Field(description="processes that work side by side")
+    workers: int = Field(description="processes that work side by side")
     fingerprint: str | None = Field(
         default=None, description="of the shadows' work, which names the folder of its checkpoints"
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tckr.audit.options import GeneratorThreat
+from tckr.engine.rows import take
 from tckr.options import recipe
 from tckr.synthesizers.base import PrivateSet, Synthesizer, SyntheticSet
 
@@ -79,7 +80,7 @@ class Resynthesis:
         assert self.threat is not None
         prompts = self.known["captions"]["prompt"].iloc[list(self.queried)].tolist()
         options = getattr(self.synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
-        pixels = images[list(self.queried)]
+        pixels = take(images, self.queried)
         queries, adapter = self.threat.queries(), artefacts["adapter"]
         return query_generator(options, adapter, pixels, prompts, device=device, **queries)
 

@@ -1,10 +1,11 @@
-"""What every shadow of an audit repeats: the audited examples, the recipe, and what students learn from."""
+"""Train the shadow models of an audit: teachers and students like the targets, on other halves of the audited images."""
 
 import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,13 +23,14 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions, Lab
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.engine import map_shards
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
+from tckr.engine.rows import PART, Shared
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.synthesizers.base import SyntheticSet
 
 
 @dataclass(frozen=True)
-class StudentPlan:
+class StudentConfig:
     """What one student of a shadow group learns from.
 
     Attributes:
@@ -43,21 +45,21 @@ class StudentPlan:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What one shadow group needs.
+class ShadowConfig:
+    """What one shadow group repeats: the audited examples, the recipe, and what students learn from.
 
     Attributes:
         images: uint8 (N, C, H, W), members and holdout.
         labels: int64 (N,).
         n_classes: C.
-        steps: optimiser steps of the target, `classifier.steps(number of members)`.
+        steps: optimizer steps of the target, `classifier.steps(number of members)`.
         classifier: recipe of teacher and students.
         distillation: of the students; each plan names its own labels.
         seed: of the run; the shadows' own seeds are derived from it.
         students: by name; the students of a group differ in what they learn from, not in their seed.
         pools: synthetic images that all shadows share, as released.
-        resynthesis: makes further pools, anew for each shadow (scope `pipeline`).
-        queries: views of every audited image that a model is asked for; see `signals.query_views`.
+        resynthesis: makes further pools, again for each shadow (scope `pipeline`).
+        queries: views of every audited image with which a model is queried; see `signals.query_views`.
         device: where shadows are trained.
         stack: networks that a GPU trains side by side.
     """
@@ -69,19 +71,19 @@ class Experiment:
     classifier: ClassifierOptions
     distillation: DistillationOptions
     seed: int
-    students: Mapping[str, StudentPlan] = field(default_factory=dict)
+    students: Mapping[str, StudentConfig] = field(default_factory=dict)
     pools: Mapping[str, SyntheticSet] = field(default_factory=dict)
     resynthesis: Resynthesis | None = None
     queries: int = 1
     device: str = "cpu"
     stack: int = 1
 
-    def distillation_of(self, plan: StudentPlan) -> DistillationOptions:
-        """The students' distillation with the labels of one of them."""
+    def distillation_of(self, plan: StudentConfig) -> DistillationOptions:
+        """Return the students' distillation with the labels of one of them."""
         return self.distillation.model_copy(update={"labels": plan.labels})
 
     def fingerprint(self) -> str:
-        """32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
+        """Return 32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
         digest = hashlib.sha256()
         tensors = [self.images, self.labels]
         for name in sorted(self.pools):
@@ -89,14 +91,20 @@ class Experiment:
             tensors += [self.pools[name].images, self.pools[name].labels]
         for tensor in tensors:
             digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.contiguous().numpy().data)
+            for part in tensor.split(PART):
+                digest.update(part.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
         digest.update(repr((recipe, plans, self.resynthesis, self.queries, self.device)).encode())
         return digest.hexdigest()[:32]
 
+    def in_files(self) -> "ShadowConfig":
+        """Return the same for other processes: its images travel as files that all of them map."""
+        pools = {n: pool._replace(images=Shared(pool.images)) for n, pool in self.pools.items()}  # type: ignore[arg-type]
+        return replace(self, images=Shared(self.images), pools=pools)  # type: ignore[arg-type]
+
     def check(self, membership: NDArray[np.bool_]) -> None:
-        """See that the matrix bool (S, N) is of this experiment, before the hours are spent.
+        """Check that the matrix bool (S, N) is of these examples, before the hours are spent.
 
         Raises:
             UserError: the matrix is of other data, a class is absent in a shadow, or a student asks
@@ -106,7 +114,7 @@ class Experiment:
         if membership.ndim != 2 or membership.shape[1] != n or len(self.labels) != n:
             raise UserError(
                 f"The membership matrix {membership.shape} is not of these {n} examples.",
-                "draw it anew for this data.",
+                "draw it again for this data.",
             )
         for name, plan in self.students.items():
             self._check_student(name, plan)
@@ -120,7 +128,7 @@ class Experiment:
                     "audit with more examples of it, or leave the class out.",
                 )
 
-    def _check_student(self, name: str, plan: StudentPlan) -> None:
+    def _check_student(self, name: str, plan: StudentConfig) -> None:
         made = self.resynthesis.closed if self.resynthesis else {}
         if plan.pool in self.pools:
             available = len(self.pools[plan.pool].images)
@@ -147,7 +155,7 @@ Scores: TypeAlias = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Row:
+class ShadowModel:
     """One shadow: its number and the examples (N,) it trains on."""
 
     number: int
@@ -157,79 +165,98 @@ class Row:
         return str(self.number)
 
     def seeds(self, seed: int) -> tuple[int, int, int]:
-        """Of its teacher, its students and its pools."""
+        """Return the seeds of its teacher, its students and its pools."""
         drawn = np.random.SeedSequence([seed, SHADOW_STREAM, self.number]).generate_state(2)
         return int(drawn[0]), int(drawn[1]), derive(seed, "shadow", self.number)
 
 
-class Bench:
-    """What the groups of an experiment share: their images on the device, framed and recorded once.
+class ShadowTrainers:
+    """The trainers that all shadows share: one for the teachers, and one for the students of each pool and labels.
 
-    Teachers and students are trained by the same classes as the targets. It goes to another process
-    as its experiment and is set up anew there.
+    They are the classes that train the targets. Of each set of images there is one copy, that of its first trainer: on
+    the device where it fits there.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        e = self.experiment = experiment
-        if e.device != "cpu":
+    def __init__(self, config: ShadowConfig) -> None:
+        self.config = config
+        if config.device != "cpu":
             # A worker starts with torch's own settings, under which equal shadows come out unequal.
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self.images = e.images.to(e.device)
         self.teachers = Trainer(
-            self.images, e.classifier, e.n_classes, targets=e.labels, device=e.device
+            config.images,
+            config.classifier,
+            config.n_classes,
+            targets=config.labels,
+            device=config.device,
         )
-        self._pools: dict[str, Tensor] = {}
-        self._students: dict[tuple[str, str], Trainer] = {}
-        for name, pool in e.pools.items():
-            self.lay_out(name, pool)
+        self._students: dict[tuple[str, LabelSource], Trainer] = {}
+        for name, pool in config.pools.items():
+            self.set_pool(name, pool)
 
-    def __reduce__(self) -> tuple[type["Bench"], tuple[Experiment]]:
-        return Bench, (self.experiment,)
-
-    def lay_out(self, name: str, pool: SyntheticSet) -> None:
-        """Put a pool of synthetic images on the device, in the place of the one of that name."""
-        e = self.experiment
-        images = pool.images.to(e.device)
-        for plan in (plan for plan in e.students.values() if plan.pool == name):
-            self._pools[name] = images
-            key = (name, plan.labels)
-            if key in self._students:
-                targets = hard_targets(pool.labels, e.distillation_of(plan))
-                self._students[key].replace(images, targets)
+    def set_pool(self, name: str, pool: SyntheticSet) -> None:
+        """Let students read a pool of synthetic images, in the place of the one of that name."""
+        config, images = self.config, pool.images
+        plans = {plan.labels: plan for plan in config.students.values() if plan.pool == name}
+        for labels, plan in plans.items():
+            distillation = config.distillation_of(plan)
+            if (name, labels) in self._students:
+                targets = hard_targets(pool.labels, distillation)
+                self._students[name, labels].replace(images, targets)
             else:
-                self._students[key] = student_trainer(
+                self._students[name, labels] = student_trainer(
                     images,
                     pool.labels,
-                    e.classifier,
-                    e.n_classes,
-                    distillation=e.distillation_of(plan),
-                    device=e.device,
+                    config.classifier,
+                    config.n_classes,
+                    distillation=distillation,
+                    device=config.device,
                 )
+            images = self._students[name, labels].images
 
     def student(
-        self, plan: StudentPlan, seed: int, teacher: nn.Module, steps: int | None = None
+        self, plan: StudentConfig, seed: int, teacher: nn.Module, steps: int | None = None
     ) -> tuple[Trainer, TrainSpec]:
         """Return the trainer and the spec of one student; `steps` of its teacher, by default the target's."""
+        trainer = self._students[plan.pool, plan.labels]
         spec = student_spec(
-            self._pools[plan.pool],
-            self.experiment.distillation_of(plan),
+            trainer.images,
+            self.config.distillation_of(plan),
             seed,
-            steps=steps or self.experiment.steps,
+            steps=steps or self.config.steps,
             teacher=teacher,
             size=plan.size,
         )
-        return self._students[plan.pool, plan.labels], spec
+        return trainer, spec
 
     def scores(self, model: nn.Module) -> NDArray[np.float32]:
-        """What an attack sees of a model, (N, Q)."""
-        e = self.experiment
+        """Return what an attack sees of a model, (N, Q)."""
+        config = self.config
         return model_scores(
-            model.to(e.device), self.images, e.labels, e.queries, e.classifier.augmentation
+            model.to(config.device),
+            self.teachers.images,
+            config.labels,
+            config.queries,
+            config.classifier.augmentation,
         )
 
 
+class _Work:
+    """What all shadows of an audit read. A worker process maps its images, and sets the trainers up when it starts."""
+
+    def __init__(self, config: ShadowConfig, keep: Checkpoints | None) -> None:
+        self.config, self.keep = config, keep
+
+    @cached_property
+    def trainers(self) -> ShadowTrainers:
+        return ShadowTrainers(self.config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._sent = self.config.in_files()  # the files last as long as this does
+        return _Work, (self._sent, self.keep)
+
+
 def run_shadows(
-    experiment: Experiment,
+    config: ShadowConfig,
     membership: NDArray[np.bool_],
     *,
     workers: int = 1,
@@ -239,25 +266,24 @@ def run_shadows(
     """Train one shadow group for each row of `membership` and score all examples with it.
 
     Args:
-        experiment: the examples and the recipe.
+        config: the examples and the recipe.
         membership: bool (S, N).
         workers: processes; 1 stays in this one, as a GPU needs.
-        devices: GPUs, if more than one shall work; see `map_shards`.
-        folder: keeps finished groups, so that a killed audit goes on from there; whoever has saved
-            the result removes it.
+        devices: GPUs, if more than one is to be used; see `map_shards`.
+        folder: keeps finished groups, from which a killed audit resumes; whoever has saved the result removes it.
 
     Returns:
         (S, N, Q) of the teachers, of every student by its name and, in scope `pipeline`, white-box
         signals (S, N, 1) of the generators, `generator.loss` and so on.
 
     Raises:
-        UserError: see `Experiment.check`.
+        UserError: see `ShadowConfig.check`.
     """
-    experiment.check(membership)
-    rows = [Row(i, row) for i, row in enumerate(membership)]
+    config.check(membership)
+    rows = [ShadowModel(i, row) for i, row in enumerate(membership)]
     keep = None
     if folder is not None:
-        keep = Checkpoints(Path(folder) / experiment.fingerprint())
+        keep = Checkpoints(Path(folder) / config.fingerprint())
     found = {row.number: saved for row in rows if keep and (saved := _load(keep, row))}
     missing = [row for row in rows if row.number not in found]
     if found:
@@ -265,97 +291,105 @@ def run_shadows(
             "%s shadow groups are there already, from a run that was cut short.", len(found)
         )
     # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
-    size = experiment.stack if experiment.resynthesis is None else 1
-    shards = [Rows(missing[i : i + size]) for i in range(0, len(missing), size)]
+    size = config.stack if config.resynthesis is None else 1
+    shards = [SideBySide(missing[i : i + size]) for i in range(0, len(missing), size)]
     done = map_shards(
-        _finish, shards, workers, "shadow groups", shared=(Bench(experiment), keep), devices=devices
+        _finish,
+        shards,
+        workers,
+        "shadow groups",
+        shared=_Work(config, keep),
+        devices=devices,
     )
     found |= {row.number: scores for shard in done for row, scores in shard}
     return {name: np.stack([found[row.number][name] for row in rows]) for name in found[0]}
 
 
-class Rows(tuple[Row, ...]):
+class SideBySide(tuple[ShadowModel, ...]):
     """Shadows that are trained side by side."""
 
     def __str__(self) -> str:
         return ", ".join(map(str, self))
 
 
-def _finish(rows: Rows, shared: tuple[Bench, Checkpoints | None]) -> list[tuple[Row, Scores]]:
-    bench, keep = shared
-    done = list(zip(rows, shadow_groups(rows, bench), strict=True))
-    if keep is not None:
+def _finish(rows: SideBySide, work: _Work) -> list[tuple[ShadowModel, Scores]]:
+    done = list(zip(rows, shadow_groups(rows, work.trainers), strict=True))
+    if (keep := work.keep) is not None:
         for row, scores in done:
             tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
             _checkpoint(keep, row).save(_of(row), tensors)
     return done
 
 
-def shadow_groups(rows: Sequence[Row], bench: Bench) -> list[Scores]:
+def shadow_groups(rows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[Scores]:
     """Shadow teachers on the rows' examples, then shadow students taught by them; see `run_shadows`.
 
     The number of steps is the target's for all.
     """
-    e = bench.experiment
+    config = trainers.config
     signals: list[Scores] = [{} for _ in rows]
-    if e.resynthesis is not None:
+    if config.resynthesis is not None:
         (row,) = rows
-        pools, asked = e.resynthesis.run(
-            e.images, e.labels, row.inside, row.seeds(e.seed)[2], e.device
+        pools, queried = config.resynthesis.run(
+            config.images, config.labels, row.inside, row.seeds(config.seed)[2], config.device
         )
         for name, pool in pools.items():
-            bench.lay_out(name, pool)
+            trainers.set_pool(name, pool)
         signals = [
             {
                 f"generator.{name}": values[:, None].astype(np.float32)
-                for name, values in asked.items()
+                for name, values in queried.items()
             }
         ]
-    teachers = bench.teachers.fit(
+    teachers = trainers.teachers.fit(
         [
-            TrainSpec(row.seeds(e.seed)[0], e.steps, torch.from_numpy(np.flatnonzero(row.inside)))
+            TrainSpec(
+                row.seeds(config.seed)[0],
+                config.steps,
+                torch.from_numpy(np.flatnonzero(row.inside)),
+            )
             for row in rows
         ],
         "shadow teachers",
         side_by_side=len(rows),
     )
-    students = _train_students(rows, teachers, bench)
+    students = _train_students(rows, teachers, trainers)
     groups = []
     for i, teacher in enumerate(teachers):
-        by_plan = {plan: bench.scores(student) for plan, student in students[i].items()}
-        taught = {name: by_plan[plan] for name, plan in e.students.items()}
-        groups.append({TEACHER: bench.scores(teacher), **taught, **signals[i]})
+        by_plan = {plan: trainers.scores(student) for plan, student in students[i].items()}
+        taught = {name: by_plan[plan] for name, plan in config.students.items()}
+        groups.append({TEACHER: trainers.scores(teacher), **taught, **signals[i]})
     return groups
 
 
 def _train_students(
-    rows: Sequence[Row], teachers: Sequence[nn.Module], bench: Bench
-) -> list[dict[StudentPlan, Network]]:
+    rows: Sequence[ShadowModel], teachers: Sequence[nn.Module], trainers: ShadowTrainers
+) -> list[dict[StudentConfig, Network]]:
     """Train the students of each row's teacher; those of one trainer side by side."""
-    e = bench.experiment
-    wanted: dict[Trainer, list[tuple[int, StudentPlan, TrainSpec]]] = defaultdict(list)
+    config = trainers.config
+    wanted: dict[Trainer, list[tuple[int, StudentConfig, TrainSpec]]] = defaultdict(list)
     for i, (row, teacher) in enumerate(zip(rows, teachers, strict=True)):
-        teacher.to(e.device)
+        teacher.to(config.device)
         # Two names may stand for the same student: it is trained once.
-        for plan in dict.fromkeys(e.students.values()):
-            trainer, spec = bench.student(plan, row.seeds(e.seed)[1], teacher)
+        for plan in dict.fromkeys(config.students.values()):
+            trainer, spec = trainers.student(plan, row.seeds(config.seed)[1], teacher)
             wanted[trainer].append((i, plan, spec))
-    students: list[dict[StudentPlan, Network]] = [{} for _ in rows]
+    students: list[dict[StudentConfig, Network]] = [{} for _ in rows]
     for trainer, those in wanted.items():
-        networks = trainer.fit([spec for *_, spec in those], "shadow students", e.stack)
+        networks = trainer.fit([spec for *_, spec in those], "shadow students", config.stack)
         for (i, plan, _), network in zip(those, networks, strict=True):
             students[i][plan] = network
     return students
 
 
-def _of(row: Row) -> dict[str, Any]:
+def _of(row: ShadowModel) -> dict[str, Any]:
     return {"shadow": row.number, "members": fingerprint(row.inside[None])}
 
 
-def _checkpoint(keep: Checkpoints, row: Row) -> Checkpoint:
+def _checkpoint(keep: Checkpoints, row: ShadowModel) -> Checkpoint:
     return keep.of(f"shadow_{row.number}_{fingerprint(row.inside[None])}")
 
 
-def _load(keep: Checkpoints, row: Row) -> Scores | None:
+def _load(keep: Checkpoints, row: ShadowModel) -> Scores | None:
     saved = _checkpoint(keep, row).load(_of(row))
     return None if saved is None else {name: value.numpy() for name, value in saved.items()}

@@ -1,5 +1,7 @@
 """What an attack sees of a model: one figure an example."""
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
@@ -39,35 +41,44 @@ def logit_scaled(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
     return z[rows, y] - logsumexp(others, axis=1)
 
 
-def query_views(images: Tensor, queries: int, options: AugmentationOptions) -> list[Tensor]:
-    """The views of every image that a model is asked for, each like `images`.
+Shift = tuple[int, int, bool]
+"""Pixels down, pixels to the right, and whether the view is mirrored."""
+
+
+def query_views(queries: int, options: AugmentationOptions) -> list[Shift]:
+    """Choose the views of every image with which a model is queried.
 
     The image itself comes first, then views that the model was trained on: mirrored, shifted along
     the axes, shifted and mirrored (Carlini et al., section VI-C: queries at the training augmentation).
 
     Args:
-        images: uint8 (N, C, H, W).
         queries: how many.
-        options: augmentation of the recipe; what it switches off is not asked.
+        options: augmentation of the recipe; what it switches off is not queried.
 
     Raises:
         UserError: the augmentation has fewer views.
+
+    >>> query_views(3, AugmentationOptions(shift=2))
+    [(0, 0, False), (0, 0, True), (0, 2, False)]
     """
-    margin, (height, width) = options.shift, images.shape[-2:]
-    framed = pad(images, options)
-    corners = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)] if margin else [(0, 0)]
-    possible = len(corners) * (2 if options.flip else 1)
-    if queries > possible:
+    shift = options.shift
+    corners = [(0, 0), (0, shift), (0, -shift), (shift, 0), (-shift, 0)] if shift else [(0, 0)]
+    possible = [(*corner, flip) for corner in corners for flip in (False, True)[: 1 + options.flip]]
+    if queries > len(possible):
         raise UserError(
-            f"privacy_audit.queries asks for {queries} views; the augmentation has {possible}.",
-            f"ask for {possible} at most.",
+            f"privacy_audit.queries asks for {queries} views; the augmentation has {len(possible)}.",
+            f"ask for {len(possible)} at most.",
         )
-    views: list[Tensor] = []
-    for down, right in corners:
-        top, left = margin + down * margin, margin + right * margin
-        view = framed[..., top : top + height, left : left + width]
-        views += [view, view.flip(-1)] if options.flip else [view]
-    return views[:queries]
+    return possible[:queries]
+
+
+def shifted(images: Tensor, shift: Shift, options: AugmentationOptions) -> Tensor:
+    """Return one view of each image, uint8 like `images` (B, C, H, W)."""
+    (down, right, flip), margin = shift, options.shift
+    height, width = images.shape[-2:]
+    top, left = margin + down, margin + right
+    view = pad(images, options)[..., top : top + height, left : left + width]
+    return view.flip(-1) if flip else view
 
 
 def model_scores(
@@ -81,8 +92,12 @@ def model_scores(
 
     The model's own precision is float32; a score is computed in float64 and kept in float32.
     """
+    options = augmentation or AugmentationOptions()
     scores = [
-        logit_scaled(logits(model, view).numpy(), labels.numpy())
-        for view in query_views(images, queries, augmentation or AugmentationOptions())
+        logit_scaled(
+            logits(model, images, view=partial(shifted, shift=shift, options=options)).numpy(),
+            labels.numpy(),
+        )
+        for shift in query_views(queries, options)
     ]
     return np.stack(scores, 1).astype(np.float32)

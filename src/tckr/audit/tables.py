@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tckr.audit.results import ModelAudit, Plan
     from tckr.audit.resynthesis import Resynthesis
-    from tckr.audit.shadow_models import Experiment
+    from tckr.audit.shadow_models import ShadowConfig
     from tckr.synthesizers.base import SyntheticSet
 
 logger = logging.getLogger(__name__)
@@ -118,14 +118,14 @@ def resolve_workers() -> tuple[int, list[str]]:
     return (0, []) if not devices else (len(devices), devices if len(devices) > 1 else [])
 
 
-def experiment(
+def shadow_config(
     images: pd.DataFrame,
     stored: "pd.DataFrame | Tensors",
     recipe: Mapping[str, Any],
     options: AuditOptions,
     seed: int,
     resynthesis: "Resynthesis | None" = None,
-) -> "Experiment":
+) -> "ShadowConfig":
     """Return what each shadow repeats: the recipe of the target students, on fixed sets or on sets made again.
 
     Args:
@@ -137,16 +137,16 @@ def experiment(
         resynthesis: with it each shadow makes its own sets (scope `pipeline`).
     """
     from tckr.audit import attribution
-    from tckr.audit.shadow_models import Experiment, StudentPlan
+    from tckr.audit.shadow_models import ShadowConfig, StudentConfig
 
     audited = audited_images(images)
     pixels, labels = images_and_labels(audited)
-    students = {name: StudentPlan(**plan) for name, plan in recipe["students"].items()}
+    students = {name: StudentConfig(**plan) for name, plan in recipe["students"].items()}
     sets = synthetic_sets(stored) if resynthesis is None else {}
     if resynthesis is not None and options.attribution:
         channels = resynthesis.synthesizer.channels
-        students |= attribution.plans(recipe["distillation"]["labels"], channels)
-    return Experiment(
+        students |= attribution.student_configs(recipe["distillation"]["labels"], channels)
+    return ShadowConfig(
         pixels,
         labels,
         n_classes=len(recipe["classes"]),
@@ -204,7 +204,7 @@ def resynthesize(
     )
 
 
-def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any]:
+def plan_shadows(repeated: "ShadowConfig", options: AuditOptions) -> dict[str, Any]:
     """Probe the machine, say how long the shadows will take, and decide their number; see `tckr.audit.budget`.
 
     A resumed audit keeps the number of shadows chosen at the start, because changing it would invalidate the finished
@@ -225,14 +225,14 @@ def plan_shadows(repeated: "Experiment", options: AuditOptions) -> dict[str, Any
     if kept is not None:
         content = decided.model_dump_json().encode()
         write_whole(kept, lambda file: file.write(content))
-    why = "" if decided.n_shadows == decided.asked_for else f" ({decided.asked_for} do not fit)"
+    why = "" if decided.n_shadows == decided.requested else f" ({decided.requested} do not fit)"
     logger.info(
         "%s shadow groups%s, about %.1f minutes (%.1f s each, %s at once).",
         decided.n_shadows,
         why,
         decided.minutes,
         decided.seconds_per_group,
-        decided.at_once,
+        decided.workers,
     )
     return {**decided.model_dump(mode="json"), "fingerprint": mark}
 
@@ -255,7 +255,7 @@ def _saved_plan(file: Path) -> "Plan | None":
 
 
 def train_shadows(
-    repeated: "Experiment",
+    repeated: "ShadowConfig",
     membership_table: pd.DataFrame,
     audited: pd.DataFrame,
     options: AuditOptions,
@@ -330,6 +330,7 @@ def attack_models(
     inside = memberships(membership_table, audited)
     targets, shadows = as_arrays(target_scores), as_arrays(shadow_scores)
     classes = np.eye(int(audited["label"].max()) + 1, dtype=np.float32)[audited["label"]]
+    features = np.hstack([features, classes])
     # The canaries' classes are wrong on purpose: what an attacker would give for theirs.
     canary = audited["canary"].to_numpy(dtype=bool) if "canary" in audited else None
     return {
@@ -341,7 +342,7 @@ def attack_models(
             accuracy_percent=accuracy,
             options=options,
             scope="classifier" if model == TEACHER else scope,
-            features=np.hstack([features, classes]),
+            features=features,
             canary=canary,
         )
         for model, accuracy in accuracies.items()

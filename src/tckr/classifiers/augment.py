@@ -10,7 +10,7 @@ from tckr.classifiers.options import AugmentationOptions
 
 
 def pad(images: Tensor, options: AugmentationOptions) -> Tensor:
-    """Pad uint8 (N, C, H, W) images by their edge pixels, wide enough for every shift.
+    """Pad uint8 (N, C, H, W) images by their edge pixels, wide enough for every shift; `views` needs no such copy.
 
     Example:
         >>> pad(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), AugmentationOptions(shift=2)).shape
@@ -26,20 +26,22 @@ def pad(images: Tensor, options: AugmentationOptions) -> Tensor:
 
 
 def views(
-    padded: Tensor, index: Tensor, options: AugmentationOptions, generator: torch.Generator
+    images: Tensor, index: Tensor, options: AugmentationOptions, generator: torch.Generator
 ) -> Tensor:
     """Return one random view of each of the images at `index`.
 
+    A shift moves the image in its frame; its edge pixels fill what it leaves. No image but those at `index` is read.
+
     Args:
-        padded: uint8 (N, C, H + 2 shift, W + 2 shift), the output of `pad`.
-        index: int64 (B,) into `padded`, on its device.
-        generator: on the device of `padded`.
+        images: uint8 (N, C, H, W).
+        index: int64 (B,) into `images`, on its device.
+        generator: on the device of `images`.
 
     Returns:
         float32 (B, C, H, W) in [0, 1], channels last in memory.
     """
-    device, n = padded.device, len(index)
-    height, width = padded.shape[2] - 2 * options.shift, padded.shape[3] - 2 * options.shift
+    device, n = images.device, len(index)
+    height, width = images.shape[2:]
 
     def whole(low: int, high: int) -> Tensor:
         return torch.randint(low, high + 1, (n, 1), generator=generator, device=device)
@@ -48,20 +50,24 @@ def views(
         unit = torch.rand((n, 1, 1, 1), generator=generator, device=device)
         return (2 * unit - 1) * limit
 
-    rows = whole(0, 2 * options.shift) + torch.arange(height, device=device)
-    columns = torch.arange(width, device=device).expand(n, width)
+    rows = whole(0, 2 * options.shift) + torch.arange(
+        -options.shift, height - options.shift, device=device
+    )
+    columns = torch.arange(-options.shift, width - options.shift, device=device).expand(n, width)
     if options.flip:
         columns = torch.where(whole(0, 1).bool(), columns.flip(1), columns)
     columns = columns + whole(0, 2 * options.shift)
+    # Beyond an edge lies the edge's own pixel.
+    rows, columns = rows.clamp_(0, height - 1), columns.clamp_(0, width - 1)
     # Indexing puts the channel last: the layout in which convolutions are fast.
-    picked = padded[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    images = picked.float().div_(255)
+    picked = images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    batch = picked.float().div_(255)
     if options.contrast or options.offset:
-        mean = images.mean((1, 2, 3), keepdim=True)
-        images = (images - mean) * (1 + uniform(options.contrast)) + mean
-        images = (images + uniform(options.offset)).clamp_(0, 1)
-    images = images.permute(0, 3, 1, 2)
-    return aug_mix(images, generator) if options.augmix else images
+        mean = batch.mean((1, 2, 3), keepdim=True)
+        batch = (batch - mean) * (1 + uniform(options.contrast)) + mean
+        batch = (batch + uniform(options.offset)).clamp_(0, 1)
+    batch = batch.permute(0, 3, 1, 2)
+    return aug_mix(batch, generator) if options.augmix else batch
 
 
 # AugMix as published: number of chains, longest chain, and the largest strength (of 10) that is drawn.

@@ -1,17 +1,26 @@
 """Logits, soft labels and accuracy of a trained classifier."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 
-def logits(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
+def logits(
+    model: nn.Module,
+    images: Tensor,
+    batch_size: int | None = None,
+    *,
+    view: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return the logits of unaugmented images, computed in float32 on the device of the model.
 
     Args:
         model: is put into evaluation mode.
-        images: uint8 (N, C, H, W), on any device.
+        images: uint8 (N, C, H, W), on any device; they are moved to the model's a batch at a time.
         batch_size: images at once; None takes 256 of 32 x 32 pixels, on a GPU 2,048, and fewer larger ones.
+        view: gives what the model is shown of a batch, uint8 of its shape; None shows the images themselves.
 
     Returns:
         float32 (N, n_classes) on the CPU.
@@ -23,7 +32,10 @@ def logits(model: nn.Module, images: Tensor, batch_size: int | None = None) -> T
     model.eval()
     with torch.inference_mode():
         # Copied to the CPU once, at the end: every copy waits for the GPU.
-        parts = [model(part.to(device).float().div_(255)).float() for part in images.split(size)]
+        parts = []
+        for part in images.split(size):
+            shown = part.to(device) if view is None else view(part.to(device))
+            parts.append(model(shown.float().div_(255)).float())
     return torch.cat(parts).cpu()
 
 

@@ -1,5 +1,6 @@
 """A table of labelled images as a folder that `datasets.load_dataset` opens."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from pydantic import Field
 
 from tckr.datasets.folder import FolderDataset
 from tckr.datasets.picture import as_preview
+from tckr.images.encoded import EncodedImages, encoded
 from tckr.images.sheets import sheet
 from tckr.images.split import SPLITS
+from tckr.images.stores import ParquetImages
 from tckr.images.tensors import to_tensor
 from tckr.options import Options
+
+# A row group ends at the first of these: one is what is read to see a single image (docs/benchmarks.md).
+GROUP_BYTES, GROUP_ROWS = 4 << 20, 1000
 
 SOFT_LABELS = """\
 The column `soft_label` holds a teacher's class probabilities, and **that teacher was trained on private images**. Soft
@@ -48,6 +54,10 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
     The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats), canary
     (bool) and any other column are kept. `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32
     list features. Rows come back grouped by split, in their order within it.
+
+    Images are written by row groups as they come and stay in the file until they are used (`EncodedImages`), so that
+    neither takes memory that grows with them. In memory are the other columns: about 100 bytes for each image, 120 and
+    four for each class more for its soft label, and its prompt.
 
     In the catalog:
 
@@ -193,6 +203,54 @@ def _rank(split: str) -> tuple[int, str]:
 
 
 def _write_split(rows: pd.DataFrame, names: list[str], file: Path) -> None:
+    """Write the rows of a split by row groups, of which one is in memory at a time."""
+    images = encoded(rows["image"])
+    soft = rows.get("soft_label")
+    known = [name for name in ("image", "label", "soft_label") if name in rows]
+    others = pa.Table.from_pandas(rows.drop(columns=known), preserve_index=False)
+    # Pandas has large strings, which the feature types of `datasets` keep apart from plain ones.
+    plain = pa.schema([(one.name, _plain(one.type)) for one in others.schema])
+    schema = _features(list(rows.columns), names, plain).arrow_schema
+    labels = rows["label"].to_numpy(dtype=np.int64)
+    start = 0
+    with pq.ParquetWriter(file, schema, **_layout(schema)) as writer:
+        for contents in _row_groups(images):
+            stop = start + len(contents)
+            columns = {
+                "image": pa.StructArray.from_arrays(
+                    [pa.array(contents, pa.binary()), pa.nulls(len(contents), pa.string())],
+                    ["bytes", "path"],
+                ),
+                "label": pa.array(labels[start:stop]),
+            }
+            if soft is not None:
+                part = [np.asarray(row, dtype=np.float32) for row in soft.iloc[start:stop]]
+                columns["soft_label"] = pa.array(part, pa.list_(pa.float32()))
+            part = others.slice(start, len(contents)).cast(plain)
+            columns |= {name: part[name] for name in part.column_names}
+            table = pa.table({name: columns[name] for name in rows.columns}).cast(schema)
+            writer.write_table(table, row_group_size=len(contents))
+            start = stop
+
+
+def _row_groups(images: EncodedImages) -> Iterator[list[bytes]]:
+    """Yield the images in turn, as many at once as make a row group."""
+    contents: list[bytes] = []
+    size = 0
+    for number, content in enumerate(images):
+        if content is None:
+            raise TypeError(f"Row {number} has no image.")
+        contents.append(content)
+        size += len(content)
+        if size >= GROUP_BYTES or len(contents) == GROUP_ROWS:
+            yield contents
+            contents, size = [], 0
+    if contents:
+        yield contents
+
+
+def _features(columns: list[str], names: list[str], others: pa.Schema) -> Any:
+    """Return the feature types by which `datasets` opens the columns."""
     from datasets import (  # slow to import, and only saving needs it
         ClassLabel,
         Features,
@@ -201,27 +259,28 @@ def _write_split(rows: pd.DataFrame, names: list[str], file: Path) -> None:
         Value,
     )
 
-    image = pa.array(rows["image"], pa.binary())
-    columns = {
-        "image": pa.StructArray.from_arrays(
-            [image, pa.nulls(len(rows), pa.string())], ["bytes", "path"]
-        ),
-        "label": pa.array(rows["label"], pa.int64()),
+    known = {
+        "image": Image(),
+        "label": ClassLabel(names=names),
+        "soft_label": List(Value("float32")),
     }
-    known = {"image": Image(), "label": ClassLabel(names=names)}
-    if "soft_label" in rows:
-        soft = [np.asarray(row, dtype=np.float32) for row in rows["soft_label"]]
-        columns["soft_label"] = pa.array(soft, pa.list_(pa.float32()))
-        known["soft_label"] = List(Value("float32"))
-    others = pa.Table.from_pandas(rows.drop(columns=list(columns)), preserve_index=False)
-    # Pandas has large strings, which the feature types of `datasets` keep apart from plain ones.
-    others = others.cast(pa.schema([(one.name, _plain(one.type)) for one in others.schema]))
-    columns |= {name: others[name] for name in others.column_names}
-    columns = {name: columns[name] for name in rows.columns}
-    inferred = Features.from_arrow_schema(others.schema)
-    features = Features({name: known.get(name) or inferred[name] for name in rows.columns})
-    table = pa.table(columns).cast(features.arrow_schema)
-    pq.write_table(table, file, compression="zstd", row_group_size=1000)
+    inferred = Features.from_arrow_schema(others)
+    return Features({name: known.get(name) or inferred[name] for name in columns})
+
+
+def _layout(schema: pa.Schema) -> dict[str, Any]:
+    """Return how the columns are written: PNGs as they are, for they do not get smaller, and all else compressed."""
+    leaves = [
+        "soft_label.list.element" if name == "soft_label" else name
+        for name in schema.names
+        if name != "image"
+    ]
+    return {
+        "compression": {"image.bytes": "none", "image.path": "zstd"}
+        | dict.fromkeys(leaves, "zstd"),
+        "use_dictionary": ["image.path", *leaves],
+        "write_statistics": leaves,
+    }
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -229,10 +288,12 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _read_split(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    table = pq.read_table(file, columns=columns)
-    rows = table.drop(["image"]).to_pandas()
-    image = [row["bytes"] for row in table["image"].to_pylist()]
-    rows.insert(table.column_names.index("image"), "image", pd.Series(image, dtype=object))
+    """Return a split whose images stay in the file until they are read."""
+    names = pq.read_schema(file).names
+    others = [name for name in columns or names if name != "image"]
+    rows = pq.read_table(file, columns=others).to_pandas()
+    images = EncodedImages.of(ParquetImages(file), len(rows))
+    rows.insert(0 if columns else names.index("image"), "image", images)
     if columns is None:
         rows.insert(1, "split", file.stem)
     return rows

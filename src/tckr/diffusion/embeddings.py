@@ -85,26 +85,30 @@ def encode_in_batches(
     pipeline: Any, prompts: Sequence[str], batch_size: int = 256
 ) -> Iterator[PromptEmbeds]:
     """Encode all prompts in order and yield `batch_size` rows at a time."""
-    tokens = [
-        tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids.split(batch_size)
-        for tokenizer, _ in _encoders(pipeline)
-    ]
-    for number, ids in enumerate(zip(*tokens, strict=True)):
-        start = number * batch_size
-        encoded = _encode(pipeline, ids)
+    for start in range(0, len(prompts), batch_size):
+        texts = list(prompts[start : start + batch_size])
+        encoded = _encode(
+            pipeline, [_tokens(tokenizer, texts) for tokenizer, _ in _encoders(pipeline)]
+        )
         if getattr(pipeline.config, "force_zeros_for_empty_prompt", False):
-            for row, prompt in enumerate(prompts[start : start + batch_size]):
+            for row, prompt in enumerate(texts):
                 if not prompt:
                     encoded.encoder_hidden_states[row] = 0
                     assert encoded.text_embeds is not None
                     encoded.text_embeds[row] = 0
         yield encoded
+
+
+def _tokens(tokenizer: Any, texts: list[str]) -> Tensor:
+    """Return the token numbers of some texts, int64 (N, longest that the encoder reads)."""
+    ids: Tensor = tokenizer(
+        texts,
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids
+    return ids
 
 
 @torch.no_grad()

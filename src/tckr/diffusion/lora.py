@@ -73,7 +73,7 @@ def adapt(
         seed: of the initial weights, the order of the images, the noise and the timesteps.
         checkpoint: where unfinished work is kept; see `tckr.training.loop.minimize`.
         cache_folder: where latents and text embeddings that exceed `options.cache_gib` are stored
-            meanwhile; by default the system's folder for temporary files.
+            meanwhile; by default the scratch folder of the run (`tckr.engine.scratch`).
         snapshot_every: steps between two calls of `snapshot`; 0 for none.
         snapshot: called with the number of steps done and the pipeline adapted so far.
 
@@ -295,7 +295,9 @@ def _fingerprint(
     images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: AdaptationOptions
 ) -> str:
     """Return a hash of the data and of all options but those of speed, and the schedule, which a checkpoint compares."""
-    digest = hashlib.sha256(images.contiguous().numpy().data)
+    digest = hashlib.sha256()
+    for part in images.split(PART):
+        digest.update(part.contiguous().numpy().data)
     settings = recipe({"adaptation": options})
     settings = {k: value for k, value in settings.items() if ".schedule." not in k}
     values = (list(prompts), list(class_names), settings)

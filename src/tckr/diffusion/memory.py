@@ -17,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from tckr.engine.scratch import scratch_folder
 from tckr.errors import UserError
 
 GIB = 1 << 30
@@ -127,10 +128,11 @@ def scratch(folder: Path | None = None) -> Iterator[Path]:
     """Create a folder for `RowsOnDisk` that is removed at the end of the block.
 
     Args:
-        folder: where to create it; by default the system's folder for temporary files.
+        folder: where to create it; by default the scratch folder of the run (`tckr.engine.scratch`). What it holds is
+            private, so it never goes to the system's folder for temporary files, which often lies in memory too.
     """
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = scratch_folder() if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="tckr-cache-", dir=folder) as path:
         try:
             yield Path(path)

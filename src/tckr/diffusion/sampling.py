@@ -119,7 +119,7 @@ def stream(
 
     Args:
         cache_folder: where text embeddings that exceed `options.cache_gib` are stored meanwhile; by
-            default the system's folder for temporary files.
+            default the scratch folder of the run (`tckr.engine.scratch`).
     """
     # A large set repeats its prompts: one embedding per image would take many times the images' own memory.
     row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}

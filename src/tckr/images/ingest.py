@@ -13,8 +13,10 @@ import pandas as pd
 
 from tckr.engine.progress import track
 from tckr.errors import UserError
-from tckr.images import canaries, report, split
+from tckr.images import account, canaries, copies, groups, report, split, twins
+from tckr.images.labels import class_names
 from tckr.images.options import IngestionOptions
+from tckr.images.pixels import Scales, judge
 from tckr.images.prepare import BadImageError, Prepared, Skipped, as_colour, prepare
 from tckr.images.raw import RawImage, RawTable
 from tckr.images.readers import read
@@ -42,7 +44,7 @@ def ingest(
     Returns:
         The image table: image_id (str), split ("members", "holdout", "validation", "test"), label (int64, 0..C-1),
         class_name (str), canary (bool: label and class_name are wrong on purpose), image (PNG bytes, all of one mode
-        and size); and the JSON-able ingestion report.
+        and size), and group (int64) if the source names groups; and the JSON-able ingestion report.
 
     Raises:
         UserError: The source and the options give no private set.
@@ -53,14 +55,22 @@ def ingest(
     """
     path = Path(path)
     raw = read(path, options)
-    prepared, skipped = _prepare_all(raw, options)
+    scales = judge(raw, options, str(path))
+    prepared, skipped = _prepare_all(raw, options, scales)
     _check_skipped(prepared, skipped, path)
     if any(image.mode == "RGB" for image in prepared):
         prepared = in_threads(as_colour, prepared)
-    unique, duplicates = _deduplicated(prepared)
-    names = _class_names(unique, raw, options, path)
-    table = _split(_table(unique, names), options, seed, path)
-    table = canaries.plant(table, list(names.values()), options.canaries, seed)[COLUMNS]
+    unique, duplicates = copies.distinct(prepared, path)
+    found = {str(image.raw.label) for image in unique}
+    names = class_names(found, raw.class_names, options.class_names, str(path))
+    everything = _table(unique, names)
+    if options.grouped:
+        everything = groups.assigned(everything, prepared)
+    everything, dropped = twins.handled(everything, options.near_duplicates)
+    table = _split(everything, options, seed, path)
+    near = twins.across_splits(table, dropped)
+    table = canaries.plant(table, list(names.values()), options.canaries, seed)
+    table = table[[name for name in (*COLUMNS, "group") if name in table]]
     summary = {
         "source": path.as_posix(),
         "format": raw.format,
@@ -68,17 +78,20 @@ def ingest(
         "seed": seed,
         **report.outcome(table, list(names.values()), options.size),
         **report.intake(prepared, skipped, duplicates, n_unused=len(unique) - len(table)),
+        **account.of(raw, scales, prepared, everything, table, near),
     }
-    logger.info("%s", report.sentence(summary))
+    account.log(summary)
     return table, summary
 
 
-def _prepare_all(raw: RawTable, options: IngestionOptions) -> tuple[list[Prepared], list[Skipped]]:
+def _prepare_all(
+    raw: RawTable, options: IngestionOptions, scales: Scales
+) -> tuple[list[Prepared], list[Skipped]]:
     def one(image: RawImage) -> Prepared | Skipped:
         if image.label is None:
             return Skipped(image.name, "no label")
         try:
-            return prepare(image, options)
+            return prepare(image, options, scales)
         except BadImageError as error:
             return Skipped(image.name, str(error))
 
@@ -128,66 +141,17 @@ def _check_skipped(prepared: list[Prepared], skipped: list[Skipped], path: Path)
         )
 
 
-def _deduplicated(prepared: list[Prepared]) -> tuple[list[Prepared], dict[str, int]]:
-    """Keep one image per content: that of the test split rather than the pool, then the first in the source."""
-    kept: dict[str, Prepared] = {}
-    counts = {
-        "within_pool": 0,
-        "within_test": 0,
-        "across_pool_and_test": 0,
-        "with_conflicting_labels": 0,
-    }
-    for image in sorted(prepared, key=lambda one: one.raw.split != "test"):
-        first = kept.setdefault(image.image_id, image)
-        if first is image:
-            continue
-        within = first.raw.split == image.raw.split
-        counts[f"within_{image.raw.split}" if within else "across_pool_and_test"] += 1
-        counts["with_conflicting_labels"] += first.raw.label != image.raw.label
-    return list(kept.values()), counts
-
-
-def _class_names(
-    images: list[Prepared], raw: RawTable, options: IngestionOptions, path: Path
-) -> dict[str, str]:
-    """Return the name of each of the source's labels: in its own order, else sorted (numbers as numbers).
-
-    Labels without images are left out, so that the classes are 0..C-1 without gaps.
-    """
-    found = {str(image.raw.label) for image in images}
-    if raw.class_names is not None:
-        labels = [label for label in raw.class_names if label in found]
-    else:
-        labels = sorted(
-            found, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one)
-        )
-    if len(labels) < 2:
-        raise UserError(
-            f"{path} has a single class ({', '.join(labels) or 'none'}), but a classifier needs two.",
-            "add images of another class, or check the label column or the class folders.",
-        )
-    if raw.class_names is not None or options.class_names is None:
-        return {label: label for label in labels}
-    last = len(options.class_names) - 1
-    wrong = [label for label in labels if not label.isdecimal() or int(label) > last]
-    if wrong:
-        raise UserError(
-            f"ingestion.class_names names the labels 0 to {last}, but {path} has {wrong[0]!r}.",
-            "name every integer label in order, or leave class_names out.",
-        )
-    return {label: options.class_names[int(label)] for label in labels}
-
-
 def _table(images: list[Prepared], names: dict[str, str]) -> pd.DataFrame:
     numbers = {label: number for number, label in enumerate(names)}
-    labels = [str(image.raw.label) for image in images]
+    found = [str(image.raw.label) for image in images]
     table = pd.DataFrame(
         {
             "image_id": [image.image_id for image in images],
             "split": [image.raw.split for image in images],
-            "label": np.array([numbers[label] for label in labels], dtype=np.int64),
-            "class_name": [names[label] for label in labels],
+            "label": np.array([numbers[label] for label in found], dtype=np.int64),
+            "class_name": [names[label] for label in found],
             "image": [image.png for image in images],
+            "thumbnail": [image.thumbnail for image in images],
         }
     )
     return table.sort_values("image_id", ignore_index=True)
@@ -198,16 +162,15 @@ def _split(
 ) -> pd.DataFrame:
     """Draw the four splits and return the rows in use, split by split, in the order of their ids."""
     own_test = everything["split"] == "test"
-    labels = everything["label"].to_numpy()
     n_test = split.resolve_test(options.test, int(own_test.sum()), int((~own_test).sum()))
     candidates = own_test.to_numpy() if own_test.any() else np.ones(len(everything), dtype=bool)
     drawn = np.full(len(everything), "", dtype=object)
-    drawn[candidates] = split.stratified(labels[candidates], {"test": n_test}, seed)
+    drawn[candidates] = groups.draw(everything[candidates], {"test": n_test}, seed)
     pool = ~own_test.to_numpy() & (drawn == "")
     totals = split.resolve_pool(
         options.members, options.holdout, options.validation, int(pool.sum())
     )
-    drawn[pool] = split.stratified(labels[pool], totals, seed)
+    drawn[pool] = groups.draw(everything[pool], totals, seed)
     table = everything.assign(split=drawn)
     _check_classes(table, path)
     parts = [table[table["split"] == name] for name in split.SPLITS]

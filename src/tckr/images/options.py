@@ -1,5 +1,6 @@
 """Typed parameters of the ingestion stage."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -70,6 +71,44 @@ class IngestionOptions(Options):
         default=None,
         description="names of the integer labels 0, 1, ... for sources that carry numbers only",
     )
+    range: Literal["auto", "full", "set"] | tuple[float, float] = Field(
+        default="auto",
+        description="source values that become black and white. auto: judged over the whole set (8 to 16 bits, only 0 "
+        "and 1, floats 0..1, 0..255 or -1..1), and refused where it is uncertain; full: everything the type can hold; "
+        "set: the smallest and the largest value of the set; or two numbers, on the command line as -160..240",
+    )
+    background: Literal["auto", "white", "black"] = Field(
+        default="auto",
+        description="what transparent images are laid on; auto: white, unless drawings of the set vanish on it",
+    )
+    folders: str = Field(
+        default="auto",
+        description="what the levels of folders mean, from the top: class, split/class, group/class, class/group, ...; "
+        "a level of no meaning is -; auto: found out, and refused where it is uncertain",
+    )
+    test_split: str | None = Field(
+        default=None,
+        description="the word that means the test split in the source's split column, folders or files; the others "
+        "are the pool. null: by the usual words (train, val, test), and an unknown word is refused",
+    )
+    group_column: str | None = Field(
+        default=None,
+        description="column that names the person (patient, lesion, site) of an image; images of one group stay in "
+        "one split",
+    )
+    group_pattern: str | None = Field(
+        default=None,
+        description="regular expression searched in an image's name (its path, for files); what its first bracket "
+        "finds names the group",
+    )
+    near_duplicates: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="images that differ by compression, size, brightness or a flip; keep: those across splits are "
+        "counted and shown; drop: one of each is kept, before the splits are drawn",
+    )
+    allow_outside: bool = Field(
+        default=False, description="let a list of paths name files outside its own folder"
+    )
     licence: str | None = Field(
         default=None, description="licence of the source, repeated in the ingestion report"
     )
@@ -77,6 +116,63 @@ class IngestionOptions(Options):
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
         return f"read, check and split the images, {self.size} pixels"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the source says which images belong together."""
+        by_folder = "group" in self.folders.split("/")
+        return by_folder or bool(self.group_column) or bool(self.group_pattern)
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _two_numbers(cls, value: object) -> object:
+        """Read `-160..240`: a list would need a comma, at which the command line ends a parameter."""
+        if isinstance(value, str) and ".." in value:
+            low, _, high = value.partition("..")
+            return low.strip(), high.strip()
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _rising(cls, value: object) -> object:
+        if isinstance(value, tuple) and not value[0] < value[1]:
+            raise ValueError("the first number must be below the second")
+        return value
+
+    @field_validator(
+        "image_column", "label_column", "split_column", "group_column", "test_split", mode="before"
+    )
+    @classmethod
+    def _text(cls, value: object) -> object:
+        """Take a column called 0 for its name: the command line turns it into a number."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("folders")
+    @classmethod
+    def _levels(cls, value: str) -> str:
+        levels = [level.strip() for level in value.split("/")]
+        if levels == ["auto"]:
+            return "auto"
+        known = ("split", "group", "class", "-")
+        if set(levels) - set(known) or levels.count("class") != 1:
+            raise ValueError(
+                "give auto, or levels among split, group, class and -, with class once"
+            )
+        if levels.count("split") > 1 or levels.count("group") > 1:
+            raise ValueError("a level is named twice")
+        return "/".join(levels)
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"no regular expression: {error}") from error
+            if groups < 1:
+                raise ValueError("put brackets round what names the group, as in (patient\\d+)")
+        return value
 
     @field_validator("class_names")
     @classmethod

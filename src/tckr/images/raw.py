@@ -1,9 +1,9 @@
-"""What the readers of image sources share: raw images and tables of them, and how columns and splits are named."""
+"""What the readers of image sources share: raw images and tables of them, and how columns are named."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -11,10 +11,6 @@ from tckr.errors import UserError
 
 GivenSplit = Literal["pool", "test"]
 
-TEST_NAMES = frozenset({"test", "testing", "t10k"})
-POOL_NAMES = frozenset(
-    {"train", "training", "val", "valid", "validation", "dev", "members", "holdout", "pool"}
-)
 # Usual names of columns, in the order of preference.
 IMAGE_COLUMNS = (
     "image",
@@ -38,16 +34,18 @@ class RawImage:
     """One image as it is in the source.
 
     Attributes:
-        name: Where it is: path inside the source, or file and row; shown in reports.
+        name: Where it is: path inside the source, or file and row; shown in reports, always valid UTF-8.
         content: A file to be read, encoded bytes, pixels, or None if the source has nothing.
         label: Name of its class; None if the source has none.
         split: "test" if the source says so, else "pool".
+        group: The person (patient, lesion, site) it belongs to; None if the source does not say.
     """
 
     name: str
     content: Path | bytes | np.ndarray | None
     label: str | None
     split: GivenSplit = "pool"
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,24 +54,44 @@ class RawTable:
 
     Attributes:
         format: Name of the format, for the report.
-        images: The images, read during iteration so that they are never all in memory.
+        images: The images, read during iteration so that they are never all in memory; may be iterated again.
         count: Their number.
         class_names: Classes in the source's own order, if it gives one.
+        left_out: What lies in the source but is no image of the set, in words, with counts.
+        eight_bits: All images are known to be uint8 pixels, so that the first few tell their range.
     """
 
     format: str
     images: Iterable[RawImage]
     count: int
     class_names: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
+    eight_bits: bool = False
 
 
-def given_split(value: Any) -> GivenSplit:
-    """Return "test" if that is what a source's name of a split means, else "pool".
+class Again:
+    """Make what a generator function yields iterable any number of times.
 
-    >>> given_split("Testing"), given_split("val"), given_split(None)
-    ('test', 'pool', 'pool')
+    >>> digits = Again(lambda: iter("12"))
+    >>> list(digits), list(digits)
+    (['1', '2'], ['1', '2'])
     """
-    return "test" if str(value).strip().lower() in TEST_NAMES else "pool"
+
+    def __init__(self, images: Callable[[], Iterator[RawImage]]) -> None:
+        self._images = images
+
+    def __iter__(self) -> Iterator[RawImage]:
+        """Start from the first image."""
+        return self._images()
+
+
+def readable(name: str) -> str:
+    r"""Return a file name as valid UTF-8: bytes of another encoding become escapes.
+
+    >>> readable("caf\udce9.png")
+    'caf\\xe9.png'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def image_column(columns: Sequence[str], wanted: str | None, source: str) -> str:
@@ -85,7 +103,7 @@ def image_column(columns: Sequence[str], wanted: str | None, source: str) -> str
     >>> image_column(["ID", "Image", "label"], None, "cats.parquet")
     'Image'
     """
-    found = _find(columns, wanted, IMAGE_COLUMNS, "image_column", source)
+    found = find_column(columns, wanted, IMAGE_COLUMNS, "image_column", source)
     if found is None:
         raise UserError(
             f"{source} has no column of images (columns: {', '.join(columns)}).",
@@ -100,7 +118,7 @@ def label_column(columns: Sequence[str], wanted: str | None, source: str) -> str
     Raises:
         UserError: There is none, or not the wanted one.
     """
-    found = _find(columns, wanted, LABEL_COLUMNS, "label_column", source)
+    found = find_column(columns, wanted, LABEL_COLUMNS, "label_column", source)
     if found is None:
         raise UserError(
             f"Labels are missing: {source} has no label column (columns: {', '.join(columns)}).",
@@ -115,12 +133,26 @@ def split_column(columns: Sequence[str], wanted: str | None, source: str) -> str
     Raises:
         UserError: The wanted one does not exist.
     """
-    return _find(columns, wanted, SPLIT_COLUMNS, "split_column", source)
+    return find_column(columns, wanted, SPLIT_COLUMNS, "split_column", source)
 
 
-def _find(
+def group_column(columns: Sequence[str], wanted: str | None, source: str) -> str | None:
+    """Return the name of the column of groups; None if none is wanted.
+
+    Raises:
+        UserError: The wanted one does not exist.
+    """
+    return find_column(columns, wanted, (), "group_column", source)
+
+
+def find_column(
     columns: Sequence[str], wanted: str | None, usual: Sequence[str], option: str, source: str
 ) -> str | None:
+    """Return the wanted column, else the first with a usual name, else None.
+
+    Raises:
+        UserError: The wanted one does not exist.
+    """
     if wanted is not None:
         if wanted not in columns:
             raise UserError(

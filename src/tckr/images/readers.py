@@ -1,27 +1,18 @@
-"""Open any source of labelled images: find out its format, and read class folders and CSV lists."""
+"""Open any source of labelled images: find out its format, and read folders."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from tckr.errors import UserError
+from tckr.images import groups, layout, lists, places
 from tckr.images.arrays import is_idx, read_idx, read_npz
+from tckr.images.labels import folder_label
 from tckr.images.options import IngestionOptions
-from tckr.images.raw import (
-    POOL_NAMES,
-    TEST_NAMES,
-    RawImage,
-    RawTable,
-    given_split,
-    image_column,
-    label_column,
-    split_column,
-)
+from tckr.images.raw import RawImage, RawTable, find_column, readable
 from tckr.images.tabular import read_arrow, read_parquet, read_saved
 
 PARQUET = (".parquet", ".pq")
-CSV = (".csv", ".tsv")
+ARROW = (".arrow", ".feather")
 ACCEPTED = "a folder per class, .parquet, .arrow, .npz, a folder of IDX files or a .csv of paths and labels"
 
 
@@ -29,12 +20,13 @@ def read(path: Path, options: IngestionOptions) -> RawTable:
     """Open a source of labelled images; the images are read as `RawTable.images` is iterated.
 
     Args:
-        path: A folder per class (also inside train/, val/, test/); Parquet or Arrow with columns of images and labels;
-            a folder saved by `datasets`; a MedMNIST-style .npz; a folder of IDX files; a CSV of paths and labels.
-        options: Names of columns, and the largest image to accept.
+        path: A folder per class (also inside train/, val/, test/, or with people between); Parquet or Arrow with columns
+            of images and labels; a folder saved by `datasets`; a MedMNIST-style .npz; a folder of IDX files; a CSV,
+            metadata.csv, metadata.jsonl or dataset.json of paths and labels.
+        options: Names of columns, the meaning of folders, and the largest image to accept.
 
     Raises:
-        UserError: Nothing is there, the format is unknown, a file is damaged, or labels are missing.
+        UserError: Nothing is there, the format is unknown or uncertain, a file is damaged, or labels are missing.
 
     >>> table = read(Path("data/01_raw/fashion_mnist"), IngestionOptions())
     >>> table.format, next(iter(table.images)).label
@@ -46,86 +38,60 @@ def read(path: Path, options: IngestionOptions) -> RawTable:
     table = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     if table.count == 0:
         raise UserError(f"{path} holds no images.", f"point ingestion at {ACCEPTED}.")
-    return table
+    return groups.named(table, options, path)
 
 
-def read_folders(root: Path) -> RawTable:
-    """Read `root/<class>/**` or `root/{train,val,test}/<class>/**`; every visible file is taken for an image.
+def read_folders(tree: places.Tree, options: IngestionOptions) -> RawTable:
+    """Read images whose folders say the class, and maybe the split and the person; see `tckr.images.layout`.
 
     Raises:
-        UserError: No files, or files but no class folders.
+        UserError: No images, no class folders, or folders that can be read in more than one way.
     """
-    images = list(_walk(root))
-    if not images:
+    root = tree.root
+    if not tree.images:
         raise UserError(
             f"No image is in the folder {root}.",
             "put one folder of images per class into it, or point raw_images at another source.",
+        )
+    folders = [file.parent.relative_to(root).parts for file in tree.images]
+    if options.folders == "auto":
+        levels = layout.find_levels(folders, str(root))
+    else:
+        levels = tuple(options.folders.split("/"))
+    images = []
+    for file, folder in zip(tree.images, folders, strict=True):
+        parts = layout.parts_of(folder, levels)
+        label, name = parts.get("class"), readable(file.relative_to(root).as_posix())
+        images.append(
+            RawImage(
+                name=name,
+                content=file,
+                label=None if label is None else folder_label(label, str(root)),
+                split=places.given_split(parts.get("split"), options.test_split, str(root)),
+                group=parts.get("group"),
+            )
         )
     if all(image.label is None for image in images):
         raise UserError(
             f"Labels are missing: the images in {root} lie in no class folder.",
             "put them into one folder per class, or list them in a CSV with the columns path and label.",
         )
-    return RawTable("folder per class", images, len(images))
-
-
-def read_csv(path: Path, options: IngestionOptions) -> RawTable:
-    """Read a CSV (or TSV) of paths, relative to its folder, and labels.
-
-    Raises:
-        UserError: The file is not CSV, has no rows, or lacks a column.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            header = stream.readline()
-        # Everything as text: a class "NA" or "01" must stay as it is.
-        table = pd.read_csv(
-            path,
-            sep=max(",;\t", key=header.count),
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
-    except (ValueError, OSError) as error:  # parser and encoding errors are ValueErrors
-        problem = " ".join(str(error).split())
-        raise UserError(
-            f"{path} cannot be read as CSV ({problem}).", "save it as UTF-8 with a header line."
-        ) from error
-    if table.empty:
-        raise UserError(
-            f"{path} has no rows.", "list one image per row with the columns path and label."
-        )
-    names = list(table.columns)
-    image = image_column(names, options.image_column, str(path))
-    label = label_column(names, options.label_column, str(path))
-    split = split_column(names, options.split_column, str(path))
-    images = [
-        RawImage(
-            name=file,
-            content=path.parent / file if file else None,
-            label=name or None,
-            split=given_split(part),
-        )
-        for file, name, part in zip(
-            table[image].str.strip(),
-            table[label].str.strip(),
-            table[split] if split else [""] * len(table),
-            strict=True,
-        )
-    ]
-    return RawTable("CSV of paths and labels", images, len(images))
+    kind = "folder per class" if levels == ("class",) else f"folders {'/'.join(levels)}"
+    return RawTable(kind, images, len(images))
 
 
 def _read_file(path: Path, options: IngestionOptions) -> RawTable:
     suffix = path.suffix.lower()
     if suffix in PARQUET:
-        return read_parquet([path], options)
-    if suffix in (".arrow", ".feather"):
+        return read_parquet([path], path.parent, options)
+    if suffix in ARROW:
         return read_arrow(path, options)
     if suffix == ".npz":
-        return read_npz(path, options.max_pixels)
-    if suffix in CSV:
-        return read_csv(path, options)
+        return read_npz(path, options)
+    if suffix in lists.CSV or suffix == ".jsonl":
+        return lists.read_listings([lists.read_listing(path)], None, options)
+    if suffix == ".json":
+        return lists.read_dataset_json(path, options)
     raise UserError(f"{path} is of no known format.", f"use {ACCEPTED}.")
 
 
@@ -134,40 +100,110 @@ def _read_folder(path: Path, options: IngestionOptions) -> RawTable:
         file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
     )
     names = {file.name for file in files}
-    if names & {"state.json", "dataset_dict.json"}:
-        return read_saved(path, options)
-    # The hub's folders and our own image tables keep their Parquet files in `data/`.
-    inner = sorted((path / "data").glob("*")) if (path / "data").is_dir() else []
-    parquet = [file for file in files + inner if file.suffix.lower() in PARQUET]
-    if parquet:
-        return read_parquet(parquet, options)
-    if any(is_idx(name) for name in names):
-        return read_idx(path, options.max_pixels)
-    lists = [file for file in files if file.suffix.lower() in (*CSV, ".npz")]
-    if len(lists) > 1:
+    if options.folders == "auto":
+        if names & {"state.json", "dataset_dict.json"}:
+            return read_saved(path, options)
+        parquet = [file for file in files if file.suffix.lower() in PARQUET]
+        # The hub's folders and our own image tables keep their Parquet files in `data/`.
+        inner = sorted((path / "data").glob("*")) if (path / "data").is_dir() else []
+        parquet += [file for file in inner if file.suffix.lower() in PARQUET]
+        if parquet:
+            return read_parquet(parquet, path, options)
+        if any(is_idx(name) for name in names):
+            return read_idx(path, options)
+        arrays = [file for file in files if file.suffix.lower() in (".npz", *ARROW)]
+        if arrays:
+            return _read_file(_only(arrays, path), options)
+    tree = places.scan(path)
+    table = _read_tree(tree, options)
+    notes = [note for note in (*tree.left_out, tree.sidecars()) if note]
+    return replace(table, left_out=(*notes, *table.left_out))
+
+
+def _read_tree(tree: places.Tree, options: IngestionOptions) -> RawTable:
+    """Read a folder whose images are listed in a file, or lie in class folders, or in tables further down."""
+    if options.folders != "auto":
+        return read_folders(tree, options)
+    stylegan = [
+        file for file in tree.others if file.name == "dataset.json" and _has_labels(file, tree)
+    ]
+    if stylegan:
+        return lists.read_dataset_json(_only(stylegan, tree.root), options)
+    listings = lists.image_listings(tree, options)
+    if listings:
+        return lists.read_listings(_one_or_splits(listings, tree, options), tree, options)
+    if not tree.images:
+        deeper = _read_deeper(tree, options)
+        if deeper is not None:
+            return deeper
+        csvs = [file for file in tree.others if file.suffix.lower() in lists.CSV]
+        if csvs:
+            return _read_file(_only(csvs, tree.root), options)
+    return read_folders(tree, options)
+
+
+def _read_deeper(tree: places.Tree, options: IngestionOptions) -> RawTable | None:
+    """Read tables that lie in sub-folders: those of a single folder, or of folders called like splits."""
+    tables = {
+        file.parent for file in tree.others if file.suffix.lower() in (*PARQUET, *ARROW, ".npz")
+    }
+    tables |= {file.parent for file in tree.others if is_idx(file.name)}
+    saved = {file.parent for file in tree.others if file.name == "dataset_dict.json"}
+    folders = saved or tables
+    if not folders:
+        return None
+    if len(folders) == 1:
+        return _read_folder(next(iter(folders)), options)
+    parquet = [file for file in tree.others if file.suffix.lower() in PARQUET]
+    if all(places.split_word(folder.name) for folder in folders) and parquet:
+        above = {folder.parent for folder in folders}
+        if len(above) == 1:
+            return read_parquet(parquet, tree.root, options)
+    raise UserError(
+        f"{tree.root} holds tables in several folders "
+        f"({places.shown(sorted(str(folder.relative_to(tree.root)) for folder in folders))}).",
+        "point ingestion at the one to use.",
+    )
+
+
+def _one_or_splits(
+    listings: list[lists.Listing], tree: places.Tree, options: IngestionOptions
+) -> list[lists.Listing]:
+    """Return the only list, or those of all splits; a list without labels is no split (a competition's test.csv)."""
+    if len(listings) == 1:
+        return listings
+    labelled = [
+        one
+        for one in listings
+        if options.label_column in one.columns
+        or find_column(one.columns, None, lists.LABEL_COLUMNS, "label_column", "")
+    ]
+    if len(labelled) < 2:
+        return labelled or listings
+    places_of = {one.path.parent for one in labelled}
+    divided = len(places_of) == len(labelled) > 1
+    called = [places.split_word(one.path.stem) for one in labelled]
+    if labelled and (divided or (None not in called and len(set(called)) == len(called))):
+        return labelled
+    files = sorted(str(one.path.relative_to(tree.root)) for one in listings)
+    raise UserError(
+        f"{tree.root} holds several tables ({places.shown(files)}).", "name the one to use."
+    )
+
+
+def _only(files: list[Path], root: Path) -> Path:
+    if len(files) > 1:
         raise UserError(
-            f"{path} holds several tables ({', '.join(file.name for file in lists)}).",
+            f"{root} holds several tables ({places.shown(file.name for file in files)}).",
             "name the one to use.",
         )
-    return _read_file(lists[0], options) if lists else read_folders(path)
+    return files[0]
 
 
-def _walk(root: Path) -> Iterator[RawImage]:
-    parts = _visible_folders(root)
-    names = {part.name.lower() for part in parts}
-    # "train" and "test" may be classes too: they are splits only if class folders lie inside.
-    divided = names <= TEST_NAMES | POOL_NAMES and any(_visible_folders(part) for part in parts)
-    for base in parts if divided else [root]:
-        split = given_split(base.name) if divided else "pool"
-        for file in sorted(base.rglob("*")):
-            inner = file.relative_to(base).parts
-            if any(part.startswith(".") for part in inner) or file.is_dir():
-                continue
-            label = inner[0] if len(inner) > 1 else None
-            yield RawImage(file.relative_to(root).as_posix(), file, label, split)
-
-
-def _visible_folders(root: Path) -> list[Path]:
-    return sorted(
-        child for child in root.iterdir() if child.is_dir() and not child.name.startswith(".")
-    )
+def _has_labels(file: Path, tree: places.Tree) -> bool:
+    """Whether a dataset.json is StyleGAN's: it lies above all images."""
+    try:
+        start = file.read_text(encoding="utf-8", errors="replace")[:4000]
+    except OSError:
+        return False
+    return '"labels"' in start and all(file.parent in image.parents for image in tree.images)

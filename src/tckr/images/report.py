@@ -46,7 +46,7 @@ def intake(
         "original_modes": dict(Counter(mode for mode, _ in originals).most_common()),
         "original_sizes": dict(sizes[:MOST_SIZES]),
         "other_original_sizes": sum(count for _, count in sizes[MOST_SIZES:]),
-        "duplicates": {"removed": _removed(duplicates), **duplicates},
+        "duplicates": dict(duplicates),
         "unused": n_unused,
         "skipped": len(skipped),
         "skipped_images": [{"name": bad.name, "reason": bad.reason} for bad in skipped],
@@ -69,7 +69,3 @@ def data_hash(table: pd.DataFrame) -> str:
     """Return SHA-256 over the id, split and class of every image, independent of the order of the rows."""
     lines = sorted(f"{row.image_id} {row.split} {row.class_name}" for row in table.itertuples())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _removed(duplicates: dict[str, int]) -> int:
-    return sum(count for kind, count in duplicates.items() if kind != "with_conflicting_labels")

@@ -9,21 +9,27 @@ import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
+
+from tckr.engine.scratch import large_array
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 # One task per image would spend as long in the queue as in Pillow's decoder.
 CHUNK = 256
+READ = 64  # encoded images that a thread reads at once, some 10 MB of 224 pixels
 
 
 def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Tensor:
     """Decode images of one size into one tensor.
+
+    Pixels that exceed a quarter of the free memory go to a scratch file that the tensor reads and writes through
+    memory mapping (`tckr.engine.scratch`); it is gone with the tensor.
 
     Args:
         images: Encoded images (PNG), all of the same width and height.
@@ -34,26 +40,36 @@ def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Ten
 
     Raises:
         ValueError: No images, a number of channels other than 1 or 3, or images of different sizes.
+        UserError: They fit neither into memory nor on the disk.
     """
-    encoded = list(images)
-    if not encoded:
+    # The column of a table is read piece by piece; what is neither a column nor a sequence has to be kept.
+    encoded: Any = getattr(images, "array", images)
+    encoded = encoded if hasattr(encoded, "__getitem__") else list(encoded)
+    if len(encoded) == 0:
         raise ValueError("to_tensor needs at least one image.")
+    first = _open(encoded[0])
     if channels is None:
-        channels = 1 if _open(encoded[0]).mode in ("1", "L") else 3
+        channels = 1 if first.mode in ("1", "L") else 3
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, not {channels}.")
     mode = "L" if channels == 1 else "RGB"
-    width, height = _open(encoded[0]).size
+    width, height = first.size
     # Filled in place: a list of arrays and their stack together would take three times the memory.
-    whole = np.empty((len(encoded), channels, height, width), np.uint8)
+    whole = large_array((len(encoded), channels, height, width), np.uint8)
 
-    def place(row: int) -> tuple[int, int]:
-        pixels = np.asarray(_open(encoded[row]).convert(mode))
-        if pixels.shape[:2] == (height, width):
-            whole[row] = pixels if channels == 1 else pixels.transpose(2, 0, 1)
-        return pixels.shape[:2]
+    def place(rows: np.ndarray) -> set[tuple[int, ...]]:
+        sizes = set()
+        several = encoded[rows] if hasattr(encoded, "in_order") else [encoded[row] for row in rows]
+        for row, content in zip(rows, several, strict=True):
+            pixels = np.asarray(_open(content).convert(mode))
+            if pixels.shape[:2] == (height, width):
+                whole[row] = pixels if channels == 1 else pixels.transpose(2, 0, 1)
+            sizes.add(pixels.shape[:2])
+        return sizes
 
-    sizes = set(in_threads(place, range(len(encoded))))
+    order = encoded.in_order() if hasattr(encoded, "in_order") else np.arange(len(encoded))
+    parts = [order[start : start + READ] for start in range(0, len(order), READ)]
+    sizes = set().union(*_in_threads(place, parts))
     if len(sizes) > 1:
         raise ValueError(
             f"Images of one size are needed, found (height, width) {sorted(sizes)[:5]}."
@@ -110,12 +126,16 @@ def in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
     >>> in_threads(len, ["a", "bag"])
     [1, 3]
     """
-    if len(items) <= CHUNK:
-        return [function(item) for item in items]
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    done = _in_threads(lambda chunk: [function(item) for item in chunk], chunks)
+    return [result for chunk in done for result in chunk]
+
+
+def _in_threads(function: Callable[[In], Out], parts: Sequence[In]) -> list[Out]:
+    if len(parts) <= 1:
+        return [function(part) for part in parts]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = pool.map(lambda chunk: [function(item) for item in chunk], chunks)
-        return [result for chunk in done for result in chunk]
+        return list(pool.map(function, parts))
 
 
 def _open(content: bytes) -> Image.Image:

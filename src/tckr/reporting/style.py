@@ -1,7 +1,7 @@
 """The style of every picture, and the pictures that several stages draw."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -38,6 +38,26 @@ def class_sheet(tables: Mapping[str, pd.DataFrame], title: str | None = None) ->
                 rows.append(
                     (f"{name}, {word}" if len(tables) > 1 else str(name), to_tensor(chosen))
                 )
+    return sheet(rows, title=title)
+
+
+def pair_sheet(table: pd.DataFrame, pairs: Sequence[Sequence[str]], title: str) -> Image.Image:
+    """Draw pairs of images of a table side by side, with their splits and classes.
+
+    Args:
+        table: image table.
+        pairs: of image ids.
+        title: printed above the rows.
+    """
+    from tckr.images.sheets import sheet
+    from tckr.images.tensors import to_tensor
+
+    by_id = table.set_index("image_id")
+    rows = []
+    for one, other in pairs:
+        both = by_id.loc[[one, other]]
+        splits, names = " and ".join(both["split"]), " / ".join(dict.fromkeys(both["class_name"]))
+        rows.append((f"{splits}: {names}", to_tensor(both["image"])))
     return sheet(rows, title=title)
 
 

@@ -65,8 +65,10 @@ class PrivateSet:
 
     def at(self, rows: Sequence[int]) -> "PrivateSet":
         """Return the images at some rows."""
+        from tckr.engine.rows import take
+
         chosen = list(rows)
-        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+        return replace(self, images=take(self.images, chosen), labels=self.labels[chosen])
 
 
 class SyntheticSet(NamedTuple):

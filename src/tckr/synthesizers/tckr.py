@@ -7,6 +7,7 @@ drawn (Generative Knowledge Distillation, `tckr.classifiers.distillation`).
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pandas as pd
@@ -80,13 +81,23 @@ class TCKR(Synthesizer):
     ) -> tuple[pd.DataFrame]:
         """Describe each image in one sentence.
 
+        Args:
+            unfinished: where unfinished work is kept, and left; by default in `captioning.checkpoints`, until it is done.
+
         Returns:
             `class_name`, `caption` and `prompt` ("{class}: {caption}"), one row per image.
         """
-        from tckr.text.captioner import caption, captions_table, load
+        from tckr.engine.checkpoint import Checkpoints
+        from tckr.text.captioner import caption, caption_fingerprint, captions_table, load
 
         captioner = load(self.captioning.captioner, device, self.captioning.dtype)
+        own = None
+        if unfinished is None and self.captioning.checkpoints:
+            work = caption_fingerprint(private.images, self.captioning)
+            unfinished = own = Checkpoints(Path(self.captioning.checkpoints) / work)
         captions = caption(captioner, private.images, self.captioning, unfinished)
+        if own:
+            own.remove()
         names = [private.class_names[label] for label in private.labels.tolist()]
         return (captions_table([str(i) for i in range(len(names))], names, captions),)
 

@@ -118,7 +118,7 @@ def train_students(
 def _students(
     members: int, distillation: DistillationOptions, options: SweepOptions
 ) -> dict[str, dict[str, Any]]:
-    """Return what each student learns from, by its name; see `StudentPlan`."""
+    """Return what each student learns from, by its name; see `StudentConfig`."""
     students: dict[str, dict[str, Any]] = {
         name: {"pool": tables.RELEASED, "labels": distillation.labels, "size": size}
         for name, (_, size) in options.students(members).items()

@@ -23,3 +23,15 @@ def draw_private_sheet(images: pd.DataFrame) -> Image.Image:
     from tckr.reporting.style import class_sheet
 
     return class_sheet({"private": of_split(images, "members")})
+
+
+def draw_near_duplicates(images: pd.DataFrame, ingestion_report: dict[str, Any]) -> Image.Image:
+    """Show pairs of near-duplicates that lie in different splits, side by side."""
+    from tckr.reporting.style import notice, pair_sheet
+
+    near = ingestion_report["near_duplicates"]
+    if not near["examples"]:
+        return notice("No near-duplicates lie in different splits.")
+    return pair_sheet(
+        images, near["examples"], f"{near['pairs_across_splits']:,} near-duplicates across splits"
+    )

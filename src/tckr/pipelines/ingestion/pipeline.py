@@ -2,12 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.ingestion.nodes import draw_private_sheet, ingest
+from tckr.pipelines.ingestion.nodes import draw_near_duplicates, draw_private_sheet, ingest
 from tckr.pipelines.stage import as_stage
 
 
 def create_pipeline() -> Pipeline:
-    """raw_images -> images, ingestion_report -> private_sheet."""
+    """raw_images -> images, ingestion_report -> private_sheet, near_duplicates_sheet."""
     return as_stage(
         "ingestion",
         [
@@ -22,6 +22,12 @@ def create_pipeline() -> Pipeline:
                 inputs="images",
                 outputs="private_sheet",
                 name="draw_private_sheet",
+            ),
+            Node(
+                draw_near_duplicates,
+                inputs=["images", "ingestion_report"],
+                outputs="near_duplicates_sheet",
+                name="draw_near_duplicates",
             ),
         ],
     )

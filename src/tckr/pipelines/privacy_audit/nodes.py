@@ -14,7 +14,7 @@ from tckr.pipelines.types import Classifier, Tensors
 from tckr.synthesizers.base import PrivateSet, Synthesizer
 
 if TYPE_CHECKING:
-    from tckr.audit.shadow_models import Experiment
+    from tckr.audit.shadow_models import ShadowConfig
 
 QUERIED = "queried_"  # before the name of a per-image artefact: that of the queried images
 
@@ -63,7 +63,7 @@ def plan_audit(
     """
     if not wanted:
         return {"n_shadows": options.n_shadows}
-    repeated = tables.experiment(images, synthetic_sets, student_recipe, options, seed)
+    repeated = tables.shadow_config(images, synthetic_sets, student_recipe, options, seed)
     return tables.plan_shadows(repeated, options)
 
 
@@ -83,7 +83,7 @@ def score_shadows(
     """
     if not wanted:
         return {}
-    repeated = tables.experiment(images, synthetic_sets, student_recipe, options, seed)
+    repeated = tables.shadow_config(images, synthetic_sets, student_recipe, options, seed)
     return tables.train_shadows(repeated, membership_matrix, tables.audited_images(images), options)
 
 
@@ -97,7 +97,7 @@ def plan_arm_audit(
     seed: int,
 ) -> dict[str, Any]:
     """Say how long the shadows will take on this machine, and decide their number before any is trained."""
-    repeated = _experiment(
+    repeated = _shadow_config(
         synthesizer, artefacts, images, recycled_set, student_recipe, options, seed
     )
     return tables.plan_shadows(repeated, options)
@@ -119,13 +119,13 @@ def score_arm_shadows(
         Logit-scaled confidences float32 (S, N, Q): `teacher`, `student`, with attribution the counterfactual students;
         in scope `pipeline` signals (S, n, 1) of the shadow generators in the n queried images.
     """
-    repeated = _experiment(
+    repeated = _shadow_config(
         synthesizer, artefacts, images, recycled_set, student_recipe, options, seed
     )
     return tables.train_shadows(repeated, membership_matrix, tables.audited_images(images), options)
 
 
-def _experiment(
+def _shadow_config(
     synthesizer: Synthesizer,
     artefacts: Mapping[str, Any],
     images: pd.DataFrame,
@@ -133,13 +133,13 @@ def _experiment(
     student_recipe: dict[str, Any],
     options: AuditOptions,
     seed: int,
-) -> "Experiment":
+) -> "ShadowConfig":
     """Return what a shadow of this arm repeats: in scope `pipeline` the synthesizer too."""
     resynthesis = None
     if options.scope == "pipeline":
         count = len(recycled_set)
         resynthesis = tables.resynthesize(images, synthesizer, artefacts, count, options, seed)
-    return tables.experiment(images, recycled_set, student_recipe, options, seed, resynthesis)
+    return tables.shadow_config(images, recycled_set, student_recipe, options, seed, resynthesis)
 
 
 def draw_memberships(images: pd.DataFrame, audit_plan: dict[str, Any], seed: int) -> pd.DataFrame:

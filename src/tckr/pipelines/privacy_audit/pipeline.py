@@ -45,17 +45,19 @@ def arm_shadow_nodes(arm: type[Synthesizer]) -> list[Node]:
         arm_node(nodes.score_arm_shadows, arm, with_matrix, "shadow_scores", extra=queried),
     ]
     if per_image:
-        asked = {"images": "images", "options": AUDIT, "seed": SEED}
+        own_inputs = {"images": "images", "options": AUDIT, "seed": SEED}
         made = list(queried.values())
         outputs = made if len(made) > 1 else made[0]
-        wired.append(arm_node(nodes.describe_queried, arm, asked, outputs, artefacts=per_image))
+        wired.append(
+            arm_node(nodes.describe_queried, arm, own_inputs, outputs, artefacts=per_image)
+        )
     return wired
 
 
 def score_nodes(arm: type[Synthesizer]) -> list[Node]:
     """Wire what the attacker sees of each thing that would be released, and the figures of every attack."""
     queried = _queried(arm)
-    asked = {"images": "images", "options": AUDIT, "seed": SEED}
+    own_inputs = {"images": "images", "options": AUDIT, "seed": SEED}
     attacked = {
         name: name
         for name in (
@@ -73,7 +75,7 @@ def score_nodes(arm: type[Synthesizer]) -> list[Node]:
         arm_node(
             nodes.score_release,
             arm,
-            {**asked, "synthetic_images": "synthetic_images"},
+            {**own_inputs, "synthetic_images": "synthetic_images"},
             "release_scores",
             extra=queried,
         ),
@@ -89,7 +91,7 @@ def score_nodes(arm: type[Synthesizer]) -> list[Node]:
             arm_node(
                 nodes.score_generator,
                 arm,
-                asked,
+                own_inputs,
                 "generator_scores",
                 artefacts=("adapter",),
                 extra=queried,

@@ -1,0 +1,80 @@
+"""Rows of a tensor that may be larger than memory: some of them taken out, or all of them shared with other processes."""
+
+import os
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tckr.engine.scratch import large_array, scratch_file
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PART = 1024  # rows that are copied at once
+# Where a process opens the files of another, those without a name too: Linux alone.
+OPEN_FILES = Path("/proc/self/fd")
+
+
+def take(tensor: "Tensor", rows: Sequence[int]) -> "Tensor":
+    """Return a copy of some rows, which lies in a scratch file if it is large; see `tckr.engine.scratch`.
+
+    >>> import torch
+    >>> take(torch.tensor([[1, 2], [3, 4], [5, 6]], dtype=torch.uint8), [2, 0]).tolist()
+    [[5, 6], [1, 2]]
+    """
+    import torch
+
+    chosen = torch.as_tensor(rows, dtype=torch.int64)
+    shape = (len(chosen), *tensor.shape[1:])
+    taken = torch.from_numpy(large_array(shape, _numpy_type(tensor)))
+    for start in range(0, len(chosen), PART):
+        taken[start : start + PART] = tensor[chosen[start : start + PART]]
+    return taken
+
+
+class Shared:
+    """A tensor that other processes of this machine receive as a file that all of them map, not as a copy for each.
+
+    It is written once, to a scratch file without a name, so that nothing of it is left behind whatever ends this
+    process; the others open it while this object lives. Unpickled, it is the tensor itself. Where a process cannot open
+    the files of another, every process receives a copy.
+    """
+
+    def __init__(self, tensor: "Tensor") -> None:
+        """Hold a tensor on the CPU."""
+        self._tensor = tensor
+        self._file: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not OPEN_FILES.is_dir():
+            return _itself, (self._tensor,)
+        if self._file is None:
+            self._file = scratch_file()
+            for part in self._tensor.split(PART):
+                self._file.write(part.contiguous().numpy().data)
+            self._file.flush()
+        path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        return _mapped, (path, self._tensor.dtype, tuple(self._tensor.shape))
+
+
+def _itself(tensor: "Tensor") -> "Tensor":
+    return tensor
+
+
+def _mapped(path: str, dtype: "torch.dtype", shape: tuple[int, ...]) -> "Tensor":
+    import torch
+
+    if not prod(shape):
+        return torch.empty(shape, dtype=dtype)
+    with open(path, "r+b") as file:
+        size = prod(shape) * dtype.itemsize
+        pixels = np.memmap(file, np.uint8, "r+", shape=(size,))
+    return torch.from_numpy(pixels).view(dtype).view(shape)
+
+
+def _numpy_type(tensor: "Tensor") -> Any:
+    return tensor[:0].numpy().dtype

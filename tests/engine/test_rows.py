@@ -1,0 +1,59 @@
+"""Rows are the same wherever they lie, and other processes map them instead of receiving copies."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tckr.engine import map_shards, rows, scratch
+from tckr.engine.rows import Shared, take
+
+IMAGES = torch.randint(0, 256, (2500, 3, 4, 5), generator=torch.Generator().manual_seed(0)).byte()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TCKR_SCRATCH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("share", [scratch.SHARE, 0.0])
+def test_rows_are_taken_in_order_in_memory_and_on_disk(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "SHARE", share)
+    order = torch.randperm(2500, generator=torch.Generator().manual_seed(1)).tolist()
+    chosen = [*order, 7, 7]
+    assert torch.equal(take(IMAGES, chosen), IMAGES[chosen])
+    assert take(IMAGES, []).shape == (0, 3, 4, 5)
+
+
+def sums(numbers: list[int], shared: tuple[Tensor, Tensor]) -> tuple[int, int, int, int]:
+    images, labels = shared
+    files = [line for line in Path("/proc/self/maps").read_text().splitlines() if "deleted" in line]
+    return int(images[numbers].sum()), int(labels[numbers].sum()), len(files), os.getpid()
+
+
+@pytest.mark.skipif(not rows.OPEN_FILES.is_dir(), reason="needs /proc")
+def test_other_processes_map_the_tensor_and_nothing_is_left(folder: Path) -> None:
+    labels = torch.arange(2500)
+    shared = (Shared(IMAGES.permute(0, 1, 3, 2)), Shared(labels))
+    assert len(pickle.dumps(shared)) < 1000
+    shards = [[0, 2499], [1024, 3]]
+    found = map_shards(sums, shards, 2, shared=shared)
+    for numbers, (pixels, classes, files, process) in zip(shards, found, strict=True):
+        assert (pixels, classes) == (int(IMAGES[numbers].sum()), sum(numbers))
+        assert files >= 2
+        assert process != os.getpid()
+    assert list(folder.iterdir()) == []
+
+
+def test_unpickled_it_is_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Shared(IMAGES)
+    assert torch.equal(pickle.loads(pickle.dumps(shared)), IMAGES)
+    assert pickle.loads(pickle.dumps(Shared(IMAGES[:0]))).shape == (0, 3, 4, 5)
+    monkeypatch.setattr(rows, "OPEN_FILES", Path("/nowhere"))
+    assert torch.equal(pickle.loads(pickle.dumps(shared)), IMAGES)
