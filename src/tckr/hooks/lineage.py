@@ -360,18 +360,22 @@ class Lineage:
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Mark the run as finished."""
+        self._begun = True  # even if it took up everything
         self._end("finished")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the run as failed; what it saved stays usable."""
-        with suppress(
-            UserError
-        ):  # the disk may be full, and the error that ends the run is to be seen
+        with suppress(UserError):  # of a full disk: the error that ends the run is to be seen
             self._end("failed")
 
+    def on_interrupt(self) -> None:
+        """Mark as killed a run that was stopped by hand: the command line calls this, since Kedro's hooks are not."""
+        with suppress(UserError):
+            self._end("killed")
+
     def _end(self, status: str) -> None:
-        if self.manifest is not None:
+        if self.manifest is not None and self.manifest.status == "running" and self._begun:
             self.manifest = self.manifest.model_copy(update={"status": status})
             self._runs.save(self.manifest)
 
