@@ -1,8 +1,6 @@
 """Keep a run whole: pin what it reads, write its manifest, restore the settings of what it starts from."""
 
 import os
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,20 +11,18 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.io.core import AbstractVersionedDataset, Version
-from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from tckr.engine.once_saved import saved
 from tckr.errors import UserError
-from tckr.hooks.project import git_state, saved_path
-from tckr.hooks.restore import PARENT, PREFIX, RESUME, Past, plain, restore_settings
+from tckr.hooks.manifest import describe_run
+from tckr.hooks.project import saved_path
+from tckr.hooks.restore import PARENT, PREFIX, RESUME, Past, restore_settings
 from tckr.hooks.unfinished import (
-    code_state,
     find_unfinished,
     plan_resumption,
     remove_leftovers,
-    state_of,
     works_of,
 )
 from tckr.lineage import (
@@ -38,11 +34,9 @@ from tckr.lineage import (
     check_agreement,
     check_unchanged,
     choose_parent,
-    fingerprint,
     hash_files,
 )
 from tckr.options import leaves
-from tckr.process import Process
 from tckr.resume import NothingToResume, Resumption, Work
 
 LINEAGE = "lineage"  # the catalog entry that says what the run is
@@ -129,7 +123,10 @@ class Lineage:
             self._inherit(needed, named or (unfinished.parent if unfinished else None))
         past = Past(self.parent, self._inputs, explicit=named is not None)
         self.restored = restore_settings(past, self._given, pipeline, catalog)
-        manifest = self._manifest(run_params, pipeline, catalog)
+        command = self._command_parameters()
+        manifest = describe_run(
+            run_params, pipeline, catalog, command, self.parent, self._project, self._data
+        )
         if unfinished is not None:
             manifest = self._take_up(unfinished, manifest, works)
         self.manifest = manifest
@@ -203,51 +200,6 @@ class Lineage:
         check_agreement(self._inputs.values())
         for artefact in self._inputs.values():
             check_unchanged(artefact, self._project)
-
-    def _manifest(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
-    ) -> Manifest:
-        git = git_state(self._project)
-        used, parameters = {}, {}
-        for name in sorted(pipeline.inputs()):
-            if name.startswith(PREFIX):
-                values = plain(catalog.load(name))
-                used[name.removeprefix(PREFIX)] = mark = fingerprint(values)
-                parameters[mark] = values
-        view: dict[str, Artefact] = {}
-        if self.parent is not None:
-            view = self.parent.view()
-            for made in view.values():
-                for mark in made.settings.values():
-                    parameters[mark] = self.parent.parameters[mark]
-        sources = {
-            name: os.path.abspath(dataset._filepath)
-            for name in pipeline.inputs()
-            if not isinstance(
-                dataset := catalog.get(name), MemoryDataset | AbstractVersionedDataset
-            )
-            and hasattr(dataset, "_filepath")
-        }
-        contents = {name: state_of(Path(place), self._data) for name, place in sources.items()}
-        if self.parent is not None:
-            sources = {**self.parent.sources, **sources}
-        return Manifest(
-            run=run_params["run_id"],
-            pipeline=" + ".join(run_params.get("pipeline_names") or ["__default__"]),
-            command=shlex.join(["kedro", *sys.argv[1:]]),
-            commit=git.get("git_commit"),
-            changed=git.get("git_changed") == "true" if git else None,
-            process=Process.this(),
-            given=self._command_parameters(),
-            nodes=[node.name for node in pipeline.nodes],
-            code=code_state(),
-            parent=None if self.parent is None else self.parent.run,
-            sources=sources,
-            contents=contents,
-            used=used,
-            parameters=parameters,
-            inherited=view,
-        )
 
     def _tell(self) -> None:
         """Let the report know what it is a report of."""
