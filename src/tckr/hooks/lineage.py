@@ -1,5 +1,6 @@
 """Keep a run whole: pin what it reads, write its manifest, restore the settings of what it starts from."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ from tckr.lineage import (
 from tckr.options import leaves
 from tckr.resume import NothingToResume, Resumption, Work
 
+logger = logging.getLogger(__name__)
 LINEAGE = "lineage"  # the catalog entry that says what the run is
 
 
@@ -317,7 +319,11 @@ class Lineage:
 
     @hook_impl
     def on_pipeline_error(self) -> None:
-        """Mark the run as failed; what it saved stays usable."""
+        """Mark the run as failed, and say that what it saved stays usable."""
+        if self.manifest is not None and self.manifest.artefacts:
+            logger.info(
+                "What is finished is kept: the same command with --params=resume=last goes on."
+            )
         with suppress(UserError):  # of a full disk: the error that ends the run is to be seen
             self._end("failed")
 
