@@ -149,17 +149,27 @@ class Runs:
         >>> [runs.claim("2026-01-01T00.00.00.999Z") for _ in range(2)]
         ['2026-01-01T00.00.00.999Z', '2026-01-01T00.00.01.000Z']
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            if not (self.folder / f"{run}.json").exists():
-                try:
-                    with (self.folder / f".{run}{CLAIM}").open("x") as file:
-                        file.write(Process.this().model_dump_json())
-                    return run
-                except FileExistsError:
-                    pass
-            began = datetime.strptime(run, STAMP) + timedelta(milliseconds=1)
-            run = f"{began.strftime(STAMP)[:-4]}Z"
+        with writing(self.folder / run):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            while not self._claimed(run):
+                began = datetime.strptime(run, STAMP) + timedelta(milliseconds=1)
+                run = f"{began.strftime(STAMP)[:-4]}Z"
+        return run
+
+    def _claimed(self, run: str) -> bool:
+        if (self.folder / f"{run}.json").exists():
+            return False
+        try:
+            file = (self.folder / f".{run}{CLAIM}").open("x")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(Process.this().model_dump_json())
+        except OSError:  # a full disk
+            self.release(run)
+            raise
+        return True
 
     def release(self, run: str) -> None:
         """Give an identifier back."""
