@@ -1,6 +1,7 @@
 # make run    the whole loop: private images in, an audited student out
 # make test   format, lint, types, import contracts, examples, tests
 # make test-oldest    the fast tests, on the oldest versions that pyproject.toml allows
+# make run PARAMS=resume=last    take up the run that was killed or failed
 # make viz    the pipelines in the browser        make mlflow   the runs in the browser
 #
 # PIPELINE=<name> ENV=<env> PARAMS=<a.b=1,...> ARGS="<anything else kedro run takes>"

@@ -1,7 +1,6 @@
 """A whole project in a temporary folder: the real configuration and code, tiny models, a tiny private set."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,22 +11,7 @@ import pytest
 # Before torch is imported: tiny models are quickest on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tiny import make_images, make_models
-
-ROOT = Path(__file__).parents[1]
-PYPROJECT = """\
-[tool.kedro]
-package_name = "tckr"
-project_name = "tckr"
-kedro_init_version = "1.7.0"
-source_dir = "."
-"""
-GLOBALS = """
-images: {images}
-captioner: models/captioner
-generator: models/generator
-encoder: {root}/data/06_models/foundation/clip
-"""
+from tiny import ROOT, make_images, make_project
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +23,7 @@ def private_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, private_images: Path) -> Path:
     """A project folder whose runs leave nothing in the repository."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
-    (folder / "conf/local").mkdir()
-    (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / ".telemetry").write_text("consent: false\n")
-    with (folder / "conf/test/globals.yml").open("a") as file:
-        file.write(GLOBALS.format(images=private_images, root=ROOT))
-    make_models(folder / "models")
-    return folder
+    return make_project(tmp_path_factory.mktemp("project"), private_images)
 
 
 Kedro = Callable[..., subprocess.CompletedProcess[str]]

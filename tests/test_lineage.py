@@ -1,5 +1,6 @@
 """Two runs never mix: their artefacts, their settings, their figures."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tckr.lineage import (
     choose_parent,
     hash_files,
 )
+from tckr.process import Process
 
 
 def artefact(entry: str, run: str, content: str, project: Path, *parents: Artefact) -> Artefact:
@@ -176,3 +178,42 @@ def test_manifests_come_back_newest_first_and_broken_ones_are_left_out(
         runs.load("3")
     with pytest.raises(UserError, match=r"There is no run 4 .*2, 1"):
         runs.load("4")
+
+
+def gone() -> Process:
+    """A process that has ended, and whose number has gone to another since."""
+    return Process.this().model_copy(update={"since": 0.0})
+
+
+def test_identifiers_are_unique_however_many_runs_start_at_once(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs")
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(runs.claim, ["2026-01-01T00.00.00.999Z"] * 16))
+    assert len(set(names)) == 16
+    runs.save(run("2026-01-01T00.00.02.000Z"))
+    assert runs.claim("2026-01-01T00.00.02.000Z") == "2026-01-01T00.00.02.001Z"
+    for name in names:
+        runs.release(name)
+    assert runs.claim(names[0]) == names[0]
+
+
+def test_runs_whose_process_is_gone_are_marked_as_killed(first: Manifest, tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs")
+    facts = {"status": "running"}
+    dead = first.model_copy(update={"run": "2", "process": gone(), **facts})
+    alive = first.model_copy(update={"run": "3", "process": Process.this(), **facts})
+    elsewhere = Process.this().model_copy(update={"host": "another machine"})
+    far = first.model_copy(update={"run": "4", "process": elsewhere, **facts})
+    for manifest in (first, dead, alive, far):
+        runs.save(manifest)
+    (tmp_path / "runs/.2-0c5f").write_text("half a manifest")
+    before = gone().model_dump_json()
+    (tmp_path / "runs/.5.claim").write_text(before)  # killed before its first node
+    (tmp_path / "runs/.1.claim").write_text(before)  # killed as it ended
+
+    assert {one.run for one in runs.mark_killed()} == {"2", "5"}
+    status = {one.run: one.status for one in runs.newest_first()}
+    assert status == {"1": "finished", "2": "killed", "3": "running", "4": "running"}
+    assert runs.load("2").artefacts == first.artefacts
+    assert not list((tmp_path / "runs").glob(".*"))
+    assert runs.mark_killed() == []

@@ -1,9 +1,24 @@
 """Tiny models and images of the real classes and formats: random, but read by the same code as the shipped ones."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 
+ROOT = Path(__file__).parents[1]
+PYPROJECT = """\
+[tool.kedro]
+package_name = "tckr"
+project_name = "tckr"
+kedro_init_version = "1.7.0"
+source_dir = "."
+"""
+GLOBALS = """
+images: {images}
+captioner: models/captioner
+generator: models/generator
+encoder: {root}/data/06_models/foundation/clip
+"""
 CLASSES = ("disc", "frame", "stripes")
 SIZE = 16
 
@@ -40,4 +55,16 @@ def make_models(folder: Path) -> Path:
     torch.manual_seed(0)
     save_generator(folder / "generator")
     save_captioner(folder / "captioner")
+    return folder
+
+
+def make_project(folder: Path, images: Path) -> Path:
+    """Make a project in an empty folder: the real configuration, tiny models, and `images` for its private set."""
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf/local").mkdir()
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    (folder / ".telemetry").write_text("consent: false\n")
+    with (folder / "conf/test/globals.yml").open("a") as file:
+        file.write(GLOBALS.format(images=images, root=ROOT))
+    make_models(folder / "models")
     return folder

@@ -19,6 +19,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from tckr.disk import explained
 from tckr.errors import UserError, user_error
 from tckr.interrupt import Interrupted, unwinding
 from tckr.parameters import parse
@@ -50,6 +51,9 @@ def explain(error: BaseException) -> str | None:
     readable = user_error(error)
     if readable is not None:
         return str(readable)
+    full = explained(error)
+    if full is not None:
+        return str(full)
     text = " ".join(str(error).split())
     if isinstance(error, ParameterValidationError | OmegaConfBaseException):
         return text
@@ -134,7 +138,7 @@ def describe_interrupt(stopped: KeyboardInterrupt) -> tuple[str, int]:
     number = stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT
     name = signal.Signals(number).name
     return (
-        f"Stopped by {name}. Remedy: the same command goes on from what long stages have saved.",
+        f"Stopped by {name}. Remedy: the same command with resume=last among its --params takes up what was made.",
         128 + number,
     )
 

@@ -10,17 +10,26 @@ import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from datetime import datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tckr.disk import writing
 from tckr.errors import UserError
+from tckr.process import Process
 
 VERSION = 1  # of the manifest's layout
 SHOWN = 12  # hexadecimal digits of a hash in a message
 BLOCK = 1 << 20
+FOLDER = "runs"  # of the manifests, in the data folder
+CLAIM = (
+    ".claim"  # ends the name of a file that keeps a run's identifier from others until it begins
+)
+STAMP = "%Y-%m-%dT%H.%M.%S.%fZ"  # of run identifiers, which Kedro cuts to milliseconds
 
 
 class Record(BaseModel):
@@ -62,16 +71,28 @@ class Manifest(Record):
     command: str = ""
     commit: str | None = Field(default=None, description="git commit of the project")
     changed: bool | None = Field(default=None, description="whether files differed from it")
-    status: Literal["running", "finished", "failed"] = "running"
+    status: Literal["running", "finished", "failed", "killed"] = "running"
+    process: Process | None = Field(default=None, description="that it runs, or ran, in")
+    given: dict[str, Any] = Field(default={}, description="parameters of its command")
+    nodes: list[str] = Field(default=[], description="all nodes of its pipeline, in order")
+    code: str | None = Field(
+        default=None, description="hash of tckr and of the libraries behind models"
+    )
+    resumes: str | None = Field(
+        default=None, description="unfinished run whose artefacts it took up"
+    )
     parent: str | None = Field(
         default=None, description="run whose artefacts this one started from"
     )
     sources: dict[str, str] = Field(default={}, description="unversioned inputs and their places")
+    contents: dict[str, str] = Field(
+        default={}, description="hash of names, sizes and times of the files of each such input"
+    )
     used: dict[str, str] = Field(
         default={}, description="fingerprints of the groups its nodes read"
     )
     parameters: dict[str, Any] = Field(default={}, description="parameter groups by fingerprint")
-    artefacts: dict[str, Artefact] = Field(default={}, description="what this run made, by entry")
+    artefacts: dict[str, Artefact] = Field(default={}, description="what this run made or took up")
     inherited: dict[str, Artefact] = Field(
         default={}, description="what it could read of its parent"
     )
@@ -108,13 +129,76 @@ class Runs:
 
     def save(self, manifest: Manifest) -> None:
         """Write a manifest whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"{manifest.run}.json"
         unfinished = self.folder / f".{manifest.run}-{uuid.uuid4().hex}"
+        with writing(target):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                unfinished.write_text(manifest.model_dump_json(indent=1, exclude_defaults=True))
+                os.replace(unfinished, target)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    def claim(self, run: str) -> str:
+        """Return an identifier that no other run has: `run`, or one some milliseconds later.
+
+        Whoever claims it gives it back with `release` once the run has ended; its manifest keeps the name from then on.
+
+        >>> import tempfile
+        >>> runs = Runs(Path(tempfile.mkdtemp()))
+        >>> [runs.claim("2026-01-01T00.00.00.999Z") for _ in range(2)]
+        ['2026-01-01T00.00.00.999Z', '2026-01-01T00.00.01.000Z']
+        """
+        with writing(self.folder / run):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            while not self._claimed(run):
+                began = datetime.strptime(run, STAMP) + timedelta(milliseconds=1)
+                run = f"{began.strftime(STAMP)[:-4]}Z"
+        return run
+
+    def _claimed(self, run: str) -> bool:
+        if (self.folder / f"{run}.json").exists():
+            return False
         try:
-            unfinished.write_text(manifest.model_dump_json(indent=1, exclude_defaults=True))
-            os.replace(unfinished, self.folder / f"{manifest.run}.json")
-        finally:
-            unfinished.unlink(missing_ok=True)
+            file = (self.folder / f".{run}{CLAIM}").open("x")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(Process.this().model_dump_json())
+        except OSError:  # a full disk
+            self.release(run)
+            raise
+        return True
+
+    def release(self, run: str) -> None:
+        """Give an identifier back."""
+        (self.folder / f".{run}{CLAIM}").unlink(missing_ok=True)
+
+    def mark_killed(self) -> list[Manifest]:
+        """Mark as killed every run that still says it is running although its process is gone; return those.
+
+        Runs that were killed before their first node have no manifest to mark, but are returned too. What such processes
+        left half-written among the manifests is removed.
+        """
+        killed = {}
+        for claim in self.folder.glob(f".*{CLAIM}"):
+            with suppress(OSError, ValueError):
+                if Process.model_validate_json(claim.read_text()).has_ended:
+                    run = claim.name.removeprefix(".").removesuffix(CLAIM)
+                    killed[run] = Manifest(run=run, status="killed")
+                    claim.unlink()
+        for manifest in self.newest_first():
+            process = manifest.process
+            if manifest.status == "running" and process is not None and process.has_ended:
+                killed[manifest.run] = manifest.model_copy(update={"status": "killed"})
+                self.save(killed[manifest.run])
+            elif manifest.run in killed:  # it ended as it should, and was killed after that
+                del killed[manifest.run]
+        for run in killed:
+            for file in self.folder.glob(f".{run}-*"):
+                file.unlink(missing_ok=True)
+        return list(killed.values())
 
     def load(self, run: str) -> Manifest:
         """Read the manifest of a run.
@@ -231,12 +315,17 @@ def check_unchanged(artefact: Artefact, project: Path) -> None:
     Raises:
         UserError: they were changed or removed since.
     """
-    path = project / artefact.path
-    if not path.exists() or hash_files(path) != artefact.hash:
+    if not is_unchanged(artefact, project):
         raise UserError(
             f"{artefact.path} is no longer what run {artefact.run} wrote.",
             f"put the file back, or make it again: kedro run --to-outputs={artefact.entry}.",
         )
+
+
+def is_unchanged(artefact: Artefact, project: Path) -> bool:
+    """Whether an artefact's files are there, as its run wrote them."""
+    path = project / artefact.path
+    return path.exists() and hash_files(path) == artefact.hash
 
 
 def hash_files(path: Path) -> str:

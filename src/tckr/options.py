@@ -6,6 +6,16 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Ends of the keys of parameters that change how fast a result comes, not the result.
+SPEED = (
+    ".workers",
+    ".stack",
+    ".checkpoints",
+    ".cache_gib",
+    "captioning.batch_size",
+    "sampling.batch_size",
+)
+
 
 class Options(BaseModel):
     """Frozen parameters of one stage; an unknown key, a value out of range, infinite or not a number is refused.
@@ -79,3 +89,12 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from leaves(inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", inner
+
+
+def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves that a result depends on; after a change of the others, unfinished work goes on.
+
+    >>> recipe({"captioning": {"prompt": None, "batch_size": 8, "checkpoints": "data"}, "classifier": {"batch_size": 8}})
+    {'captioning.prompt': None, 'classifier.batch_size': 8}
+    """
+    return {key: value for key, value in leaves(values) if not key.endswith(SPEED)}

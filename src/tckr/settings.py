@@ -1,7 +1,7 @@
 """What Kedro asks of a project: https://docs.kedro.org/en/stable/configure/."""
 
 from tckr.configuration import ConfigLoader
-from tckr.hooks import Checks, Clock, Lineage, Private, Summary, Tracking
+from tckr.hooks import Checks, Clock, Lineage, Private, Session, Summary, TakenUp, Tracking
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -13,13 +13,16 @@ CONFIG_LOADER_ARGS = {
 
 # Hooks are called in the reverse order of this tuple: lineage first, then checks, tracking and the summary.
 _CLOCK, _LINEAGE = Clock(), Lineage()
+_SUMMARY, _TRACKING = Summary(_CLOCK, _LINEAGE), Tracking(_CLOCK, _LINEAGE)
 HOOKS = (
-    Summary(_CLOCK, _LINEAGE),
-    Tracking(_CLOCK, _LINEAGE),
+    TakenUp(_LINEAGE, _TRACKING, _SUMMARY),
+    _SUMMARY,
+    _TRACKING,
     _CLOCK,
     Checks(),
     _LINEAGE,
     Private(),
 )
+SESSION_CLASS = Session
 # `Tracking` reads this plugin's configuration in its place, and logs what it leaves out.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow", "kedro-telemetry")

@@ -9,6 +9,7 @@ import torch
 
 import captioners
 from tckr.engine.checkpoint import Checkpoint
+from tckr.engine.once_saved import saved
 from tckr.images.tensors import to_png
 from tckr.pipelines.captioning.nodes import caption_members
 from tckr.text.options import CaptionOptions
@@ -46,6 +47,10 @@ def test_members_are_captioned_and_shards_removed_when_all_is_done(
     assert [path.name for path in shards.rglob("*.checkpoint")] == ["0000000-0000002.checkpoint"]
     (shards / "other work").mkdir()
     captions = caption_members(table, options)
+    assert (
+        len(list(shards.rglob("*.checkpoint"))) == 2
+    )  # a kill before the table is saved costs nothing
+    saved()
     assert captions.image_id.tolist() == ["a", "c", "d", "f"]
     assert captions.prompt[1] == f"x: {captions.caption[1]}"
     assert [path.name for path in shards.rglob("*")] == ["other work"]

@@ -11,6 +11,7 @@ import miniatures
 from tckr.diffusion.lora import Adapter
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
+from tckr.engine.once_saved import saved
 from tckr.errors import UserError
 from tckr.images.tensors import to_png
 from tckr.options import Schedule
@@ -93,8 +94,11 @@ def test_a_killed_adaptation_goes_on_and_leaves_nothing(
         assert torch.equal(adapter.weights[name], weights), name
     pd.testing.assert_frame_equal(losses, curve)
     assert progress.height > 100
-    adapt_generator(images, captions, options, 1)
-    assert len(set(saves)) == 2
-    draw_adaptation_sheet(images, captions, adapter, options, 0)
+    saves.clear()
+    with pytest.raises(KeyboardInterrupt):
+        adapt_generator(images, captions, options, 1)
+    assert len(list((tmp_path / "unfinished").rglob("*.checkpoint"))) == 2
+    saved()
+    assert draw_adaptation_sheet(images, captions, adapter, options, 0).height > 100
     # Its own checkpoint is gone, that of the other seed stays.
     assert list((tmp_path / "unfinished").rglob("*.checkpoint")) == [saves[-1]]

@@ -21,6 +21,8 @@ SCHEDULES = {
     "other rates": {"final": 0.0, "warmup": 0.0, "weight_decay": 0.1, "clip_norm": 0.05},
 }
 
+DATA = {"data": "hash of the data"}
+
 
 def schedule(**changed: Any) -> Schedule:
     return Schedule(**{"steps": 23, "batch_size": 8, "learning_rate": 1e-2, **changed})
@@ -78,7 +80,7 @@ def in_pieces(
         try:
             losses = minimize(
                 list(network.parameters()), loss, options, "test", capture=capture,
-                checkpoint=checkpoint,
+                checkpoint=checkpoint, identity=DATA,
             )  # fmt: skip
         except Paused as stop:
             steps.append(stop.done)
@@ -107,10 +109,14 @@ def test_a_crash_in_mid_step_changes_nothing(broken: int, tmp_path: Path) -> Non
     options, checkpoint = schedule(averaging=0.9), Checkpoint(tmp_path / "new/state", every=0)
     network, loss = problem(break_at=broken)
     with pytest.raises(KeyboardInterrupt):
-        minimize(list(network.parameters()), loss, options, "test", checkpoint=checkpoint)
+        minimize(
+            list(network.parameters()), loss, options, "test", checkpoint=checkpoint, identity=DATA
+        )
     assert checkpoint.path.exists()
     network, loss = problem()
-    losses = minimize(list(network.parameters()), loss, options, "test", checkpoint=checkpoint)
+    losses = minimize(
+        list(network.parameters()), loss, options, "test", checkpoint=checkpoint, identity=DATA
+    )
     resumed = [p.detach() for p in network.parameters()], losses, torch.rand(3)
     assert_same(whole(options), resumed)
 
@@ -123,7 +129,9 @@ def test_finished_work_is_not_done_again(tmp_path: Path) -> None:
     def never() -> torch.Tensor:
         raise AssertionError("a step was taken")
 
-    losses = minimize(list(network.parameters()), never, options, "test", checkpoint=checkpoint)
+    losses = minimize(
+        list(network.parameters()), never, options, "test", checkpoint=checkpoint, identity=DATA
+    )
     again = [p.detach() for p in network.parameters()], losses, torch.rand(3)
     assert_same(done, again)
 
@@ -143,7 +151,7 @@ def pause(file: Path, options: Schedule | None = None, seed: int = 0, width: int
     network, loss = problem(seed=seed)
     parameters = [*network.parameters(), nn.Parameter(torch.ones(width))]
     minimize(
-        parameters, loss, options or schedule(), "painter", checkpoint=Checkpoint(file, deadline=1e-9)
+        parameters, loss, options or schedule(), "painter", checkpoint=Checkpoint(file, deadline=1e-9), identity=DATA
     )  # fmt: skip
 
 
@@ -281,3 +289,19 @@ def test_pauses_change_nothing_on_a_gpu(capture: bool, tmp_path: Path) -> None:
     torch.backends.cudnn.deterministic = True
     pieces = in_pieces(options, tmp_path / "state", "cuda", capture, pieces=5)
     assert_same(whole(options, "cuda", capture), pieces)
+
+
+def test_a_checkpoint_knows_its_data(tmp_path: Path) -> None:
+    """M2 of the review: a checkpoint left by other data was resumed without a word."""
+
+    def train(target: float, **keep: Any) -> float:
+        weight = torch.zeros(1, requires_grad=True)
+        minimize([weight], lambda: (weight - target).square().sum(), schedule(), "test", **keep)
+        return weight.item()
+
+    keep = {"checkpoint": Checkpoint(tmp_path / "state"), "identity": {"data": "threes"}}
+    train(3.0, **keep)
+    with pytest.raises(UserError, match="data differ"):
+        train(-7.0, **{**keep, "identity": {"data": "minus sevens"}})
+    with pytest.raises(ValueError, match="needs an identity"):
+        train(-7.0, checkpoint=keep["checkpoint"])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tckr.audit.options import GeneratorThreat
 from tckr.engine.rows import take
+from tckr.options import recipe
 from tckr.synthesizers.base import PrivateSet, Synthesizer, SyntheticSet
 
 
@@ -39,7 +40,8 @@ class Resynthesis:
     def __repr__(self) -> str:
         """Return what tells one resynthesis from another, for fingerprints."""
         known = {name: table.to_csv(index=False) for name, table in self.known.items()}
-        settings = (self.synthesizer, list(self.class_names), known, self.count)
+        arm = (type(self.synthesizer).__name__, recipe(dict(self.synthesizer)))
+        settings = (arm, list(self.class_names), known, self.count)
         return repr((settings, sorted(self.closed.items()), self.threat, list(self.queried)))
 
     def run(

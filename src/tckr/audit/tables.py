@@ -1,7 +1,6 @@
 """The audit on image tables: who was in which training set, what shadows repeat, and the attacks on every model."""
 
 import logging
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,6 +214,7 @@ def plan_shadows(repeated: "ShadowConfig", options: AuditOptions) -> dict[str, A
         The plan, and the fingerprint of the shadows' work, by which its checkpoints are found.
     """
     from tckr.audit.budget import plan
+    from tckr.engine.checkpoint import write_whole
 
     processes, _ = resolve_workers()
     mark = repeated.fingerprint()
@@ -223,10 +223,8 @@ def plan_shadows(repeated: "ShadowConfig", options: AuditOptions) -> dict[str, A
     if decided is None:
         decided = plan(repeated, options, processes or options.workers)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_name(f".{kept.name}-{uuid.uuid4().hex}")
-        unfinished.write_text(decided.model_dump_json())
-        unfinished.replace(kept)
+        content = decided.model_dump_json().encode()
+        write_whole(kept, lambda file: file.write(content))
     why = "" if decided.n_shadows == decided.requested else f" ({decided.requested} do not fit)"
     logger.info(
         "%s shadow groups%s, about %.1f minutes (%.1f s each, %s at once).",

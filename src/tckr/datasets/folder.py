@@ -4,11 +4,16 @@ import os
 import shutil
 import tempfile
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from kedro.io.core import AbstractVersionedDataset, Version
+
+from tckr.disk import writing
 
 T = TypeVar("T")
 
@@ -72,18 +77,17 @@ class FolderDataset(_WholeDataset[T]):
 
     def save(self, data: T) -> None:
         """Write a new version beside the old ones, then give it its name in one step."""
-        target = Path(self._get_save_path())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            self.write(data, unfinished)
-            _follow_umask(unfinished)
-            if target.exists():  # only without versions: a versioned target is always new
-                shutil.rmtree(target)
-            unfinished.rename(target)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+        with _placed(Path(self._get_save_path())) as target:
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            try:
+                self.write(data, unfinished)
+                _follow_umask(unfinished)
+                if target.exists():  # only without versions: a versioned target is always new
+                    shutil.rmtree(target)
+                unfinished.rename(target)
+            except BaseException:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise
 
 
 class FileDataset(_WholeDataset[T]):
@@ -91,14 +95,39 @@ class FileDataset(_WholeDataset[T]):
 
     def save(self, data: T) -> None:
         """Write a new version beside the old ones, then give it its name in one step."""
-        target = Path(self._get_save_path())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}-{os.getpid()}")
-        try:
+        with written_whole(Path(self._get_save_path())) as unfinished:
             self.write(data, unfinished)
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside `target`, whose file takes the target's name once the block has written it.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    with _placed(target):
+        unfinished = target.with_name(f".{target.name}-{uuid4().hex}")
+        try:
+            yield unfinished
             unfinished.replace(target)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _placed(target: Path) -> Iterator[Path]:
+    """Make the folder that `target` is written to; take it away again if nothing was written."""
+    new = not target.parent.exists()
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield target
+        except BaseException:
+            if new:
+                with suppress(OSError):  # something else is in it
+                    target.parent.rmdir()
+            raise
 
 
 def _follow_umask(folder: Path) -> None:

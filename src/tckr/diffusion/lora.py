@@ -34,6 +34,7 @@ from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.pipeline import encode_images
 from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.seeds import derive
+from tckr.options import recipe
 from tckr.training.loop import minimize
 
 __all__ = ["Adapter", "adapt"]
@@ -293,11 +294,13 @@ def _preserved_rng(device: torch.device) -> Iterator[None]:
 def _fingerprint(
     images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: AdaptationOptions
 ) -> str:
-    """Return a hash of the data and of all options but the schedule, which a checkpoint compares itself."""
+    """Return a hash of the data and of all options but those of speed, and the schedule, which a checkpoint compares."""
     digest = hashlib.sha256()
     for part in images.split(PART):
         digest.update(part.contiguous().numpy().data)
-    values = (list(prompts), list(class_names), options.model_dump(exclude={"schedule"}))
+    settings = recipe({"adaptation": options})
+    settings = {k: value for k, value in settings.items() if ".schedule." not in k}
+    values = (list(prompts), list(class_names), settings)
     digest.update(repr(values).encode())
     return digest.hexdigest()
 

@@ -17,14 +17,16 @@ False
 import hashlib
 import os
 import pickle
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import torch
 
+from tckr.disk import writing
 from tckr.errors import UserError
 
 SUFFIX = ".checkpoint"
@@ -40,6 +42,23 @@ def fingerprint(*parts: Any) -> str:
     True
     """
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def data_identity(recipe: Any, *data: torch.Tensor) -> dict[str, str]:
+    """Return what tells a training on these data from one on others, for its checkpoint.
+
+    Args:
+        recipe: everything else that changes the result, as for `fingerprint`.
+        data: tensors of any type, on the CPU.
+
+    >>> data_identity("recipe", torch.zeros(2)) == data_identity("recipe", torch.zeros(3))
+    False
+    """
+    digest = hashlib.sha256()
+    for tensor in data:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return {"data": digest.hexdigest()[:16], "recipe": fingerprint(recipe)}
 
 
 @dataclass(frozen=True)
@@ -63,11 +82,8 @@ class Checkpoint:
             fingerprint: what distinguishes this work from other work; plain values.
             state: tensors, and plain values and containers.
         """
-        try:
-            self._write(fingerprint, state)
-        except FileNotFoundError:
-            # Another process that did the same work has finished it and removed the folder.
-            self._write(fingerprint, state)
+        saved = {"fingerprint": fingerprint, "state": state}
+        write_whole(self.path, lambda file: torch.save(saved, file))
 
     def load(self, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
         """Return the state saved last, its tensors on the CPU; None if there is no file.
@@ -75,12 +91,12 @@ class Checkpoint:
         Raises:
             UserError: the file is damaged, or was saved by work with another fingerprint.
         """
-        if not self.path.exists():
-            return None
         restart = f"remove {self.path} to start from the beginning"
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs, state = saved["fingerprint"], saved["state"]
+        except FileNotFoundError:
+            return None  # never saved, or removed by another process that finished the same work
         except (
             OSError,
             RuntimeError,
@@ -98,19 +114,6 @@ class Checkpoint:
                 f"{restart}, or go back to the recipe that wrote it.",
             )
         return dict(state)
-
-    def _write(self, fingerprint: dict[str, Any], state: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: two processes that do the same work must not write into one file.
-        unfinished = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
-        try:
-            with unfinished.open("wb") as file:
-                torch.save({"fingerprint": fingerprint, "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self.path)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -143,3 +146,31 @@ class Checkpoints:
                 file.unlink(missing_ok=True)
         with suppress(OSError):  # not empty, or not there
             self.folder.rmdir()
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file that replaces `path` in one step; the folder is made if it is not there.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        _write_whole(path, write)
+    except FileNotFoundError:
+        # Another process that did the same work has finished it and removed the folder.
+        _write_whole(path, write)
+
+
+def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: two processes that do the same work must not write into one file.
+        unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            with unfinished.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)

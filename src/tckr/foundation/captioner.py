@@ -14,7 +14,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from tckr.engine.checkpoint import Checkpoint
+from tckr.engine.checkpoint import Checkpoint, data_identity
 from tckr.images.tensors import to_signed
 from tckr.options import Options, Schedule
 from tckr.training.loop import minimize
@@ -137,6 +137,7 @@ def train_captioner(
         Paused: the checkpoint's deadline has passed.
     """
     torch.manual_seed(seed)
+    identity = data_identity(recipe.model_dump(), images, tokens)
     model = build_captioner(tokenizer, recipe.captioner).to(device).train()
     images, tokens = images.to(device), tokens.to(device)
     queries, end = recipe.captioner.queries, tokenizer.eos_token_id
@@ -165,6 +166,7 @@ def train_captioner(
         recipe.captioner_schedule,
         "captioner",
         checkpoint=checkpoint,
+        identity=identity,
     )
     return model.float().cpu().eval(), losses
 
@@ -192,7 +194,7 @@ def train_clip(
         Paused: the checkpoint's deadline has passed.
     """
     torch.manual_seed(seed)
-    shape = recipe.clip
+    shape, identity = recipe.clip, data_identity(recipe.model_dump(), images, tokens)
     model = CLIPModel(
         CLIPConfig(
             text_config={
@@ -233,6 +235,11 @@ def train_clip(
         ) / 2
 
     losses = minimize(
-        list(model.parameters()), loss, recipe.clip_schedule, "clip", checkpoint=checkpoint
+        list(model.parameters()),
+        loss,
+        recipe.clip_schedule,
+        "clip",
+        checkpoint=checkpoint,
+        identity=identity,
     )
     return model.float().cpu().eval(), losses

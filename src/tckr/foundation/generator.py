@@ -4,6 +4,9 @@ Rombach et al. 2022 (latent diffusion) at 32 pixels, with v-prediction and a sch
 (Lin et al. 2024, arXiv 2305.08891).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import torch
 from diffusers import (
@@ -20,7 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tckr.diffusion.embeddings import PromptEmbeds
 from tckr.diffusion.loss import DenoisingLoss
-from tckr.engine.checkpoint import Checkpoint, Checkpoints
+from tckr.engine.checkpoint import Checkpoint, Checkpoints, data_identity
 from tckr.images.tensors import to_signed
 from tckr.options import Options, Schedule
 from tckr.training.loop import minimize
@@ -78,11 +81,15 @@ def train_generator(
     """
     torch.manual_seed(seed)
     pipeline = build_generator(tokenizer, recipe.shape)
+    # Of the images, not of the latents, which a GPU may compute a little differently the next time.
+    identity = data_identity(recipe.model_dump(), images, tokens)
     images = images.to(device)
     keep = checkpoints.of if checkpoints else lambda _: None
-    vae_losses = train_autoencoder(pipeline.vae, images, recipe, keep("autoencoder"))
+    vae_losses = train_autoencoder(pipeline.vae, images, recipe, keep("autoencoder"), identity)
     latents = _latents(pipeline.vae, images)
-    losses = train_denoiser(pipeline, latents, tokens.to(device), recipe, keep("denoiser"))
+    losses = train_denoiser(
+        pipeline, latents, tokens.to(device), recipe, keep("denoiser"), identity
+    )
     return pipeline.to("cpu"), {"autoencoder": vae_losses, "denoiser": losses}
 
 
@@ -157,6 +164,7 @@ def train_autoencoder(
     images: Tensor,
     recipe: GeneratorRecipe,
     checkpoint: Checkpoint | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Train the autoencoder and set the scaling factor of its latents.
 
@@ -165,6 +173,7 @@ def train_autoencoder(
     Args:
         images: uint8 (N, 3, size, size); `vae` moves to their device.
         checkpoint: where unfinished training is saved, and resumed from.
+        identity: what the checkpoint is of; see `tckr.training.loop.minimize`.
 
     Returns:
         The loss curve.
@@ -201,6 +210,7 @@ def train_autoencoder(
         "autoencoder",
         capture=True,
         checkpoint=checkpoint,
+        identity=identity,
     )
     sample = images[torch.randperm(len(images), device=device)[:4096]]
     vae.register_to_config(scaling_factor=float(1 / _encode(vae.eval(), sample).std()))
@@ -222,6 +232,7 @@ def train_denoiser(
     tokens: Tensor,
     recipe: GeneratorRecipe,
     checkpoint: Checkpoint | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Train denoiser and text encoder with the denoising loss alone.
 
@@ -229,6 +240,7 @@ def train_denoiser(
         latents: (N, C, h, w), scaled to unit variance; the networks move to their device.
         tokens: token ids (V, N, L), same device.
         checkpoint: where unfinished training is saved, and resumed from.
+        identity: what the checkpoint is of; see `tckr.training.loop.minimize`.
 
     Returns:
         The loss curve.
@@ -249,7 +261,13 @@ def train_denoiser(
 
     parameters = [*unet.parameters(), *text.parameters()]
     losses = minimize(
-        parameters, loss, recipe.denoiser, "denoiser", capture=True, checkpoint=checkpoint
+        parameters,
+        loss,
+        recipe.denoiser,
+        "denoiser",
+        capture=True,
+        checkpoint=checkpoint,
+        identity=identity,
     )
     unet.eval(), text.eval()
     return losses

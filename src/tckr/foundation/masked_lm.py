@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
-from tckr.engine.checkpoint import Checkpoint
+from tckr.engine.checkpoint import Checkpoint, data_identity
 from tckr.options import Options, Schedule
 from tckr.training.loop import minimize
 
@@ -129,6 +129,7 @@ def train_masked(
         Paused: the checkpoint's deadline has passed.
     """
     torch.manual_seed(seed)
+    identity = data_identity(recipe.model_dump(), tokens)
     model = build_masked(tokenizer, recipe.shape).to(device).train()
     masks, tokens = WordMasks(tokenizer, device), tokens.to(device)
     length = tokens.shape[1]
@@ -148,6 +149,6 @@ def train_masked(
 
     losses = minimize(
         list(model.parameters()), loss, recipe.schedule, "masked language model", capture=True,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint, identity=identity,
     )  # fmt: skip
     return model.float().cpu().eval(), losses

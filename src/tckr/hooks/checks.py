@@ -19,7 +19,7 @@ from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.pipeline_registry import ASIDE
 
 # Parameters that the catalog and mlflow.yml read, not a node.
-OUTSIDE = {"images", "run_name", "parent"}
+OUTSIDE = {"images", "run_name", "parent", "resume"}
 AUDITED = ("members", "holdout")  # splits
 
 

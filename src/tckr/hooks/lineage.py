@@ -1,10 +1,10 @@
 """Keep a run whole: pin what it reads, write its manifest, restore the settings of what it starts from."""
 
+import logging
 import os
-import shlex
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,22 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.io.core import AbstractVersionedDataset, Version
-from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from tckr.engine.once_saved import saved
 from tckr.errors import UserError
-from tckr.hooks.project import git_state, saved_path
-from tckr.hooks.restore import PARENT, PREFIX, Past, plain, restore_settings
+from tckr.hooks.manifest import describe_run
+from tckr.hooks.project import saved_path
+from tckr.hooks.restore import PARENT, PREFIX, RESUME, Past, restore_settings
+from tckr.hooks.unfinished import (
+    find_unfinished,
+    plan_resumption,
+    remove_leftovers,
+    works_of,
+)
 from tckr.lineage import (
+    FOLDER,
     Ancestor,
     Artefact,
     Manifest,
@@ -27,12 +35,13 @@ from tckr.lineage import (
     check_agreement,
     check_unchanged,
     choose_parent,
-    fingerprint,
     hash_files,
 )
+from tckr.options import leaves
+from tckr.resume import NothingToResume, Resumption, Work
 
+logger = logging.getLogger(__name__)
 LINEAGE = "lineage"  # the catalog entry that says what the run is
-FOLDER = "runs"  # of the manifests, in the data folder
 
 
 class Lineage:
@@ -41,11 +50,12 @@ class Lineage:
     * What a run saves is what its later nodes read, whatever appears beside it meanwhile.
     * What it does not make itself, it reads from one earlier run: its parent.
     * The settings of what it starts from are those that were used to make it, not today's configuration.
+    * With `resume` it takes up what an unfinished run left whole; see `tckr.resume`.
     """
 
     def __init__(self) -> None:
         """Start with no run."""
-        self._project, self._runs = Path(), Runs(Path())
+        self._project, self._data, self._runs = Path(), Path(), Runs(Path())
         self._given: dict[str, Any] = {}
         self._reset()
 
@@ -53,10 +63,19 @@ class Lineage:
         self.manifest: Manifest | None = None
         self.parent: Manifest | None = None
         self.restored: dict[str, tuple[Any, Any]] = {}  # key: (value of the configuration, used)
+        self.resumption: Resumption | None = None
+        self.killed: list[Manifest] = []  # found at the start of this run
+        self.remarks: list[str] = []  # for the plan
         self._inputs: dict[str, Artefact] = {}
         self._in_memory: dict[str, Artefact] = {}
         self._past: list[Manifest] = []
         self._since = 0.0
+        self._begun = False
+
+    @property
+    def taken(self) -> Mapping[str, Artefact]:
+        """What the run takes up of an unfinished one, by entry."""
+        return {} if self.resumption is None else self.resumption.taken
 
     @property
     def private_set(self) -> str | None:
@@ -77,17 +96,19 @@ class Lineage:
     def after_context_created(self, context: KedroContext) -> None:
         """Learn where the manifests lie and what the command line gave."""
         self._project = Path(context.project_path)
-        data = context.config_loader["globals"]["data"]
-        self._runs = Runs(self._project / data / FOLDER)
+        self._data = self._project / context.config_loader["globals"]["data"]
+        self._runs = Runs(self._data / FOLDER)
         self._given = dict(context.config_loader.runtime_params or {})
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
-        """Choose the parent, pin every version, restore settings, and write the manifest."""
+        """Choose the parent and what is taken up, pin every version, restore settings, and prepare the manifest."""
         self._reset()
-        _check_way_of_running(run_params)
+        self._catalog = catalog
+        _check_way_of_running(run_params, self._given)
+        self.killed = self._runs.mark_killed()
         self._past = self._runs.newest_first()
         versioned = {
             name
@@ -95,16 +116,57 @@ class Lineage:
             if isinstance(dataset := catalog.get(name), AbstractVersionedDataset)
             and dataset._version is not None
         }
+        remove_leftovers(self.killed, [catalog.get(name) for name in versioned], self._project)
+        works = works_of(pipeline, versioned, catalog) if RESUME in self._given else []
+        unfinished = self._find_unfinished(works) if works else None
         needed = frozenset(versioned & pipeline.inputs())
         named = self._named_parent(run_params, catalog)
         if needed or named:
-            self._inherit(needed, named)
-        for name in versioned:
-            run = self._inputs[name].run if name in self._inputs else run_params["run_id"]
-            _pin(catalog.get(name), run, run_params["run_id"])
+            self._inherit(needed, named or (unfinished.parent if unfinished else None))
         past = Past(self.parent, self._inputs, explicit=named is not None)
         self.restored = restore_settings(past, self._given, pipeline, catalog)
-        self._begin(run_params, pipeline, catalog)
+        command = self._command_parameters()
+        manifest = describe_run(
+            run_params, pipeline, catalog, command, self.parent, self._project, self._data
+        )
+        if unfinished is not None:
+            manifest = self._take_up(unfinished, manifest, works)
+        self.manifest = manifest
+        for name in versioned:
+            before = self._inputs.get(name)
+            save = self.taken[name].run if name in self.taken else run_params["run_id"]
+            _pin(catalog.get(name), before.run if before else save, save)
+        self._tell()
+
+    def _find_unfinished(self, works: Sequence[Work]) -> Manifest | None:
+        """Return the run that `resume` means; None if there is nothing to resume, and then say so."""
+        named, nodes = str(self._given[RESUME]), [work.name for work in works]
+        try:
+            return find_unfinished(named, self._runs, nodes, self._command_parameters())
+        except NothingToResume as nothing:
+            self.remarks.append(f"{nothing}: starts from the beginning")
+            return None
+
+    def _take_up(self, unfinished: Manifest, manifest: Manifest, works: Sequence[Work]) -> Manifest:
+        """Return the manifest of this run, standing on what an unfinished one left whole."""
+        try:
+            found = plan_resumption(unfinished, manifest, works, self._inputs, self._project)
+        except NothingToResume as nothing:
+            self.remarks.append(f"{nothing}: starts from the beginning")
+            return manifest
+        if (
+            unfinished.status == "running"
+        ):  # on another machine, whose processes are not seen from here
+            self.killed.append(unfinished.model_copy(update={"status": "killed"}))
+            self._runs.save(self.killed[-1])
+        self.resumption = found
+        return found.stand(manifest)
+
+    def _command_parameters(self) -> dict[str, Any]:
+        """Return the parameters of the command that change what a run does."""
+        return {
+            key: str(value) for key, value in leaves(self._given) if key not in (RESUME, "run_name")
+        }
 
     def _named_parent(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> str | None:
         """Return the run to start from, by `parent` or by versions that all are of one run."""
@@ -141,48 +203,6 @@ class Lineage:
         for artefact in self._inputs.values():
             check_unchanged(artefact, self._project)
 
-    def _begin(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
-    ) -> None:
-        git = git_state(self._project)
-        used, parameters = {}, {}
-        for name in sorted(pipeline.inputs()):
-            if name.startswith(PREFIX):
-                values = plain(catalog.load(name))
-                used[name.removeprefix(PREFIX)] = mark = fingerprint(values)
-                parameters[mark] = values
-        view: dict[str, Artefact] = {}
-        if self.parent is not None:
-            view = self.parent.view()
-            for made in view.values():
-                for mark in made.settings.values():
-                    parameters[mark] = self.parent.parameters[mark]
-        sources = {
-            name: os.path.abspath(dataset._filepath)
-            for name in pipeline.inputs()
-            if not isinstance(
-                dataset := catalog.get(name), MemoryDataset | AbstractVersionedDataset
-            )
-            and hasattr(dataset, "_filepath")
-        }
-        if self.parent is not None:
-            sources = {**self.parent.sources, **sources}
-        self.manifest = Manifest(
-            run=run_params["run_id"],
-            pipeline=" + ".join(run_params.get("pipeline_names") or ["__default__"]),
-            command=shlex.join(["kedro", *sys.argv[1:]]),
-            commit=git.get("git_commit"),
-            changed=git.get("git_changed") == "true" if git else None,
-            parent=None if self.parent is None else self.parent.run,
-            sources=sources,
-            used=used,
-            parameters=parameters,
-            inherited=view,
-        )
-        self._catalog = catalog
-        self._runs.save(self.manifest)
-        self._tell()
-
     def _tell(self) -> None:
         """Let the report know what it is a report of."""
         if self.manifest is None or LINEAGE not in self._catalog:
@@ -191,6 +211,7 @@ class Lineage:
         facts = {
             "Run": self.manifest.run,
             "Starts from run": self.manifest.parent or "raw images",
+            **({"Resumes run": self.manifest.resumes} if self.manifest.resumes else {}),
             "Private set (SHA-256)": self.private_set or "not yet known",
             "Commit": f"{self.manifest.commit or 'unknown'}{changed}",
         }
@@ -198,9 +219,15 @@ class Lineage:
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
-        """Let the time of a node begin with its first input."""
+        """Let the time of a node begin with its first input; the first node of all begins the manifest.
+
+        A run that was refused before leaves none.
+        """
         del node
         self._since = self._since or time.perf_counter()
+        if self.manifest is not None and not self._begun:
+            self._begun = True
+            self._runs.save(self.manifest)
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
@@ -256,6 +283,8 @@ class Lineage:
         self.manifest = self.manifest.model_copy(update={"artefacts": made, "seconds": seconds})
         self._note_private_set(dataset_name, data)
         self._runs.save(self.manifest)
+        if set(node.outputs) <= self._in_memory.keys() | made.keys():
+            saved()
 
     def _note_private_set(self, name: str, data: Any) -> None:
         dataset = self._catalog.get(name) if self.manifest is not None else None
@@ -285,24 +314,40 @@ class Lineage:
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Mark the run as finished."""
+        self._begun = True  # even if it took up everything
         self._end("finished")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
-        """Mark the run as failed; what it saved stays usable."""
-        self._end("failed")
+        """Mark the run as failed, and say that what it saved stays usable."""
+        if self.manifest is not None and self.manifest.artefacts:
+            logger.info(
+                "What is finished is kept: the same command with --params=resume=last goes on."
+            )
+        with suppress(UserError):  # of a full disk: the error that ends the run is to be seen
+            self._end("failed")
+
+    def on_interrupt(self) -> None:
+        """Mark as killed a run that was stopped by hand: the command line calls this, since Kedro's hooks are not."""
+        with suppress(UserError):
+            self._end("killed")
 
     def _end(self, status: str) -> None:
-        if self.manifest is not None:
+        if self.manifest is not None and self.manifest.status == "running" and self._begun:
             self.manifest = self.manifest.model_copy(update={"status": status})
             self._runs.save(self.manifest)
 
 
-def _check_way_of_running(run_params: dict[str, Any]) -> None:
-    if run_params.get("only_missing_outputs"):
+def _check_way_of_running(run_params: dict[str, Any], given: Mapping[str, Any]) -> None:
+    if RESUME in given and not run_params.get("only_missing_outputs"):
+        raise UserError(
+            "This session cannot resume a run.", "start it with kedro run, or tckr.hooks.session."
+        )
+    if run_params.get("only_missing_outputs") and RESUME not in given:
         raise UserError(
             "--only-missing-outputs looks only at whether outputs exist, not at what they were made from.",
-            "run the stages that changed: kedro run --namespaces=<stage>.",
+            "go on with an unfinished run by --params=resume=last, or run the stages that changed: kedro run"
+            " --namespaces=<stage>.",
         )
     runner = str(run_params.get("runner") or "")
     if "Parallel" in runner:
@@ -320,6 +365,9 @@ def _pin(dataset: Any, load: str, save: str) -> None:
 
 def describe_start(lineage: Lineage) -> Iterator[str]:
     """Yield the lines of the plan that say where a run starts from."""
+    yield from lineage.remarks
+    if lineage.resumption is not None:
+        yield from lineage.resumption.describe()
     if lineage.parent is None:
         return
     parent = lineage.parent

@@ -33,8 +33,8 @@ def check_memory(count: int, members: "pd.DataFrame", key: str) -> None:
     Raises:
         UserError: they take more memory or disk than there is.
     """
-    from tckr.engine.memory import free_memory
     from tckr.engine.mapped import SHARE, scratch_place
+    from tckr.engine.memory import free_memory
     from tckr.images.tensors import to_tensor
 
     shape = to_tensor(members["image"].head(1)).shape[1:]

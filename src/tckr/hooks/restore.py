@@ -14,6 +14,8 @@ from tckr.lineage import Artefact, Manifest, fingerprint
 from tckr.options import leaves
 
 PARENT = "parent"  # the parameter that names the run to start from
+RESUME = "resume"  # the parameter that names the unfinished run to take up, or `last`
+NAMES = (PARENT, RESUME, "run_name")  # parameters that say what a run is, not what it does
 SEED = "seed"
 PREFIX = "params:"
 RAW, IMAGES = "raw_images", "images"  # an unversioned input, and the parameter that names its place
@@ -79,7 +81,7 @@ def restore_settings(
     groups = {name.removeprefix(PREFIX) for name in pipeline.inputs() if name.startswith(PREFIX)}
     flat, settings, inherited = dict(leaves(given)), past.settings, past.inherited
     for key, value in flat.items():
-        if key not in (PARENT, "run_name"):
+        if key not in NAMES:
             _check_effect(key, value, past, groups, pipeline)
     parameters = dict(catalog.load("parameters")) if "parameters" in catalog else {}
     changed: dict[str, tuple[Any, Any]] = {}

@@ -45,7 +45,8 @@ def minimize(
         checkpoint: save the state there from time to time and at the end, and resume from it if it exists. An
             interrupted training gives the same result as an uninterrupted one, and a finished one is not repeated.
             The caller removes the file once the result is saved.
-        identity: plain values, such as a hash of the data, that the checkpoint must match to be resumed.
+        identity: plain values that distinguish this work from other work, a hash of the data above all; the checkpoint
+            must match them to be resumed, and without them there is no checkpoint.
         prepare: called as `prepare(index)` before step `index`, outside the captured graph: it may fill tensors that
             `loss` reads, and must not draw from torch's default generators.
         accumulate: calls of `loss` per step; their gradients are averaged.
@@ -56,6 +57,7 @@ def minimize(
     Raises:
         Paused: the checkpoint's deadline has passed; the state is saved.
         UserError: the loss is not finite, or the checkpoint is of another schedule, other parameters or another seed.
+        ValueError: a checkpoint without an identity.
 
     Example:
         >>> import torch
@@ -66,6 +68,10 @@ def minimize(
         >>> round(weight.item(), 1)
         2.0
     """
+    if checkpoint and not identity:
+        raise ValueError(
+            f"The checkpoint of '{description}' needs an identity: what data it is of."
+        )
     started = time.monotonic()
     device = parameters[0].device
     captured = capture and device.type == "cuda"

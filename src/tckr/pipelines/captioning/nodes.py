@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from tckr.engine.device import best
+from tckr.engine.once_saved import once_saved
 from tckr.images.degenerate import check_captions, log
 from tckr.images.tables import class_names, of_split
 from tckr.synthesizers.base import PrivateSet
@@ -38,5 +39,5 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
     (captions,) = synthesizer.caption_members(private, {}, 0, best(), unfinished=unfinished)
     log(check_captions(captions["caption"].tolist()))
     if unfinished:
-        unfinished.remove()  # private text; all that is left to do is to save the table
+        once_saved(unfinished.remove)  # private text
     return captions.assign(image_id=members["image_id"].to_numpy())

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from tckr.engine.checkpoint import Checkpoints
+from tckr.engine.checkpoint import Checkpoints, fingerprint
 from tckr.foundation.attributes import describe
 from tckr.foundation.captioner import SeeingRecipe, build_processor, train_captioner, train_clip
 from tckr.foundation.generator import GeneratorRecipe, train_generator
@@ -45,10 +45,10 @@ class FoundationOptions(Options):
     seeing: SeeingRecipe
     masked: MaskedRecipe
 
-    @property
-    def resumable(self) -> Checkpoints:
-        """Where the parts keep what they have not finished."""
-        return Checkpoints(Path(self.checkpoints), self.minutes and 60 * self.minutes)
+    def resumable(self, seed: int) -> Checkpoints:
+        """Where the parts keep what they have not finished; those of other options or another seed lie beside it."""
+        work = fingerprint(self.model_dump_json(exclude={"checkpoints", "minutes"}), seed)
+        return Checkpoints(Path(self.checkpoints) / work, self.minutes and 60 * self.minutes)
 
 
 def collect_public(options: FoundationOptions) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def make_generator(
 ) -> tuple[list[Any], dict[str, Losses]]:
     """Train the generator; its folder's parts, in half precision, and its loss curves."""
     pipeline, losses = train_generator(
-        images, words, tokenizer, options.generator, options.device, seed, options.resumable
+        images, words, tokenizer, options.generator, options.device, seed, options.resumable(seed)
     )
     return [_halve(pipeline)], {name: _curve(table) for name, table in losses.items()}
 
@@ -109,7 +109,7 @@ def make_captioner(
         options.seeing,
         options.device,
         seed,
-        options.resumable.of("captioner"),
+        options.resumable(seed).of("captioner"),
     )
     processor = build_processor(tokenizer, options.seeing.captioner)
     return [model.half(), processor], {"captioner": _curve(losses)}
@@ -126,7 +126,7 @@ def make_clip(
         options.seeing,
         options.device,
         seed,
-        options.resumable.of("clip"),
+        options.resumable(seed).of("clip"),
     )
     pictures = build_processor(tokenizer, options.seeing.captioner).image_processor
     return [model.half(), tokenizer, pictures], {"clip": _curve(losses)}
@@ -145,14 +145,16 @@ def make_masked(
         options.masked,
         options.device,
         seed,
-        options.resumable.of("masked"),
+        options.resumable(seed).of("masked"),
     )
     return [model.half(), tokenizer], {"masked": _curve(losses)}
 
 
-def gather_losses(options: FoundationOptions, *parts: dict[str, Losses]) -> dict[str, Losses]:
+def gather_losses(
+    options: FoundationOptions, seed: int, *parts: dict[str, Losses]
+) -> dict[str, Losses]:
     """All loss curves in one mapping. All models are saved by now: unfinished work is no longer needed."""
-    options.resumable.remove()
+    options.resumable(seed).remove()
     return {name: curve for part in parts for name, curve in part.items()}
 
 

@@ -54,6 +54,7 @@ def create_pipeline() -> Pipeline:
                 nodes.gather_losses,
                 [
                     options,
+                    seed,
                     "generator_losses",
                     "captioner_losses",
                     "clip_losses",

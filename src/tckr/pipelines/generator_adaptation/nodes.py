@@ -8,8 +8,10 @@ from PIL import Image
 
 from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.device import best
+from tckr.engine.once_saved import once_saved
 from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels
+from tckr.options import recipe
 from tckr.pipelines.types import Adapter
 from tckr.synthesizers.base import PrivateSet
 from tckr.synthesizers.tckr import TCKR
@@ -58,6 +60,8 @@ def adapt_generator(
         checkpoint=unfinished.of("adapter") if unfinished else None,
         snapshot=look if options.sheet_every else None,
     )
+    if unfinished:
+        once_saved(unfinished.remove)
     if len(rows) == 1:
         return adapter, losses, notice("Set generator_adaptation.sheet_every to see its progress.")
     return adapter, losses, sheet(rows, title="The same captions on the way")
@@ -72,7 +76,7 @@ def _checkpoints(
     if options.checkpoints is None:
         return None
     work = (
-        options.model_dump_json(),
+        recipe({"generator_adaptation": options}),
         seed,
         captions["image_id"].tolist(),
         captions["prompt"].tolist(),
@@ -113,17 +117,12 @@ def draw_adaptation_sheet(
     options: AdaptationOptions,
     seed: int,
 ) -> Image.Image:
-    """Show members, and what the base and the adapted generator draw from their captions with the same noise.
-
-    The adapter comes out of the catalog here, so that the checkpoint it was trained from is no longer needed.
-    """
+    """Show members, and what the base and the adapted generator draw from their captions with the same noise."""
     from tckr.diffusion.pipeline import load
     from tckr.diffusion.sampling import sample
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
 
-    if unfinished := _checkpoints(captions, options, seed):
-        unfinished.remove()
     shown = _shown(images, captions)
     request = _request(shown, options, seed)
     generator = load(options.generator, best(), options.resolution)
