@@ -48,12 +48,9 @@ class OneLine(click.ClickException):
 
 def explain(error: BaseException) -> str | None:
     """Return the one line that tells the user what to do; None if `error` is a defect and needs its traceback."""
-    readable = user_error(error)
+    readable = user_error(error) or explained(error)
     if readable is not None:
         return str(readable)
-    full = explained(error)
-    if full is not None:
-        return str(full)
     text = " ".join(str(error).split())
     if isinstance(error, ParameterValidationError | OmegaConfBaseException):
         return text
