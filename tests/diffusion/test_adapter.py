@@ -287,12 +287,12 @@ def as_mixed(weights: Weights, alpha: float = RANK) -> Weights:
     }
 
 
-def with_alphas(name: str) -> Callable[[Weights], Weights]:
+def with_alphas(suffix: str) -> Callable[[Weights], Weights]:
     """PEFT's factors with an alpha for every layer, named so."""
 
     def made(weights: Weights) -> Weights:
         layers = {name.rsplit(".lora_", 1)[0] for name in weights}
-        alphas = {f"unet.{layer}{name}": torch.tensor([1.0]) for layer in layers}
+        alphas = {f"unet.{layer}{suffix}": torch.tensor([1.0]) for layer in layers}
         return as_diffusers(weights) | alphas
 
     return made
