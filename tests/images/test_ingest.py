@@ -218,3 +218,19 @@ def test_shares_out_of_range_and_unknown_keys():
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             IngestionOptions(**wrong)
+
+
+def test_images_are_in_a_scratch_file_and_not_in_memory(
+    tmp_path, class_folders, encoded, monkeypatch
+):
+    monkeypatch.setenv("TCKR_SCRATCH", str(tmp_path / "scratch"))
+    source = class_folders(tmp_path / "source", {"a": 90, "b": 90})
+    table, _ = taken(source)
+    assert table["image"].dtype == "encoded image"
+    assert len(set(table["image"])) == 180
+    assert list((tmp_path / "scratch").iterdir()) == []  # the file has no name
+    (source / "b" / "colour.png").write_bytes(encoded(500, channels=3))
+    coloured, report = taken(source)
+    assert report["channels"] == 3
+    again, _ = taken(source, channels="colour")
+    assert coloured["image"].tolist() == again["image"].tolist()
