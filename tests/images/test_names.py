@@ -34,6 +34,10 @@ def test_a_name_fills_one_cell_of_a_markdown_table(name: str) -> None:
     assert "\n" not in cell
 
 
+def test_a_line_inside_a_word_is_no_emphasis() -> None:
+    assert markdown("species_a _x_") == r"species_a \_x\_"
+
+
 @given(WITH_SURROGATES)
 def test_no_name_is_a_formula(name: str) -> None:
     assert not spreadsheet(name).startswith(("=", "+", "-", "@", "\t"))

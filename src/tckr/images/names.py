@@ -4,7 +4,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~$&!])")
+MARKDOWN = re.compile(
+    r"([\\`*\[\]<>#|~$&!]|(?<![^\W_])_|_(?![^\W_]))"
+)  # not the _ inside of a word
 # What no file system, or not every one, has in a name, and what Windows keeps for itself.
 FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
