@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tckr.cli import explain
-from tckr.engine import ShardError, map_shards, visible_devices
+from tckr.engine import ShardError, map_shards, stream_shards, visible_devices
 from tckr.errors import Paused, UserError, user_error
 
 
@@ -201,3 +201,20 @@ def wait_for(condition, seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"
         time.sleep(0.1)
+
+
+def waits_for_a_file(shard: int, folder: Path) -> int:
+    """Return the shard; the last one only once the first has been handed on."""
+    deadline = time.monotonic() + 60
+    while shard == 2 and not (folder / "first").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return shard if (folder / "first").exists() or shard < 2 else -1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_are_handed_on_as_they_come_and_in_order(tmp_path: Path, workers: int) -> None:
+    found = []
+    for result in stream_shards(waits_for_a_file, [0, 1, 2], workers, shared=tmp_path):
+        (tmp_path / "first").touch()
+        found.append(result)
+    assert found == [0, 1, 2]

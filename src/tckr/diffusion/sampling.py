@@ -28,6 +28,7 @@ from tckr.diffusion.memory import (
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.pipeline import side, solver
 from tckr.engine import stream_shards
+from tckr.engine.mapped import large_array
 from tckr.engine.overlap import behind, to_host
 from tckr.engine.progress import track
 from tckr.errors import UserError
@@ -149,13 +150,16 @@ def stream(
 def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
     """Gather batches into one tensor of `count` rows, filled as they come: `torch.cat` would need twice the memory.
 
+    One that exceeds a quarter of the free memory lies in a scratch file (`tckr.engine.mapped`).
+
     >>> gathered(iter([torch.zeros(2, 1), torch.ones(1, 1)]), 3).flatten().tolist()
     [0.0, 0.0, 1.0]
     """
     whole, done = torch.empty(0), 0
     for batch in batches:
         if not done:
-            whole = torch.empty((count, *batch.shape[1:]), dtype=batch.dtype)
+            shape = (count, *batch.shape[1:])
+            whole = torch.from_numpy(large_array(shape, batch.numpy().dtype))
         whole[done : done + len(batch)] = batch
         done += len(batch)
     return whole
