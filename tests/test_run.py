@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -145,6 +146,22 @@ def test_the_recycled_set_is_exported(inside: Path, finished: Done) -> None:
     assert len(list((folder / "train").rglob("*.png"))) == 60
     refused = in_process(inside, "--pipeline=export", "--params=format=zip")
     assert "Parameter format = 'zip' is refused" in refused.output
+
+
+def test_the_release_can_be_read_by_others_and_nothing_else(project: Path, finished: Done) -> None:
+    os.umask(mask := os.umask(0))
+    place = project / DATA
+    release = {latest(project, f"07_model_output/{name}") for name in ("recycled_set", "student")}
+    way = {
+        folder for one in release for folder in one.parents if folder.is_relative_to(place.parent)
+    }
+    for path in (place.parent, place, *place.rglob("*")):
+        mode = path.stat().st_mode & 0o777
+        if path in way or release & {path, *path.parents}:
+            assert mode & 0o055 == (0o055 if path.is_dir() else 0o044) & ~mask, path
+        elif "recycled_set" not in path.parts and "student" not in path.parts:
+            assert not mode & 0o077, path
+    assert not list(place.rglob("*.pickle"))
 
 
 def test_the_report_stands_alone(project: Path, finished: Done) -> None:

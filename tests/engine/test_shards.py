@@ -96,8 +96,9 @@ def test_error_names_its_shard(workers: int):
 
 
 def test_dead_worker_is_an_error():
-    with pytest.raises(ShardError, match="died"):
-        map_shards(dies, [0, 1, 2], 2)
+    with pytest.raises(ShardError, match="died") as failure:
+        map_shards(dies, [0, 1, 2], 2, "shadows")
+    assert "died in shadows, probably out of memory. Remedy: lower" in str(explain(failure.value))
 
 
 def needs_more(shard: int) -> int:
@@ -162,6 +163,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from tckr.engine import map_shards
+from tckr.interrupt import unwinding
 
 def linger(shard, folder):
     (Path(folder) / str(os.getpid())).touch()
@@ -170,7 +172,8 @@ def linger(shard, folder):
 if __name__ == "__main__":
     # A job that a shell put into the background starts with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    map_shards(linger, [0, 1, 2], 2, shared=sys.argv[1])
+    with unwinding():
+        map_shards(linger, [0, 1, 2], 2, shared=sys.argv[1])
 """
 
 
@@ -183,7 +186,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_no_orphans(tmp_path: Path, how: signal.Signals):
     script, pids = tmp_path / "script.py", tmp_path / "pids"
     script.write_text(SCRIPT)

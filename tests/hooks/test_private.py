@@ -50,7 +50,7 @@ def test_private_and_released_artefacts_of_every_kind_of_dataset(
         }
     )
     private = Private()
-    private._data = data
+    private._data, private._top = data, tmp_path
     private.before_pipeline_run(catalog)
     table = pd.DataFrame({"rank": [1]})
     for name, value in {"student": table, "teacher": table, "vulnerability": table}.items():

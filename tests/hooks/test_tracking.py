@@ -21,6 +21,7 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.hooks import clock
 from tckr.hooks.clock import Clock
 from tckr.hooks.lineage import Lineage
+from tckr.hooks.mlflow_client import make_database
 from tckr.hooks.project import git_state, saved_path
 from tckr.hooks.tracking import Tracking
 from tckr.options import leaves
@@ -147,7 +148,7 @@ def test_a_locked_database_costs_no_run(folder: Path, caplog: pytest.LogCaptureF
     assert runs(folder)[0].data.metrics == {"accuracy": 91.0}
     assert runs(folder)[0].info.status == "FINISHED"
     (said,) = [record.message for record in caplog.records]
-    assert "cannot be reached" in said
+    assert "cannot be used now" in said
     assert "\n" not in said
 
 
@@ -160,7 +161,7 @@ def test_nor_does_a_server_that_is_not_there(
     tracking.after_pipeline_run()
 
     first, last = [record.message for record in caplog.records]
-    assert first.startswith("MLflow at http://127.0.0.1:9 cannot be reached")
+    assert first.startswith("MLflow at http://127.0.0.1:9 cannot be used now")
     assert "did not get" in last
 
 
@@ -194,6 +195,22 @@ def test_first_starts_at_once_make_one_database(tmp_path: Path) -> None:
     assert [start.wait() for start in starts] == [0, 0, 0]
     assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 3
     assert (tmp_path / "mlflow.db").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
+def test_a_database_that_is_killed_in_the_making_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    (tmp_path / ".mlflow.db.a.unfinished").touch()  # of one that was killed outright
+    with monkeypatch.context() as patch:
+        patch.setattr("tckr.hooks.mlflow_client.MlflowClient", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_database(tmp_path / "mlflow.db")
+    assert not list(tmp_path.iterdir())
 
 
 START = """

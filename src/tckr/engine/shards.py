@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from tckr.engine.progress import track
 from tckr.engine.scratch import private_opener, scratch
-from tckr.errors import user_error
+from tckr.errors import UserError, user_error
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -167,7 +167,10 @@ def _collect(futures: dict[Future[bytes], Any], description: str) -> Iterator[An
     for future in track(as_completed(list(futures)), description, len(futures)):
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            raise ShardError("a worker process died, probably out of memory") from error
+            raise ShardError("a worker process died") from UserError(
+                f"A worker process died in {description}, probably out of memory.",
+                "lower the number of workers of that stage, or free memory.",
+            )
         if error is not None:
             raise _shard_error(futures[future], error) from error
         there.add(future)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from uuid import uuid4
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -65,9 +66,10 @@ class MlflowRun:
         # Several first starts at once would each make the tables, and none would find a whole database.
         lock = file.with_name(f".{file.name}.lock")
         with FileLock(lock, timeout=60):
+            make_database(file)
             client = self._with_experiment(uri, self._project / "mlruns")
         for path in (file, lock, self._project / "mlruns"):
-            close_to_others(path)
+            close_to_others(path, deep=False)
         return client
 
     def _with_experiment(self, uri: str, place: Path | None) -> MlflowClient:
@@ -173,6 +175,21 @@ def local_database(uri: str) -> Path | None:
     """
     address = urlparse(uri)
     return Path(address.path[1:]) if address.scheme.startswith("sqlite") and address.path else None
+
+
+def make_database(file: Path) -> None:
+    """Make a SQLite database of MLflow's if there is none; whoever is killed meanwhile leaves none, not half of one."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for left in file.parent.glob(f".{file.name}.*.unfinished"):
+        left.unlink(missing_ok=True)
+    unfinished = file.with_name(f".{file.name}.{uuid4().hex}.unfinished")
+    try:
+        MlflowClient(f"sqlite:///{unfinished.absolute()}")
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _user() -> str:

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 PAUSE = 2.0  # seconds between two tries of the same message
 PAUSE_AT_THE_END = 0.5
 PATIENCE = 15.0  # seconds at the end of a run for what fails
-PATIENCE_IF_WELL = 120.0  # seconds at the end of a run while everything arrives
+PATIENCE_IF_WELL = 60.0  # seconds at the end of a run for one message while everything arrives
 
 
 class Outbox:
@@ -41,7 +41,10 @@ class Outbox:
         self._waiting: deque[Callable[[], Any]] = deque()
         self._changed = threading.Condition()
         self._closed = self._failing = self._said = False
-        self._deadline = float("inf")
+        self._deadline, self._arrived = (
+            float("inf"),
+            0.0,
+        )  # of the clock, the latter of the last message
         self._thread = threading.Thread(target=self._send_all, name=f"to {receiver}", daemon=True)
         self._thread.start()
 
@@ -56,7 +59,7 @@ class Outbox:
 
         Args:
             patience: seconds for what fails.
-            if_well: seconds while everything arrives.
+            if_well: seconds for each message while everything arrives.
 
         Returns:
             Whether all messages have arrived.
@@ -67,7 +70,8 @@ class Outbox:
             self._changed.notify()
         while self._thread.is_alive():
             self._thread.join(0.05)
-            if time.monotonic() - started > (patience if self._failing else if_well):
+            waited = time.monotonic() - max(started, 0.0 if self._failing else self._arrived)
+            if waited > (patience if self._failing else if_well):
                 break
         if self._waiting:
             logger.warning(
@@ -97,7 +101,7 @@ class Outbox:
         try:
             message()
         except Exception as error:
-            line = " ".join(str(error).split())[:200] or type(error).__name__
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             if self._refused(error):
                 logger.warning("%s refuses part of this run: %s", self._receiver, line)
                 return True
@@ -105,10 +109,10 @@ class Outbox:
             if not self._said:
                 self._said = True
                 logger.warning(
-                    "%s cannot be reached (%s). The run goes on; what belongs there is sent again later.",
+                    "%s cannot be used now (%s). The run goes on; what belongs there is sent again later.",
                     self._receiver,
                     line,
                 )
             return False
-        self._failing = False
+        self._failing, self._arrived = False, time.monotonic()
         return True

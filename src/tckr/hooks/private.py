@@ -26,7 +26,7 @@ class Private:
 
     def __init__(self) -> None:
         """Start with no run."""
-        self._data = Path()
+        self._data = self._top = Path()
         self._catalog: CatalogProtocol | None = None
         self._umask: int | None = None
         self._run = ExitStack()
@@ -34,7 +34,9 @@ class Private:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Learn where the data folder is."""
-        self._data = Path(context.project_path) / context.config_loader["globals"]["data"]
+        project = Path(context.project_path)
+        self._data = project / context.config_loader["globals"]["data"]
+        self._top = project if self._data.is_relative_to(project) else self._data.parent
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
@@ -52,7 +54,7 @@ class Private:
             return
         path = saved_path(dataset)
         if (getattr(dataset, "metadata", None) or {}).get("released"):
-            open_to_others(path, self._data, OTHERS if self._umask is None else self._umask)
+            open_to_others(path, self._top, OTHERS if self._umask is None else self._umask)
         else:
             close_to_others(path)
             if isinstance(dataset, AbstractVersionedDataset) and dataset._version is not None:
@@ -91,12 +93,12 @@ def close_to_others(path: Path, deep: bool = True) -> None:
             one.chmod(one.stat().st_mode & ~OTHERS & 0o777)
 
 
-def open_to_others(path: Path, data: Path, umask: int) -> None:
+def open_to_others(path: Path, top: Path, umask: int) -> None:
     """Let everybody whom `umask` does not exclude read an artefact, and enter the folders that lead to it.
 
     Args:
         path: file or folder.
-        data: the data folder, the uppermost that is opened.
+        top: a folder above it, which is left as it is, and so is all above.
         umask: the user's own.
     """
     readable = 0o444 & ~umask
@@ -105,7 +107,7 @@ def open_to_others(path: Path, data: Path, umask: int) -> None:
             enter = 0o111 & ~umask if one.is_dir() else 0
             one.chmod(one.stat().st_mode & 0o777 | readable | enter)
     for folder in path.parents:
-        if not folder.is_relative_to(data):
+        if folder == top or not folder.is_relative_to(top):
             break
         with suppress(OSError):
             folder.chmod(folder.stat().st_mode & 0o777 | (0o555 & ~umask))

@@ -116,6 +116,10 @@ class Tracking:
         values = {name.removeprefix("params:"): catalog.load(name) for name in params}
         self._log(params=dict(leaves(values)))
 
+    def set_tags(self, **tags: str) -> None:
+        """Say more about the run that is open."""
+        self._log(tags=tags)
+
     def _log(self, **entries: Any) -> None:
         if self._run is not None and self._outbox is not None:
             self._outbox.put(partial(self._run.log, **entries))
@@ -164,7 +168,7 @@ class Tracking:
     def after_pipeline_run(self) -> None:
         """Log the times and close the run."""
         if private_set := self._lineage.private_set:
-            self._log(tags={"data_hash": private_set})
+            self.set_tags(data_hash=private_set)
         seconds = {f"seconds.{stage}": value for stage, value in self._clock.stages.items()}
         self._log(metrics=points(seconds))
         self._end("FINISHED")
