@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 import datasets
 from tckr.cli import run
+from tckr.images.degenerate import RunWarning
+from tckr.images.names import markdown
 
 Done = subprocess.CompletedProcess[str]
 DATA = "data/test"
@@ -128,7 +130,7 @@ def test_what_is_poor_is_said_wherever_it_is_read(project: Path, finished: Done)
     for warning in found:
         assert warning["text"] in finished.stdout
         assert html.escape(warning["text"]).replace("&#x27;", "&#39;") in page
-        assert warning["text"][:30] in card
+        assert markdown(RunWarning(**warning).for_release) in card
 
 
 def test_the_recycled_set_is_exported(inside: Path, finished: Done) -> None:

@@ -117,3 +117,14 @@ def test_warnings_go_with_a_table() -> None:
     table = with_warnings(pd.DataFrame({"a": [1, 2]}), found)
     assert warnings_about(table.drop(columns="a").assign(b=1)) == found
     assert warnings_about(pd.DataFrame()) == []
+
+
+def test_a_card_repeats_nothing_private() -> None:
+    """Captions are withheld by default, and how many validation images there are is nobody's business."""
+    (equal,) = check_captions(["a bag"] * 3)
+    (guessing,) = check_teacher({"images": 15, "right": 5, "largest": 5})
+    assert "bag" in equal.text
+    assert "bag" not in equal.for_release
+    assert "15" not in guessing.for_release
+    (few,) = check_distinct(["a"] * 7 + ["b"])
+    assert few.for_release == few.text

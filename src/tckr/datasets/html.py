@@ -5,6 +5,7 @@ from pathlib import Path
 from kedro_datasets._typing import HTMLPreview
 
 from tckr.datasets.folder import FileDataset
+from tckr.images.names import printable
 
 
 class HtmlDataset(FileDataset[str]):
@@ -34,7 +35,7 @@ class HtmlDataset(FileDataset[str]):
 
     def write(self, data: str, path: Path) -> None:
         """Write the page's source; what UTF-8 cannot hold (names of files may be of other encodings) is escaped."""
-        path.write_text(data, encoding="utf-8", errors="backslashreplace")
+        path.write_text(printable(data), encoding="utf-8")
 
     def preview(self) -> HTMLPreview:
         """Show the page in kedro-viz."""

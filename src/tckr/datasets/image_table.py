@@ -232,7 +232,7 @@ def _privacy(table: pd.DataFrame) -> list[str]:
 
 
 def _warnings(table: pd.DataFrame) -> list[str]:
-    found = [f"- {markdown(warning.text)}" for warning in warnings_about(table)]
+    found = [f"- {markdown(warning.for_release)}" for warning in warnings_about(table)]
     return ["## Warnings", "\n".join(found)] if found else []
 
 

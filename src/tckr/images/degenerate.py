@@ -25,6 +25,11 @@ logger = logging.getLogger(__name__)
 KEY = "warnings"  # of a table's attributes
 ENOUGH = 5  # images of a class, below which it means nothing that the teacher sees none
 LEVEL = 0.01  # a teacher is better than chance if chance does as well less often than this
+# What a card says in place of a warning whose text comes from private images.
+PUBLIC = {
+    "captions": "The captions behind the prompts are equal or empty, in part or all of them.",
+    "teacher": "The teacher is not shown to be better than chance: its soft labels may mean nothing.",
+}
 NAMED = 5  # classes that a message names
 
 
@@ -38,6 +43,11 @@ class RunWarning(NamedTuple):
 
     about: str
     text: str
+
+    @property
+    def for_release(self) -> str:
+        """Return the sentence for the card of the recycled set, which must not repeat captions or counts of private images."""
+        return PUBLIC.get(self.about, self.text)
 
 
 def check_captions(captions: Sequence[str]) -> list[RunWarning]:

@@ -4,7 +4,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~$&!])")
+MARKDOWN = re.compile(
+    r"([\\`*\[\]<>#|~$&!]|(?<![^\W_])_|_(?![^\W_]))"
+)  # not the _ inside of a word
 # What no file system, or not every one, has in a name, and what Windows keeps for itself.
 FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -13,6 +15,7 @@ SPLIT_WORD = re.compile(
     r"(?<![^-._ 0-9])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![^-._ 0-9])",
     re.IGNORECASE,
 )
+BYTE = re.compile("[\udc80-\udcff]")  # of a file's name that is not UTF-8, as Python holds it
 LONGEST = 100  # bytes of a folder's name; file systems end at 255
 DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -21,9 +24,10 @@ def printable(text: str) -> str:
     r"""Return the text with an escape in place of each character that UTF-8 cannot hold (names of files may have some).
 
     >>> printable("caf\udce9.png")
-    'caf\\udce9.png'
+    'caf\\xe9.png'
     """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    as_bytes = BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+    return as_bytes.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def one_line(text: str) -> str:
