@@ -1,5 +1,6 @@
 # make run    the whole loop: private images in, an audited student out
 # make test   format, lint, types, import contracts, examples, tests
+# make test-oldest    the fast tests, on the oldest versions that pyproject.toml allows
 # make run PARAMS=resume=last    take up the run that was killed or failed
 # make viz    the pipelines in the browser        make mlflow   the runs in the browser
 #
@@ -16,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 # `kedro mlflow ui` and `kedro viz` start other programs of the environment by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: run test lint viz mlflow environment clean
+.PHONY: run test test-oldest lint viz mlflow environment clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -26,6 +27,12 @@ test: lint
 	$(BIN)/pytest -q --doctest-modules src/tckr
 	$(BIN)/pytest -q -m "not slow"
 	$(BIN)/pytest -q -m slow
+
+test-oldest:
+	@mkdir -p build && $(PYTHON) scripts/oldest.py > build/oldest.txt
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --disable-pip-version-check -qq -c build/oldest.txt -e ".[dev]"
+	.venv-oldest/bin/pytest -q -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

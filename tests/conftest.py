@@ -29,28 +29,33 @@ def project(tmp_path_factory: pytest.TempPathFactory, private_images: Path) -> P
 Kedro = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def start_kedro(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start `kedro` as a user would, in a folder and with further environment variables."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+        "PYTHONPATH": str(ROOT / "src"),
+        **variables,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "kedro", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.fixture(scope="session")
 def kedro(project: Path) -> Kedro:
     """Run `kedro` as a user would, in the temporary project and the environment `test`."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "200",
-            "KEDRO_DISABLE_TELEMETRY": "1",
-            "PYTHONPATH": str(ROOT / "src"),
-        }
-        command = [sys.executable, "-m", "kedro", *arguments]
-        return subprocess.run(
-            command,
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        process = start_kedro(project, *arguments)
+        output, errors = process.communicate(timeout=600)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     return run
 
@@ -76,5 +81,5 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs a whole run or a fresh process is slow."""
     for item in items:
-        if {"finished", "kedro"} & set(getattr(item, "fixturenames", ())):
+        if {"finished", "kedro", "started"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")

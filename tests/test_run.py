@@ -1,6 +1,8 @@
 """The product as its user meets it: commands in, figures, folders and readable errors out."""
 
+import html
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -110,7 +112,54 @@ def test_the_student_is_plain_safetensors(project: Path, finished: Done) -> None
     folder = latest(project, "07_model_output/student")
 
     assert load_file(folder / "model.safetensors")
-    assert json.loads((folder / "config.json").read_text())["n_classes"] == 3
+    config = json.loads((folder / "config.json").read_text())
+    assert config["n_classes"] == 3
+    assert config["id2label"] == {"0": "disc", "1": "frame", "2": "stripes"}
+    assert config["label2id"] == {"disc": 0, "frame": 1, "stripes": 2}
+
+
+def test_what_is_poor_is_said_wherever_it_is_read(project: Path, finished: Done) -> None:
+    """A teacher of two epochs and an untrained generator deserve a warning."""
+    found = json.loads(latest(project, "08_reporting/warnings.json").read_text())
+    page = latest(project, "08_reporting/report.html").read_text()
+    card = (latest(project, "07_model_output/recycled_set") / "README.md").read_text()
+
+    assert found
+    for warning in found:
+        assert warning["text"] in finished.stdout
+        assert html.escape(warning["text"]).replace("&#x27;", "&#39;") in page
+        assert warning["text"][:30] in card
+
+
+def test_the_recycled_set_is_exported(inside: Path, finished: Done) -> None:
+    done = in_process(inside, "--pipeline=export", "--params=format=folder")
+
+    assert done.exit_code == 0, done.output
+    folder = latest(inside, "07_model_output/export")
+    assert sorted(path.name for path in (folder / "train").iterdir()) == [
+        "disc",
+        "frame",
+        "stripes",
+    ]
+    assert len(list((folder / "train").rglob("*.png"))) == 60
+    refused = in_process(inside, "--pipeline=export", "--params=format=zip")
+    assert "Parameter format = 'zip' is refused" in refused.output
+
+
+def test_the_release_can_be_read_by_others_and_nothing_else(project: Path, finished: Done) -> None:
+    os.umask(mask := os.umask(0))
+    place = project / DATA
+    release = {latest(project, f"07_model_output/{name}") for name in ("recycled_set", "student")}
+    way = {
+        folder for one in release for folder in one.parents if folder.is_relative_to(place.parent)
+    }
+    for path in (place.parent, place, *place.rglob("*")):
+        mode = path.stat().st_mode & 0o777
+        if path in way or release & {path, *path.parents}:
+            assert mode & 0o055 == (0o055 if path.is_dir() else 0o044) & ~mask, path
+        elif "recycled_set" not in path.parts and "student" not in path.parts:
+            assert not mode & 0o077, path
+    assert not list(place.rglob("*.pickle"))
 
 
 def test_the_report_stands_alone(project: Path, finished: Done) -> None:
@@ -242,6 +291,21 @@ def test_a_stage_reruns_alone(labels: str, inside: Path, finished: Done) -> None
             ["--load-versions=images:2020-01-01T00.00.00.000Z", "--namespaces=captioning"],
             "There is no run 2020-01-01T00.00.00.000Z",
         ),
+        (
+            ["--load-versions=nosuch:2020-01-01T00.00.00.000Z"],
+            "keys [nosuch] are not found in the catalog. Remedy:",
+        ),
+        (["--env=nosuch"], "There is no environment nosuch. Remedy: give --env one of base, gpu"),
+        (["--runner=ParallelRunner"], "ParallelRunner cannot run this project"),
+        (["--params=images="], "The parameter images names no place."),
+        (["--params=images=null"], "The parameter images names no place."),
+        (["--params=images=2024"], "There are no images at"),
+        (["--params=images=/scans, 2024"], "--params cannot read '2024'"),
+        (["--params=images='/scans, 2024'"], "There are no images at /scans, 2024."),
+        (["--params=ingestion.class_names=[a,b"], "a bracket or quote is not closed"),
+        (["--params=ingestion.class_names=[a,a]"], "two classes have the same name"),
+        (["--params=captioning.checkpoints=pyproject.toml"], "pyproject.toml is a file"),
+        (["--params=classifier.learning_rate=.inf"], "should be a finite number"),
     ],
 )
 def test_what_the_user_can_put_right_is_one_line(

@@ -77,6 +77,11 @@ def newest(data: Path, entry: str) -> Path:
     return version / Path(entry).name
 
 
+def members_of(data: Path, version: str) -> pd.DataFrame:
+    (file,) = (data / f"03_primary/images/{version}/images/data").glob("members-*")
+    return pd.read_parquet(file)
+
+
 def figures(data: Path) -> dict[str, float]:
     found: dict[str, float] = json.loads(newest(data, "08_reporting/metrics.json").read_text())
     return found
@@ -143,9 +148,7 @@ def test_each_of_two_runs_at_once_reads_what_it_made(
     captions = sorted((data / "04_feature/captions.parquet").iterdir())
     assert len(captions) == 2
     for version in captions:
-        members = pd.read_parquet(
-            data / f"03_primary/images/{version.name}/images/data/members.parquet"
-        )
+        members = members_of(data, version.name)
         written = pd.read_parquet(version / "captions.parquet")
         assert written["image_id"].tolist() == members["image_id"].tolist()
 
@@ -175,8 +178,8 @@ def test_a_clock_that_was_set_back_changes_nothing(
     good("--pipeline=captioning", f"--params=images={noise(0)},seed=7")
 
     captions = newest(data, "04_feature/captions.parquet")
-    own = data / f"03_primary/images/{captions.parent.name}/images/data/members.parquet"
-    assert set(pd.read_parquet(captions)["image_id"]) == set(pd.read_parquet(own)["image_id"])
+    own = members_of(data, captions.parent.name)
+    assert set(pd.read_parquet(captions)["image_id"]) == set(own["image_id"])
 
 
 @pytest.mark.slow

@@ -18,12 +18,18 @@ SPEED = (
 
 
 class Options(BaseModel):
-    """Frozen parameters of one stage; an unknown key or a value out of range is refused.
+    """Frozen parameters of one stage; an unknown key, a value out of range, infinite or not a number is refused.
 
     Kedro validates `params:<stage>` against a subclass of this before any node runs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,  # the command line reads a column named 1 as a number
+    )
 
 
 class ModelSource(NamedTuple):

@@ -19,9 +19,11 @@ STAGES = (
 )
 # Students of many cardinalities, on the default arm's captions, adapter and teacher.
 SWEEP = "cardinality_sweep"
+# The recycled set of an earlier run for other tools.
+EXPORT = "export"
 # How the shipped models were made: a job beside the others, whose imports the others do not wait for.
 ASIDE = ("foundation",)
-NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, *ASIDE)
+NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, EXPORT, *ASIDE)
 
 
 def stage(name: str, *arguments: Any) -> Pipeline:
@@ -49,6 +51,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     for arm in SYNTHESIZERS:
         pipelines[arm] = sum(arm_stages(arm).values(), ingestion + teacher)
     pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP, default)
+    pipelines[EXPORT] = stage(EXPORT)
     requested = project._requested_pipelines
     for name in ASIDE:
         present = Path(__file__).with_name("pipelines").joinpath(name, "pipeline.py").is_file()

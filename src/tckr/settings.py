@@ -1,10 +1,9 @@
 """What Kedro asks of a project: https://docs.kedro.org/en/stable/configure/."""
 
-from kedro.config import OmegaConfigLoader
+from tckr.configuration import ConfigLoader
+from tckr.hooks import Checks, Clock, Lineage, Private, Session, Summary, TakenUp, Tracking
 
-from tckr.hooks import Checks, Clock, Lineage, Session, Summary, TakenUp, Tracking
-
-CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
@@ -15,7 +14,15 @@ CONFIG_LOADER_ARGS = {
 # Hooks are called in the reverse order of this tuple: lineage first, then checks, tracking and the summary.
 _CLOCK, _LINEAGE = Clock(), Lineage()
 _SUMMARY, _TRACKING = Summary(_CLOCK, _LINEAGE), Tracking(_CLOCK, _LINEAGE)
-HOOKS = (TakenUp(_LINEAGE, _TRACKING, _SUMMARY), _SUMMARY, _TRACKING, _CLOCK, Checks(), _LINEAGE)
+HOOKS = (
+    TakenUp(_LINEAGE, _TRACKING, _SUMMARY),
+    _SUMMARY,
+    _TRACKING,
+    _CLOCK,
+    Checks(),
+    _LINEAGE,
+    Private(),
+)
 SESSION_CLASS = Session
-# `Tracking` extends this plugin's own hook; left on, it would log every parameter group a second time.
+# `Tracking` reads this plugin's configuration in its place, and logs what it leaves out.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow", "kedro-telemetry")

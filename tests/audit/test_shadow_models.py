@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from copies import no_copies
 from tckr.audit import shadow_models as shadows
 from tckr.audit.shadow_models import SHADOW_STREAM, ShadowConfig, StudentConfig, run_shadows
 from tckr.audit.signals import model_scores
@@ -104,6 +105,20 @@ def test_no_pixels_are_pickled_for_other_processes(tmp_path, monkeypatch):
     assert torch.equal(received.pools["released"].images, large)
     assert received.fingerprint() == work.config.fingerprint()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shadows_hold_no_copy_of_a_set(tmp_path):
+    large = torch.randint(0, 256, (2000, 1, 8, 8), dtype=torch.uint8)
+    pools = {"released": SyntheticSet(large, torch.arange(2000) % CLASSES)}
+    students = {name: StudentConfig("released", name) for name in ("hard", "on_the_fly", "stored")}
+    e = replace(
+        config(pools=pools, students=students, steps=2, queries=3),
+        images=large,
+        labels=torch.arange(2000) % CLASSES,
+        classifier=OPTIONS.model_copy(update={"widths": (4,)}),
+    )
+    with no_copies(large, share=0.9):  # 256 images are scored at a time, in four channels
+        run_shadows(e, np.arange(4000).reshape(2, 2000) % 2 < 1, folder=tmp_path)
 
 
 def test_students_of_one_pool_share_its_images():

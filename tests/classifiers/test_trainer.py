@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from copies import no_copies
 from tckr.classifiers import feed as feeds
+from tckr.classifiers.distillation import train_student
 from tckr.classifiers.feed import Resident, Streamed
 from tckr.classifiers.models import Network
-from tckr.classifiers.options import ClassifierOptions
+from tckr.classifiers.options import ClassifierOptions, DistillationOptions, LabelSource
+from tckr.classifiers.predict import logits
 from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.slots import TrainingSlot
 from tckr.classifiers.trainer import Trainer, TrainSpec
@@ -233,9 +236,22 @@ def test_on_a_gpu_a_set_is_streamed_when_it_does_not_fit(monkeypatch: pytest.Mon
     assert Trainer(IMAGES.cuda(), OPTIONS, CLASSES, device="cuda").resident  # it is there already
 
 
-def test_no_copy_of_the_images_is_made():
-    trainer = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS)
-    assert trainer.images.data_ptr() == IMAGES.data_ptr()
+@pytest.mark.parametrize("labels", ["hard", "on_the_fly", "stored"])
+def test_no_copy_of_the_images_is_made(labels: LabelSource):
+    """Whatever a set has of images, training and prediction hold a batch of them beside it."""
+    images = torch.randint(0, 256, (3000, 1, 12, 12), dtype=torch.uint8)
+    classes = torch.arange(3000) % CLASSES
+    options = OPTIONS.model_copy(update={"widths": (4,)})
+    distillation = DistillationOptions(labels=labels)
+    teacher = Trainer(IMAGES, options, CLASSES, targets=LABELS).fit([TrainSpec(0, 1)])[0]
+    with no_copies(images, share=0.1):
+        student = train_student(
+            images, classes, options, 0, CLASSES,
+            distillation=distillation, steps=2, teacher=teacher,
+        )  # fmt: skip
+        logits(student, images, batch_size=16)
+    with pytest.raises(AssertionError, match=r"makes .* beside 432,000"), no_copies(images):
+        images.float()
 
 
 def test_goes_to_other_processes():

@@ -1,5 +1,6 @@
 import base64
 import io
+import re
 from itertools import count
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 
 import datasets
 from tckr.datasets.image_table import ImageTableDataset
+from tckr.images.degenerate import RunWarning, with_warnings
+from tckr.images.tables import class_names, with_class_names
 from tckr.images.tensors import to_png
 
 CLASSES = ["ant", "bee", "cow"]
@@ -138,6 +141,105 @@ def test_classes_without_images_keep_their_place(versioned, recycled, tmp_path):
     (train,) = opened(dataset, tmp_path).values()
     assert train.features["label"].names == ["0", "bee", "2"]
     assert set(dataset.load()["label"]) == {1}
+
+
+def test_classes_without_images_keep_their_names(versioned, recycled, tmp_path):
+    """20 classes and six images: the names of the other 14 are those of the private set."""
+    names = [f"species | {number}" for number in range(20)]
+    named = recycled.assign(class_name=[names[label] for label in recycled["label"]])
+    dataset = versioned()
+    dataset.save(with_class_names(named.drop(columns="soft_label"), names))
+    (train,) = opened(dataset, tmp_path).values()
+    assert train.features["label"].names == names
+    again = versioned()
+    again.save(dataset.load().drop(columns="prompt"))  # as the next stage hands them on
+    assert class_names(again.load()) == names
+    text = (again._get_load_path() / "README.md").read_text(encoding="utf-8")
+    assert "of 3 of 20 classes" in text
+    assert r"| species \| 19 | 0 |" in text
+
+
+ODD = [
+    "a|b",
+    "<script>alert(1)</script>",
+    "`code`",
+    "two\nlines",
+    "=1+1",
+    "$x_1$",
+    "[bold]",
+    "café",
+    "-1",
+]
+
+
+def test_odd_class_names_open_as_they_are_and_leave_the_card_whole(versioned, recycled, tmp_path):
+    label = np.arange(len(recycled), dtype=np.int64) % len(ODD)
+    odd = recycled.assign(label=label, class_name=[ODD[number] for number in label])
+    dataset = versioned()
+    dataset.save(odd.drop(columns="soft_label"))
+    (train,) = opened(dataset, tmp_path).values()
+    assert train.features["label"].names == ODD
+    assert train["class_name"][: len(ODD)] == ODD
+    text = (dataset._get_load_path() / "README.md").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    start = lines.index("| class | train |") + 2
+    assert len([line for line in lines[start:] if line.startswith("| ")]) == len(ODD)
+    assert all(re.fullmatch(r"\| .+ \| \d+ \|", line) for line in lines[start : start + len(ODD)])
+    assert "<script>" not in text
+    assert yaml.safe_load(text.split("---")[1])["configs"]
+
+
+def test_the_card_warns(versioned, recycled):
+    dataset = versioned()
+    dataset.save(with_warnings(recycled, [RunWarning("images", "Only 2 of 9 images | differ.")]))
+    text = (dataset._get_load_path() / "README.md").read_text(encoding="utf-8")
+    assert "## Warnings\n\n- Only 2 of 9 images \\| differ." in text
+
+
+@pytest.mark.parametrize("change", ["pixels", "names", "rows", "soft labels", "splits"])
+def test_two_sets_in_one_cache_never_answer_for_each_other(change, recycled, tmp_path, monkeypatch):
+    """The library caches by the folder's name and the card; both sets lie in a folder of the same name."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    other = {
+        "pixels": lambda: recycled.assign(image=recycled["image"].tolist()[::-1]),
+        "names": lambda: recycled.assign(class_name=[n.upper() for n in recycled["class_name"]]),
+        "rows": lambda: recycled.head(9),
+        "soft labels": lambda: recycled.assign(soft_label=recycled["soft_label"].tolist()[::-1]),
+        "splits": lambda: recycled.assign(split=["train"] * 20 + ["test"] * 4),
+    }[change]()
+    folders = [tmp_path / "a" / "recycled_set", tmp_path / "b" / "recycled_set"]
+    for table, folder in zip((recycled, other), folders, strict=True):
+        ImageTableDataset(filepath=str(folder)).save(table)
+    for table, folder in [*zip((recycled, other), folders, strict=True), (recycled, folders[0])]:
+        found = datasets.load_dataset(str(folder))
+        assert {n: len(part) for n, part in found.items()} == dict(table["split"].value_counts())
+        train, rows = found["train"], table[table["split"] == "train"]
+        assert train["image_id"][:] == rows["image_id"].tolist()
+        names = train.features["label"].names
+        assert [names[label] for label in train["label"]] == rows["class_name"].tolist()
+        assert np.allclose(train["soft_label"][:], np.stack(rows["soft_label"].to_list()))
+        stored = train.cast_column("image", datasets.Image(decode=False))["image"]
+        assert [image["bytes"] for image in stored] == rows["image"].tolist()
+
+
+def test_the_same_set_has_the_same_files_and_pandas_reads_them(recycled, tmp_path):
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        ImageTableDataset(filepath=str(folder)).save(recycled)
+    files = [sorted(file.name for file in (folder / "data").iterdir()) for folder in folders]
+    assert files[0] == files[1]
+    assert re.fullmatch(r"train-00000-of-00001-[0-9a-f]{16}\.parquet", files[0][0])
+    assert (
+        pd.read_parquet(folders[0] / "data")["image_id"].tolist() == recycled["image_id"].tolist()
+    )
+
+
+def test_a_set_of_an_earlier_version_still_loads(recycled, tmp_path):
+    dataset = ImageTableDataset(filepath=str(tmp_path / "old"))
+    dataset.save(recycled)
+    (file,) = (tmp_path / "old/data").iterdir()
+    file.rename(file.with_name("train.parquet"))
+    assert dataset.load()["split"].unique().tolist() == ["train"]
 
 
 def test_a_failed_save_leaves_nothing(versioned, private, tmp_path):

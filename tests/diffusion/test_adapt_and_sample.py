@@ -1,5 +1,7 @@
 """Adapting and sampling with a real Stable-Diffusion-type pipeline of random weights."""
 
+import copy
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.options import EVERYTHING, AdaptationOptions, SamplingOptions
 from tckr.diffusion.pipeline import load, side
 from tckr.diffusion.sampling import balanced_prompts, sample
-from tckr.errors import UserError
+from tckr.engine.shards import ShardError
+from tckr.errors import UserError, user_error
 from tckr.options import Schedule
 
 SAMPLING = SamplingOptions(steps=2, guidance_scale=1.5, batch_size=3)
@@ -141,6 +144,20 @@ def test_an_image_does_not_depend_on_its_batch_or_worker(pipeline: StableDiffusi
     assert torch.equal(by_threes, sample(pipeline, prompts, (14, 14), 1, workers, seed=4))
     other = sample(pipeline, prompts, (14, 14), 1, SAMPLING, seed=5)
     assert (all_at_once.int() - other.int()).abs().max() > 1
+
+
+@pytest.mark.parametrize("part", ["unet", "vae.decoder"])
+def test_images_that_are_not_finite_stop_the_run(
+    part: str, pipeline: StableDiffusionPipeline
+) -> None:
+    """As bytes they would be black, and a student would be trained on them."""
+    broken = copy.deepcopy(pipeline)
+    with torch.no_grad():
+        next(attrgetter(part)(broken).parameters()).fill_(float("nan"))
+    options = SamplingOptions(steps=1, guidance_scale=1, workers=1)
+    with pytest.raises(ShardError) as caught:
+        sample(broken, ["tall", "wide"], (16, 16), 1, options, seed=0)
+    assert "images are not finite" in str(user_error(caught.value))
 
 
 def test_prompts_steer_the_image(pipeline: StableDiffusionPipeline) -> None:

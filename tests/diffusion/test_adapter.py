@@ -210,6 +210,9 @@ def test_what_does_not_fit_is_named_and_changes_nothing(
         Adapter(elsewhere).apply(sd2)
 
 
+PAIR = ("unet.a.to_q.lora_A.weight", "unet.a.to_q.lora_B.weight")
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -217,11 +220,24 @@ def test_what_does_not_fit_is_named_and_changes_nothing(
         (("text_encoder.a.lora_A.weight",), "text encoder"),
         (("lora_te1_a.lora_down.weight",), "text encoder"),
         (("unet.conv_in.weight",), "not a factor"),
-        (("lora_unet_a.lora_down.weight",), "no known naming"),
+        (("lora_unet_a.lora_down.weight",), "one factor only"),
+        (("unet.a.to_q.lora_B.weight",), "one factor only"),
+        ((*PAIR, "unet.a.to_q.lora_magnitude_vector.weight"), "DoRA"),
+        ((*PAIR, "unet.a.to_q.dora_scale"), "DoRA"),
+        ((*PAIR, "unet.a.to_k.alpha"), "scales a layer that has no factors"),
+        ((*PAIR, "unet.a.to_q.alpha"), "not a factor"),  # no single number
+        ((*PAIR, "unet.a.to_q.lora_mid.weight"), "not a factor"),
+        ((*PAIR, "unet.a.norm.diff_b"), "not a factor"),
+        ((*PAIR, "unet.a.to_q.lora_A.other.weight"), "twice, of two adapters"),
+        ((*PAIR, *(name.removeprefix("unet.") for name in PAIR)), "twice"),
+        (tuple(f"unet.a.{n}" for n in ("hada_w1_a", "hada_w1_b")), "not a factor"),
+        (("lora_unet_a.lora_down.weight", "b.lora_up.weight"), "one factor only"),
+        ((), "changes no layer"),
     ],
 )
 def test_other_files_are_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    save_file({name: torch.ones(2, 2) for name in names}, tmp_path / "some.safetensors")
+    weights = {n: torch.ones(1) if n.endswith("k.alpha") else torch.ones(2, 2) for n in names}
+    save_file(weights, tmp_path / "some.safetensors")
     with pytest.raises(UserError, match=message):
         Adapter.load(tmp_path / "some.safetensors")
 
@@ -261,3 +277,135 @@ def test_our_file_is_in_diffusers_current_naming(folder_of: FolderOf, tmp_path: 
     weights = factors(load(str(folder_of("sd2"))))
     Adapter(weights).save(tmp_path)
     assert load_file(tmp_path / FILE).keys() == as_diffusers(weights).keys()
+
+
+def as_mixed(weights: Weights, alpha: float = RANK) -> Weights:
+    """Kohya's prefix with PEFT's factors, as some trainers write."""
+    return {
+        name.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): tensor
+        for name, tensor in as_kohya(weights, alpha).items()
+    }
+
+
+def with_alphas(name: str) -> Callable[[Weights], Weights]:
+    """PEFT's factors with an alpha for every layer, named so."""
+
+    def made(weights: Weights) -> Weights:
+        layers = {name.rsplit(".lora_", 1)[0] for name in weights}
+        alphas = {f"unet.{layer}{name}": torch.tensor([1.0]) for layer in layers}
+        return as_diffusers(weights) | alphas
+
+    return made
+
+
+@pytest.mark.parametrize(
+    "naming",
+    [
+        lambda weights: as_kohya(weights, 1.0),
+        lambda weights: as_mixed(weights, 1.0),
+        with_alphas(".alpha"),
+        with_alphas(".lora.alpha"),
+        with_alphas(".lora_alpha"),
+    ],
+)
+def test_an_alpha_is_honoured_in_every_naming(
+    naming: Callable[[Weights], Weights], folder_of: FolderOf, tmp_path: Path
+) -> None:
+    weights = factors(load(str(folder_of("sd2"))))
+    save_file(naming(weights), tmp_path / "scaled.safetensors")
+
+    loaded = Adapter.load(tmp_path / "scaled.safetensors").weights
+
+    assert loaded.keys() == weights.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(loaded[name], tensor / RANK if "lora_B" in name else tensor)
+
+
+@pytest.mark.parametrize(
+    ("factor", "value", "message"),
+    [
+        ("lora_up", float("nan"), "not finite"),
+        ("lora_down", float("inf"), "not finite"),
+        ("alpha", float("nan"), "not finite"),
+        ("alpha", 0.0, "is 0, which leaves no update"),
+    ],
+)
+def test_numbers_that_cannot_be_right_are_refused(
+    factor: str, value: float, message: str, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    weights = as_kohya(factors(load(str(folder_of("sd2")))))
+    name = next(name for name in weights if factor in name)
+    weights[name] = weights[name].clone()
+    weights[name].view(-1)[0] = value
+    save_file(weights, tmp_path / "overflowed.safetensors")
+    with pytest.raises(UserError, match=f"{factor}.*{message}") as caught:
+        Adapter.load(tmp_path / "overflowed.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_factors_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    for shapes in (((2, 8), (8, 3)), ((2, 8), (8,)), ((2, 8, 1, 1), (8, 2, 3, 3))):
+        weights = {name: torch.ones(shape) for name, shape in zip(PAIR, shapes, strict=True)}
+        save_file(weights, tmp_path / "odd.safetensors")
+        with pytest.raises(UserError, match="do not fit each other"):
+            Adapter.load(tmp_path / "odd.safetensors")
+
+
+def write_peft(folder: Path, name: str = "adapter_model.safetensors", **config: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    weights = {f"base_model.model.{n.removeprefix('unet.')}": torch.ones(4, 4) for n in PAIR}
+    save_file(weights, folder / name)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_the_configuration_beside_the_only_weights_is_theirs(tmp_path: Path) -> None:
+    scaled = {"peft_type": "LORA", "r": 4, "lora_alpha": 1, "init_lora_weights": True}
+    folder = write_peft(tmp_path / "a", "my_lora.safetensors", **scaled)
+    for source in (folder, folder / "my_lora.safetensors"):
+        loaded = Adapter.load(source).weights
+        assert (loaded["a.to_q.lora_B.weight"] == 0.25).all()
+    save_file({"x": torch.ones(1)}, folder / "another.safetensors")
+    with pytest.raises(UserError, match=r"2 files of weights: another.*my_lora"):
+        Adapter.load(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"use_dora": True},
+        {"peft_type": "LOHA"},
+        {"init_lora_weights": "pissa"},
+        {"bias": "all"},
+        {"modules_to_save": ["conv_in"]},
+    ],
+)
+def test_a_configuration_of_more_than_lora_is_refused(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    write_peft(tmp_path / "a", **{"peft_type": "LORA", "lora_alpha": 4, **config})
+    with pytest.raises(UserError, match=f"{next(iter(config))} = .*adapter_config.json"):
+        Adapter.load(tmp_path / "a")
+
+
+def test_two_alphas_that_disagree_are_refused(tmp_path: Path) -> None:
+    folder = write_peft(tmp_path / "a", peft_type="LORA", lora_alpha=4)
+    with_alpha = load_file(folder / "adapter_model.safetensors")
+    with_alpha["base_model.model.a.to_q.alpha"] = torch.tensor(1.0)
+    save_file(with_alpha, folder / "adapter_model.safetensors")
+    with pytest.raises(UserError, match=r"says scale 0\.25, but its configuration 1"):
+        Adapter.load(folder)
+
+
+def test_an_update_that_half_precision_loses_is_warned_of(
+    folder_of: FolderOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = load(str(folder_of("sd2")))
+    weights = factors(pipeline)
+    pipeline.unet.to(torch.bfloat16)
+    Adapter(weights).apply(pipeline)
+    assert "is lost" not in caplog.text
+
+    tiny = {n: 1e-4 * w if "lora_B" in n else w for n, w in weights.items()}
+    Adapter(tiny).apply(pipeline)
+    assert re.search(r"\d+ % of the adapter's update is too small for .* bfloat16", caplog.text)

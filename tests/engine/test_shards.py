@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tckr.cli import explain
-from tckr.engine import ShardError, map_shards, visible_devices
+from tckr.engine import ShardError, map_shards, stream_shards, visible_devices
 from tckr.errors import Paused, UserError, user_error
 
 
@@ -96,8 +96,9 @@ def test_error_names_its_shard(workers: int):
 
 
 def test_dead_worker_is_an_error():
-    with pytest.raises(ShardError, match="died"):
-        map_shards(dies, [0, 1, 2], 2)
+    with pytest.raises(ShardError, match="died") as failure:
+        map_shards(dies, [0, 1, 2], 2, "shadows")
+    assert "died in shadows, probably out of memory. Remedy: lower" in str(explain(failure.value))
 
 
 def needs_more(shard: int) -> int:
@@ -162,6 +163,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from tckr.engine import map_shards
+from tckr.interrupt import unwinding
 
 def linger(shard, folder):
     (Path(folder) / str(os.getpid())).touch()
@@ -170,7 +172,8 @@ def linger(shard, folder):
 if __name__ == "__main__":
     # A job that a shell put into the background starts with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    map_shards(linger, [0, 1, 2], 2, shared=sys.argv[1])
+    with unwinding():
+        map_shards(linger, [0, 1, 2], 2, shared=sys.argv[1])
 """
 
 
@@ -183,7 +186,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_no_orphans(tmp_path: Path, how: signal.Signals):
     script, pids = tmp_path / "script.py", tmp_path / "pids"
     script.write_text(SCRIPT)
@@ -201,3 +204,20 @@ def wait_for(condition, seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"
         time.sleep(0.1)
+
+
+def waits_for_a_file(shard: int, folder: Path) -> int:
+    """Return the shard; the last one only once the first has been handed on."""
+    deadline = time.monotonic() + 60
+    while shard == 2 and not (folder / "first").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return shard if (folder / "first").exists() or shard < 2 else -1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_are_handed_on_as_they_come_and_in_order(tmp_path: Path, workers: int) -> None:
+    found = []
+    for result in stream_shards(waits_for_a_file, [0, 1, 2], workers, shared=tmp_path):
+        (tmp_path / "first").touch()
+        found.append(result)
+    assert found == [0, 1, 2]

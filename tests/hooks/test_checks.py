@@ -1,5 +1,6 @@
 """Bad parameters are refused in one line that names the key and the remedy."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from tckr.datasets.raw_images import RawImagesDataset
 from tckr.errors import UserError
-from tckr.hooks.checks import check_inputs, check_parameters
+from tckr.hooks.checks import check_inputs, check_parameters, check_places, check_shadows
 from tckr.options import Options
 
 
@@ -78,6 +79,43 @@ def test_bad_parameters_are_named(parameters: dict[str, Any], said: str) -> None
     assert "\n" not in str(error.value)
 
 
+class Resumed(Options):
+    checkpoints: str | None = None
+
+
+class Long(Options):
+    inner: Resumed = Resumed()
+
+
+def test_a_file_in_the_place_of_checkpoints_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+
+    check_places("stage", Long(inner=Resumed(checkpoints=str(tmp_path / "new/folder"))))
+    for place in ("notes.txt", "notes.txt/below"):
+        with pytest.raises(UserError, match=r"stage.inner.checkpoints = .*notes.txt is a file"):
+            check_places("stage", Long(inner=Resumed(checkpoints=str(tmp_path / place))))
+
+
+def test_more_shadows_than_audited_images_are_refused() -> None:
+    check_shadows(120, 120, "privacy_audit.n_shadows")
+    with pytest.raises(UserError, match=r"n_shadows = 122 is more than the 121.*lower it to 120"):
+        check_shadows(122, 121, "privacy_audit.n_shadows")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_numbers_are_finite(value: float) -> None:
+    with pytest.raises(UserError, match=r"Parameter stage.rate = (inf|nan) is refused"):
+        check_parameters({"stage": {"rate": value}, "seed": 0}, [STAGE])
+
+
+class Column(Options):
+    name: str
+
+
+def test_a_number_does_where_a_text_is_wanted() -> None:
+    assert Column.model_validate({"name": 1}).name == "1"
+
+
 def test_what_a_stage_starts_from_must_exist(tmp_path: Any) -> None:
     pipeline = Pipeline([Node(len, "audit", "length", name="measure")])
     catalog = DataCatalog(
@@ -88,6 +126,13 @@ def test_what_a_stage_starts_from_must_exist(tmp_path: Any) -> None:
         check_inputs(pipeline, catalog)
     catalog.save("audit", {})
     check_inputs(pipeline, catalog)
+
+
+def test_images_of_a_number_or_nowhere() -> None:
+    assert RawImagesDataset(filepath=2024)._filepath == Path("2024")
+    for nowhere in (None, "", " "):
+        with pytest.raises(UserError, match="The parameter images names no place"):
+            RawImagesDataset(filepath=nowhere)
 
 
 def test_images_that_are_not_there_are_named(tmp_path: Any) -> None:

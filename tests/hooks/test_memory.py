@@ -9,6 +9,7 @@ import pytest
 import torch
 from kedro.io import DataCatalog, MemoryDataset
 
+from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.errors import UserError
 from tckr.hooks.checks import Checks
 from tckr.hooks.memory import check_memory
@@ -86,3 +87,22 @@ def test_memory_is_checked_once_the_members_are_counted(
     with pytest.raises(UserError, match=f"1,000 synthetic.*lower {key} or"):
         checks.after_dataset_saved("images", images)
     checks.after_dataset_loaded("images", images)  # once is enough
+
+
+def test_shadows_are_checked_once_the_images_are_counted() -> None:
+    wired = register_pipelines()["privacy_audit"]
+    audit = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="clip"))
+    catalog = DataCatalog(
+        {name: MemoryDataset({}) for name in wired.datasets()}
+        | {
+            "params:privacy_audit": MemoryDataset(audit),
+            "images": MemoryDataset(metadata={"private_set": True}),
+        }
+    )
+    checks = Checks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tckr.hooks.checks.check_model", lambda *model: None)
+        checks.before_pipeline_run(wired, catalog)
+    few = pd.DataFrame({"split": ["members", "holdout", "test"] * 3})
+    with pytest.raises(UserError, match=r"privacy_audit\.n_shadows = 8 is more than the 6"):
+        checks.after_dataset_saved("images", few)

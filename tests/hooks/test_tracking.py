@@ -1,11 +1,18 @@
 """What the hooks say about a run, without running one."""
 
+import sqlite3
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import mlflow
 import pandas as pd
 import pytest
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.io.core import Version
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
@@ -13,8 +20,10 @@ from kedro_datasets.json import JSONDataset
 from tckr.classifiers.options import ClassifierOptions
 from tckr.hooks import clock
 from tckr.hooks.clock import Clock
+from tckr.hooks.lineage import Lineage
+from tckr.hooks.mlflow_client import make_database
 from tckr.hooks.project import git_state, saved_path
-from tckr.hooks.tracking import log_children
+from tckr.hooks.tracking import Tracking
 from tckr.options import leaves
 
 
@@ -29,7 +38,201 @@ def test_typed_options_become_flat_parameters() -> None:
     assert flat["plain.a.b"] == 2
 
 
-def test_students_become_nested_runs_of_the_teacher(tmp_path: Path) -> None:
+class Loader(dict[str, Any]):
+    """Configuration that names a database."""
+
+    config_patterns: ClassVar[dict[str, list[str]]] = {}
+
+
+def hook(project: Path, uri: str = "sqlite:///mlflow.db") -> Tracking:
+    """Return the hook of a project in a folder."""
+    loader = Loader(
+        mlflow={
+            "server": {"mlflow_tracking_uri": uri},
+            "tracking": {"experiment": {"name": "tckr"}},
+        }
+    )
+    context = SimpleNamespace(
+        config_loader=loader, project_path=project, _get_config_credentials=dict
+    )
+    tracking = Tracking(Clock(), Lineage())
+    tracking.after_context_created(context)
+    return tracking
+
+
+def begin(tracking: Tracking) -> None:
+    """Start a run that saves one thing, a table of figures."""
+    figures = JSONDataset(filepath="figures.json", metadata={"mlflow": "metrics"})
+    catalog = DataCatalog({"figures": figures, "params:seed": MemoryDataset(3)})
+    pipeline = Pipeline([Node(lambda seed: {}, "params:seed", "figures", name="count")])
+    tracking.before_pipeline_run(
+        {"run_id": "2026-01-01T00.00.00.000Z", "pipeline_names": ["count"]}, pipeline, catalog
+    )
+
+
+def runs(project: Path) -> list[Any]:
+    """Return all runs of the project, the newest first."""
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tckr")
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One database for all tests of this file: making it takes seconds."""
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.mark.parametrize(
+    ("way", "status"),
+    [
+        ("after_pipeline_run", "FINISHED"),
+        ("on_pipeline_error", "FAILED"),
+        ("on_interrupt", "KILLED"),
+    ],
+)
+def test_how_a_run_ended_is_recorded(
+    way: str, status: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "somebody-elses")
+    tracking = hook(folder)
+    begin(tracking)
+    tracking.after_dataset_saved("figures", {"accuracy": 90, "unknown": None}, None)
+    getattr(tracking, way)()
+
+    run = runs(folder)[0]
+    assert run.info.status == status
+    assert run.info.run_name == "count"
+    assert run.data.metrics == {"accuracy": 90.0}
+    assert run.data.params == {"seed": "3"}
+    assert run.data.tags["version"] == "2026-01-01T00.00.00.000Z"
+    assert run.data.tags["parent"] == "none"
+
+
+def test_what_a_killed_process_left_running_is_ended_by_the_next_run(folder: Path) -> None:
+    alive, dead = hook(folder), hook(folder)
+    begin(alive)
+    begin(dead)
+    assert dead._run is not None
+    name, _, start = dead._run._origin["process"].rpartition("_")
+    dead._run._tags["process"] = f"{name}_{float(start) - 60:.2f}"  # of the same number, before us
+    for tracking in (alive, dead):
+        assert tracking._outbox is not None
+        assert tracking._outbox.close()
+    found = {run.info.run_id: run.info.status for run in runs(folder)}
+    assert found[dead._run._id] == "RUNNING"
+
+    after = hook(folder)
+    begin(after)
+    after.after_pipeline_run()
+
+    found = {run.info.run_id: run.info.status for run in runs(folder)}
+    assert found[dead._run._id] == "KILLED"
+    assert found[alive._run._id] == "RUNNING"
+    for tracking in (alive, dead):  # nothing is left to end at the exit of the tests
+        tracking._run = tracking._outbox = None
+
+
+def test_a_locked_database_costs_no_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracking = hook(folder)
+    with sqlite3.connect(folder / "mlflow.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        begin(tracking)
+        outbox = tracking._outbox
+        assert outbox is not None
+        wait_for(lambda: outbox._failing)
+        other.execute("ROLLBACK")
+    tracking.after_dataset_saved("figures", {"accuracy": 91}, None)
+    tracking.after_pipeline_run()
+
+    assert runs(folder)[0].data.metrics == {"accuracy": 91.0}
+    assert runs(folder)[0].info.status == "FINISHED"
+    (said,) = [record.message for record in caplog.records]
+    assert "cannot be used now" in said
+    assert "\n" not in said
+
+
+def test_nor_does_a_server_that_is_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tckr.hooks.outbox.Outbox.close.__defaults__", (0.5, 60.0))
+    tracking = hook(tmp_path, "http://127.0.0.1:9")
+    begin(tracking)
+    tracking.after_pipeline_run()
+
+    first, last = [record.message for record in caplog.records]
+    assert first.startswith("MLflow at http://127.0.0.1:9 cannot be used now")
+    assert "did not get" in last
+
+
+def test_nor_a_disk_that_is_full(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracking = hook(folder)
+    begin(tracking)
+    assert tracking._run is not None
+    outbox, run = tracking._outbox, tracking._run
+    assert outbox is not None
+    wait_for(lambda: not outbox._waiting)
+
+    def full() -> None:
+        store = run._client._tracking_client.store
+        with store.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")  # no page more than there are
+            connection.exec_driver_sql("CREATE TABLE more AS SELECT randomblob(100000)")
+
+    outbox.put(full)
+    wait_for(lambda: outbox._failing)
+    with outbox._changed:
+        outbox._waiting.popleft()
+    tracking.after_pipeline_run()
+
+    assert "database or disk is full" in caplog.records[0].message
+    assert len(caplog.records) == 1
+
+
+def test_first_starts_at_once_make_one_database(tmp_path: Path) -> None:
+    starts = [subprocess.Popen([sys.executable, "-c", START, tmp_path]) for _ in range(3)]
+
+    assert [start.wait() for start in starts] == [0, 0, 0]
+    assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 3
+    assert (tmp_path / "mlflow.db").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
+def test_a_database_that_is_killed_in_the_making_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    (tmp_path / ".mlflow.db.a.unfinished").touch()  # of one that was killed outright
+    with monkeypatch.context() as patch:
+        patch.setattr("tckr.hooks.mlflow_client.MlflowClient", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_database(tmp_path / "mlflow.db")
+    assert not list(tmp_path.iterdir())
+
+
+START = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from hooks.test_tracking import begin, hook
+
+tracking = hook(Path(sys.argv[1]))
+begin(tracking)
+tracking.after_pipeline_run()
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.05)
+
+
+def test_students_become_nested_runs_of_the_teacher(folder: Path) -> None:
     table = pd.DataFrame(
         {
             "model": ["teacher", "student", "student"],
@@ -40,30 +243,26 @@ def test_students_become_nested_runs_of_the_teacher(tmp_path: Path) -> None:
             "TPR_at_1pct_FPR": [2.0, None, 1.5],
         }
     )
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    try:
-        experiment = mlflow.create_experiment("sweep", artifact_location=str(tmp_path / "files"))
-        with mlflow.start_run(experiment_id=experiment) as parent:
-            log_children(table)
-        client = mlflow.MlflowClient()
-        runs = client.search_runs([experiment], order_by=["metrics.accuracy"])
-        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-        own = client.get_run(parent.info.run_id).data
-    finally:
-        mlflow.set_tracking_uri(before)
+    tracking = hook(folder)
+    begin(tracking)
+    assert tracking._run is not None
+    run = tracking._run
+    tracking._log_children(table)
+    tracking.after_pipeline_run()
 
-    assert own.metrics == {
+    own = next(one for one in runs(folder) if one.info.run_id == run._id)
+    nested = [one for one in runs(folder) if one.data.tags.get("mlflow.parentRunId") == run._id]
+    nested.sort(key=lambda one: one.data.metrics["accuracy"])
+    assert own.data.metrics == {
         "teacher.accuracy": 90.0,
         "teacher.AUC_MIA": 60.0,
         "teacher.TPR_at_1pct_FPR": 2.0,
     }
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert [run.info.run_name for run in children] == ["cardinality 0.1", "cardinality 20"]
-    assert [run.info.status for run in children] == ["FINISHED"] * 2
-    assert children[0].data.params == {"cardinality": "0.1", "images": "6"}
-    assert children[0].data.metrics == {"accuracy": 70.0, "AUC_MIA": 51.0}
-    assert children[1].data.metrics["student.TPR_at_1pct_FPR"] == 1.5
+    assert [one.info.run_name for one in nested] == ["cardinality 0.1", "cardinality 20"]
+    assert [one.info.status for one in nested] == ["FINISHED"] * 2
+    assert nested[0].data.params == {"cardinality": "0.1", "images": "6"}
+    assert nested[0].data.metrics == {"accuracy": 70.0, "AUC_MIA": 51.0}
+    assert nested[1].data.metrics["student.TPR_at_1pct_FPR"] == 1.5
 
 
 def test_commit_and_changes(tmp_path: Path) -> None:

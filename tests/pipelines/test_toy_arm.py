@@ -108,7 +108,7 @@ def test_a_file_a_line_and_parameters_make_an_arm(
         assert channels == ["soft labels", "means", "all"]
     assert made("08_reporting", "report.html").stat().st_size > 10_000
     assert (made("06_models", "means") / "tensors.safetensors").is_file()
-    recycled = pd.read_parquet(made("07_model_output", "recycled_set") / "data/train.parquet")
+    recycled = pd.read_parquet(made("07_model_output", "recycled_set") / "data")
     assert len(recycled) == 90
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
     (newest,) = mlflow.search_runs(

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tckr.audit.attribution import SOFT_LABELS, every_way, student_name
 from tckr.audit.results import Attribution, ChannelShare, StudentLeak
+from tckr.images.sheets import sheet
 from tckr.reporting.figures import (
     OTHERS,
     draw_attribution,
@@ -108,3 +109,14 @@ def test_longer_bars_for_larger_leaks() -> None:
 
     assert share(drawn(0.08), rgb(OTHERS)) > 4 * share(drawn(0.01), rgb(OTHERS)) > 0
     assert draw_attribution(None).height < 100
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "$x_1^2$ $", "caf\udce9", "x" * 300, "\u202eevil", "nul\x00l", ""]
+)
+def test_any_class_name_can_be_drawn(name: str) -> None:
+    """A line break in a name stopped the run at its very end."""
+    images = plain(2, GREEN)
+    picture = draw_exposed(images, [name, "b"], [1, 2], [1.0, 0.5])
+    assert picture.size == draw_exposed(images, ["a", "b"], [1, 2], [1.0, 0.5]).size
+    assert sheet([(name, images)], title=name or None).mode == "RGB"

@@ -1,6 +1,8 @@
 """The report escapes what users wrote and says what the figures say."""
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +24,7 @@ from tckr.audit.results import (
 )
 from tckr.audit.threats import audit_generator, audit_release
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.datasets.html import HtmlDataset
 from tckr.pipelines.privacy_audit.figures import gather_metrics
 from tckr.reporting.findings import (
     accuracy_interval,
@@ -109,16 +112,10 @@ def whole(
     )
 
 
-def page(
-    teacher: float = 2.0,
-    student: float = 0.0,
-    labels: str = "on_the_fly",
-    prompts: Literal["captions", "class_names"] = "captions",
-    **changes: Any,
-) -> str:
-    picture = Image.new("RGB", (8, 8))
+def described() -> dict[str, Any]:
+    """An ingestion report."""
     splits = ("members", "holdout", "validation", "test")
-    ingestion = {
+    return {
         "source": EVIL,
         "format": "folder per class",
         "licence": None,
@@ -134,6 +131,16 @@ def page(
         "splits": dict.fromkeys(splits, 250),
         "counts": {split: {EVIL: 125, "b": 125} for split in splits},
     }
+
+
+def page(
+    teacher: float = 2.0,
+    student: float = 0.0,
+    labels: str = "on_the_fly",
+    prompts: Literal["captions", "class_names"] = "captions",
+    **changes: Any,
+) -> str:
+    picture = Image.new("RGB", (8, 8))
     recycled = pd.DataFrame({"generator": ["adapted"], "class_name": ["b"]})
     inputs = {
         "audit": whole(teacher, student),
@@ -143,7 +150,7 @@ def page(
             "teacher": {"accuracy": 80.0, "per_class": [None, 70.0]},
             "student": {"accuracy": 80.0, "per_class": [None, 70.0]},
         },
-        "ingestion_report": ingestion,
+        "ingestion_report": described(),
         "student_recipe": {"distillation": {"labels": labels}},
         "recycled_set": recycled,
         "parameters": {
@@ -161,6 +168,23 @@ def page(
 def test_nothing_from_the_user_becomes_markup() -> None:
     assert "<script" not in page()
     assert page().count("&lt;script&gt;") >= 5
+
+
+def test_warnings_stand_above_the_figures_and_are_no_markup() -> None:
+    warned = page(warnings=[f"Class {EVIL} was never drawn."])
+    assert "Class &lt;script&gt;alert(1)&lt;/script&gt; was never drawn." in warned
+    assert warned.index("was never drawn") < warned.index("AUC_MIA %")
+    assert "made is poor" not in page()
+
+
+def test_names_of_files_that_are_not_utf8_do_not_keep_the_page_from_the_disk(
+    tmp_path: Path,
+) -> None:
+    odd = os.fsdecode(b"caf\xe9.png")
+    skipped = [{"name": odd, "reason": "damaged"}]
+    dataset = HtmlDataset(filepath=str(tmp_path / "report.html"))
+    dataset.save(page(ingestion_report=described() | {"skipped_images": skipped}))
+    assert r"caf\udce9.png" in dataset.load()
 
 
 def test_a_leak_is_called_a_leak() -> None:

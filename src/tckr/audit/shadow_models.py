@@ -280,12 +280,12 @@ def run_shadows(
         UserError: see `ShadowConfig.check`.
     """
     config.check(membership)
-    rows = [ShadowModel(i, row) for i, row in enumerate(membership)]
+    shadows = [ShadowModel(i, inside) for i, inside in enumerate(membership)]
     keep = None
     if folder is not None:
         keep = Checkpoints(Path(folder) / config.fingerprint())
-    found = {row.number: saved for row in rows if keep and (saved := _load(keep, row))}
-    missing = [row for row in rows if row.number not in found]
+    found = {shadow.number: saved for shadow in shadows if keep and (saved := _load(keep, shadow))}
+    missing = [shadow for shadow in shadows if shadow.number not in found]
     if found:
         logging.getLogger(__name__).info(
             "%s shadow groups are there already, from a run that was cut short.", len(found)
@@ -301,8 +301,8 @@ def run_shadows(
         shared=_Work(config, keep),
         devices=devices,
     )
-    found |= {row.number: scores for shard in done for row, scores in shard}
-    return {name: np.stack([found[row.number][name] for row in rows]) for name in found[0]}
+    found |= {shadow.number: scores for shard in done for shadow, scores in shard}
+    return {name: np.stack([found[shadow.number][name] for shadow in shadows]) for name in found[0]}
 
 
 class SideBySide(tuple[ShadowModel, ...]):
@@ -312,26 +312,26 @@ class SideBySide(tuple[ShadowModel, ...]):
         return ", ".join(map(str, self))
 
 
-def _finish(rows: SideBySide, work: _Work) -> list[tuple[ShadowModel, Scores]]:
-    done = list(zip(rows, shadow_groups(rows, work.trainers), strict=True))
+def _finish(shadows: SideBySide, work: _Work) -> list[tuple[ShadowModel, Scores]]:
+    done = list(zip(shadows, shadow_groups(shadows, work.trainers), strict=True))
     if (keep := work.keep) is not None:
-        for row, scores in done:
+        for shadow, scores in done:
             tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
-            _checkpoint(keep, row).save(_of(row), tensors)
+            _checkpoint(keep, shadow).save(_of(shadow), tensors)
     return done
 
 
-def shadow_groups(rows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[Scores]:
-    """Shadow teachers on the rows' examples, then shadow students taught by them; see `run_shadows`.
+def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[Scores]:
+    """Train shadow teachers on the shadows' examples, then shadow students taught by them; see `run_shadows`.
 
     The number of steps is the target's for all.
     """
     config = trainers.config
-    signals: list[Scores] = [{} for _ in rows]
+    signals: list[Scores] = [{} for _ in shadows]
     if config.resynthesis is not None:
-        (row,) = rows
+        (shadow,) = shadows
         pools, queried = config.resynthesis.run(
-            config.images, config.labels, row.inside, row.seeds(config.seed)[2], config.device
+            config.images, config.labels, shadow.inside, shadow.seeds(config.seed)[2], config.device
         )
         for name, pool in pools.items():
             trainers.set_pool(name, pool)
@@ -344,16 +344,16 @@ def shadow_groups(rows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list
     teachers = trainers.teachers.fit(
         [
             TrainSpec(
-                row.seeds(config.seed)[0],
+                shadow.seeds(config.seed)[0],
                 config.steps,
-                torch.from_numpy(np.flatnonzero(row.inside)),
+                torch.from_numpy(np.flatnonzero(shadow.inside)),
             )
-            for row in rows
+            for shadow in shadows
         ],
         "shadow teachers",
-        side_by_side=len(rows),
+        side_by_side=len(shadows),
     )
-    students = _train_students(rows, teachers, trainers)
+    students = _train_students(shadows, teachers, trainers)
     groups = []
     for i, teacher in enumerate(teachers):
         by_plan = {plan: trainers.scores(student) for plan, student in students[i].items()}
@@ -363,18 +363,18 @@ def shadow_groups(rows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list
 
 
 def _train_students(
-    rows: Sequence[ShadowModel], teachers: Sequence[nn.Module], trainers: ShadowTrainers
+    shadows: Sequence[ShadowModel], teachers: Sequence[nn.Module], trainers: ShadowTrainers
 ) -> list[dict[StudentConfig, Network]]:
-    """Train the students of each row's teacher; those of one trainer side by side."""
+    """Train the students of each shadow's teacher; those of one trainer side by side."""
     config = trainers.config
     wanted: dict[Trainer, list[tuple[int, StudentConfig, TrainSpec]]] = defaultdict(list)
-    for i, (row, teacher) in enumerate(zip(rows, teachers, strict=True)):
+    for i, (shadow, teacher) in enumerate(zip(shadows, teachers, strict=True)):
         teacher.to(config.device)
         # Two names may stand for the same student: it is trained once.
         for plan in dict.fromkeys(config.students.values()):
-            trainer, spec = trainers.student(plan, row.seeds(config.seed)[1], teacher)
+            trainer, spec = trainers.student(plan, shadow.seeds(config.seed)[1], teacher)
             wanted[trainer].append((i, plan, spec))
-    students: list[dict[StudentConfig, Network]] = [{} for _ in rows]
+    students: list[dict[StudentConfig, Network]] = [{} for _ in shadows]
     for trainer, those in wanted.items():
         networks = trainer.fit([spec for *_, spec in those], "shadow students", config.stack)
         for (i, plan, _), network in zip(those, networks, strict=True):
@@ -382,14 +382,14 @@ def _train_students(
     return students
 
 
-def _of(row: ShadowModel) -> dict[str, Any]:
-    return {"shadow": row.number, "members": fingerprint(row.inside[None])}
+def _of(shadow: ShadowModel) -> dict[str, Any]:
+    return {"shadow": shadow.number, "members": fingerprint(shadow.inside[None])}
 
 
-def _checkpoint(keep: Checkpoints, row: ShadowModel) -> Checkpoint:
-    return keep.of(f"shadow_{row.number}_{fingerprint(row.inside[None])}")
+def _checkpoint(keep: Checkpoints, shadow: ShadowModel) -> Checkpoint:
+    return keep.of(f"shadow_{shadow.number}_{fingerprint(shadow.inside[None])}")
 
 
-def _load(keep: Checkpoints, row: ShadowModel) -> Scores | None:
-    saved = _checkpoint(keep, row).load(_of(row))
+def _load(keep: Checkpoints, shadow: ShadowModel) -> Scores | None:
+    saved = _checkpoint(keep, shadow).load(_of(shadow))
     return None if saved is None else {name: value.numpy() for name, value in saved.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tckr.audit.options import AuditOptions, Scope
+from tckr.audit.options import AuditOptions, AuditRuntime, Scope
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
@@ -274,7 +274,7 @@ def train_shadows(
     return as_tensors(scores)
 
 
-def forget_checkpoints(options: AuditOptions, plan: Mapping[str, Any]) -> None:
+def forget_checkpoints(options: AuditRuntime, plan: Mapping[str, Any]) -> None:
     """Remove the finished shadow groups of this audit, once their scores are in the catalog."""
     from tckr.engine.checkpoint import Checkpoints
 

@@ -10,14 +10,24 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from tckr.classifiers import names
 from tckr.engine.loading import OFFLINE, SAFE, check_kind, description, download, readable
+from tckr.engine.weights import find_variant
 from tckr.errors import UserError
 
 KIND = "tckr.classifiers.hub.HubClassifier"
 ABOUT = "classifier.json"  # beside the files of a network of transformers
 SIDE = 224  # where neither the image processor nor the model names one
 # Keys that may differ between two configurations of the same network.
-INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+INCIDENTAL = (
+    "_name_or_path",
+    "id2label",
+    "label2id",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "architectures",
+)
 
 
 class HubClassifier(nn.Module):
@@ -69,6 +79,7 @@ class HubClassifier(nn.Module):
         settings = self.network.config.to_dict()
         return {
             **self.about,
+            "n_classes": self.n_classes,
             "network": {k: v for k, v in settings.items() if k not in INCIDENTAL},
         }
 
@@ -105,7 +116,7 @@ def from_source(source: str, pretrained: bool, channels: int, n_classes: int) ->
         if pretrained:
             network, report = AutoModelForImageClassification.from_pretrained(
                 source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True,
-                output_loading_info=True, **SAFE,
+                output_loading_info=True, variant=find_variant(source), **SAFE,
             )  # fmt: skip
             body = f"{network.base_model_prefix}."
             missing = sorted(name for name in report["missing_keys"] if name.startswith(body))
@@ -120,8 +131,11 @@ def from_source(source: str, pretrained: bool, channels: int, n_classes: int) ->
 
 def save(model: HubClassifier, folder: Path) -> None:
     """Write `model` into `folder`: the files that transformers reads, and how to prepare images."""
+    if given := names.class_names(model):
+        model.network.config.id2label = dict(enumerate(given))
+        model.network.config.label2id = {name: number for number, name in enumerate(given)}
     model.network.save_pretrained(folder)
-    about = {"class": KIND, **model.about}
+    about = {"class": KIND, **model.about, "named": bool(given)}
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -136,12 +150,16 @@ def load(folder: Path) -> HubClassifier:
         about = json.loads((folder / ABOUT).read_text())
         if about.pop("class", None) != KIND:
             raise ValueError(f"{ABOUT} names another class than {KIND}")
+        is_named = about.pop("named", False)
         network, report = AutoModelForImageClassification.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, **SAFE
         )
         if report["missing_keys"]:
             raise ValueError(f"{sorted(report['missing_keys'])[0]} is missing")
-        return HubClassifier(network, **about).eval()
+        model = HubClassifier(network, **about).eval()
+        if is_named:
+            names.named(model, [name for _, name in sorted(network.config.id2label.items())])
+        return model
 
 
 def _reading(source: str, config: Any) -> dict[str, Any]:

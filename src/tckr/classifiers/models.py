@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tckr.classifiers import names
 from tckr.classifiers.options import OURS, ClassifierOptions
 from tckr.classifiers.resnet import ResNet, stem_stride
 from tckr.errors import UserError
@@ -68,7 +69,7 @@ def _write(model: Network, folder: Path) -> None:
 
         hub.save(model, folder)
         return
-    config = {"class": KIND, **model.config}
+    config = {"class": KIND, **model.config, **names.in_config(model)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
@@ -90,13 +91,18 @@ def load(folder: Path | str) -> Network:
 
         return hub.load(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = config.pop("class", None) if isinstance(config, dict) else None
         if kind != KIND:
             raise UserError(f"{folder} holds {kind or 'an unknown class'}, not {KIND}.", remedy)
+        classes = names.from_config(config)
         model = ResNet(**config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (json.JSONDecodeError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        if classes:
+            names.named(model, classes)
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder} is not a readable classifier: {reason}.", remedy) from error
     return model.eval()

@@ -1,10 +1,12 @@
 """Logits, soft labels and accuracy of a trained classifier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+BATCHES = 4  # of encoded images that are decoded at once
 
 
 def logits(
@@ -26,9 +28,7 @@ def logits(
         float32 (N, n_classes) on the CPU.
     """
     device = next(model.parameters()).device
-    pixels = images.shape[-2] * images.shape[-1]
-    usual = 2048 if device.type == "cuda" else 256
-    size = batch_size or max(8, min(usual, usual * 32 * 32 // pixels))
+    size = batch_size or _usual_batch(device, images)
     model.eval()
     with torch.inference_mode():
         # Copied to the CPU once, at the end: every copy waits for the GPU.
@@ -42,6 +42,37 @@ def logits(
 def soft_labels(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
     """Return class probabilities at temperature 1, float32 (N, n_classes) on the CPU; arguments as for `logits`."""
     return logits(model, images, batch_size).softmax(1)
+
+
+def soft_labels_of(model: nn.Module, images: Sequence[bytes]) -> Tensor:
+    """Return the soft labels of encoded images, of which a few batches are decoded at a time.
+
+    Args:
+        model: as for `logits`.
+        images: PNGs of one size and mode; a slice of them has the same type (the array of a table's column).
+
+    Returns:
+        float32 (N, n_classes), equal to those of all images decoded at once.
+    """
+    from tckr.images.tensors import to_tensor
+
+    first = to_tensor(images[:1])
+    step = BATCHES * _usual_batch(next(model.parameters()).device, first)
+    channels = first.shape[1]
+    starts = range(0, len(images), step)
+    labels = torch.empty(0)
+    for start in starts:
+        part = soft_labels(model, to_tensor(images[start : start + step], channels))
+        if not start:
+            labels = part.new_empty(len(images), part.shape[1])
+        labels[start : start + step] = part
+    return labels
+
+
+def _usual_batch(device: torch.device, images: Tensor) -> int:
+    pixels = images.shape[-2] * images.shape[-1]
+    usual = 2048 if device.type == "cuda" else 256
+    return max(8, min(usual, usual * 32 * 32 // pixels))
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> dict[str, float | list[float | None]]:

@@ -33,8 +33,8 @@ class HtmlDataset(FileDataset[str]):
         return path.read_text(encoding="utf-8")
 
     def write(self, data: str, path: Path) -> None:
-        """Write the page's source."""
-        path.write_text(data, encoding="utf-8")
+        """Write the page's source; what UTF-8 cannot hold (names of files may be of other encodings) is escaped."""
+        path.write_text(data, encoding="utf-8", errors="backslashreplace")
 
     def preview(self) -> HTMLPreview:
         """Show the page in kedro-viz."""

@@ -1,5 +1,6 @@
 """A table of labelled images as a folder that `datasets.load_dataset` opens."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ from kedro.io.core import Version
 from kedro_datasets._typing import ImagePreview
 from pydantic import Field
 
+from tckr.datasets import identity
 from tckr.datasets.folder import FolderDataset
 from tckr.datasets.picture import as_preview
+from tckr.images.degenerate import warnings_about
 from tckr.images.encoded import EncodedImages, encoded
+from tckr.images.names import markdown
 from tckr.images.sheets import sheet
 from tckr.images.split import SPLITS
 from tckr.images.stores import ParquetImages
+from tckr.images.tables import CLASSES, UNFINISHED, class_names, with_class_names
 from tckr.images.tensors import to_tensor
+from tckr.images.unfinished import forget
 from tckr.options import Options
 
 # A row group ends at the first of these: one is what is read to see a single image (docs/benchmarks.md).
@@ -49,11 +55,13 @@ class Card(Options):
 
 
 class ImageTableDataset(FolderDataset[pd.DataFrame]):
-    """A versioned folder `data/<split>.parquet` + `README.md` (dataset card) of a table of images.
+    """A versioned folder `data/<split>-*.parquet` + `README.md` (dataset card) of a table of images.
 
     The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats), canary
-    (bool) and any other column are kept. `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32
-    list features. Rows come back grouped by split, in their order within it.
+    (bool) and any other column are kept, and so are the names of all classes (`tckr.images.tables.with_class_names`).
+    `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32 list features; the files are named after
+    their content, so that its cache takes no other set for this one. Rows come back grouped by split, in their order
+    within it.
 
     Images are written by row groups as they come and stay in the file until they are used (`EncodedImages`), so that
     neither takes memory that grows with them. In memory are the other columns: about 100 bytes for each image, 120 and
@@ -106,8 +114,15 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read all splits into one table."""
-        files = sorted((path / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
-        return pd.concat([_read_split(file) for file in files], ignore_index=True)
+        files = _files(path)
+        table = pd.concat([_read_split(file) for file in files], ignore_index=True)
+        return with_class_names(table, _stored_names(files[0]))
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write a new version; then the unfinished work that its images came from is removed."""
+        super().save(data)
+        if UNFINISHED in data.attrs:
+            forget(Path(data.attrs[UNFINISHED]))
 
     def write(self, data: pd.DataFrame, path: Path) -> None:
         """Write one Parquet file per split, and the card."""
@@ -116,22 +131,25 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
         (path / "data").mkdir()
         for split in splits:
             rows = data[data["split"] == split].drop(columns="split")
-            _write_split(rows, names, path / "data" / f"{split}.parquet")
+            _write_split(rows, names, path / "data" / identity.shard(split))
+        digest = identity.name_by_content(path / "data")
         (path / "README.md").write_text(
-            _card_text(data, names, splits, self._card), encoding="utf-8"
+            _card_text(data, names, splits, self._card, digest), encoding="utf-8"
         )
 
     def preview(self, columns: int = 8, classes: int = 10) -> ImagePreview:
         """Show some images of each class of the first split in kedro-viz."""
         folder = Path(self._get_load_path())
-        file = min((folder / "data").glob("*.parquet"), key=lambda file: _rank(file.stem))
+        file = _files(folder)[0]
         rows = _read_split(file, ["image", "class_name", "label"])
         shown = rows.sort_values("label", kind="stable").groupby("label").head(columns)
         lines = [
             (str(name), to_tensor(part["image"]))
             for name, part in shown.groupby("class_name", sort=False)
         ]
-        return as_preview(sheet(lines[:classes], title=f"{file.stem} ({len(rows):,} images)"))
+        return as_preview(
+            sheet(lines[:classes], title=f"{identity.split_of(file)} ({len(rows):,} images)")
+        )
 
     def _exists(self) -> bool:
         return (Path(self._get_load_path()) / "README.md").is_file()
@@ -141,15 +159,25 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
 
 
 def _class_names(table: pd.DataFrame) -> list[str]:
-    """Return the names of the classes 0..C-1; a class without images is named by its number."""
+    """Return the names of the classes 0..C-1; one that has neither images nor a given name is named by its number."""
     known = dict(zip(table["label"].astype(int), table["class_name"].astype(str), strict=True))
-    n_classes = max(known) + 1
-    if "soft_label" in table:
+    given = dict(enumerate(class_names(table))) if CLASSES in table.attrs else {}
+    n_classes = max([*known, *given, -1]) + 1
+    if "soft_label" in table and len(table):
         n_classes = max(n_classes, len(table["soft_label"].iloc[0]))
-    return [known.get(number, str(number)) for number in range(n_classes)]
+    return [given.get(number) or known.get(number, str(number)) for number in range(n_classes)]
 
 
-def _card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: Card) -> str:
+def _stored_names(file: Path) -> list[str]:
+    """Return the names of all classes, as the library `datasets` stores them in the schema of a file."""
+    about = json.loads((pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}"))
+    names = about.get("info", {}).get("features", {}).get("label", {}).get("names", [])
+    return [str(name) for name in names]
+
+
+def _card_text(
+    table: pd.DataFrame, names: list[str], splits: list[str], card: Card, digest: str
+) -> str:
     """Return the README.md of the folder: YAML for the hub and `load_dataset`, then the facts in prose."""
     header = {
         "license": card.licence,
@@ -159,17 +187,21 @@ def _card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: C
             {
                 "config_name": "default",
                 "data_files": [
-                    {"split": split, "path": f"data/{split}.parquet"} for split in splits
+                    {"split": split, "path": identity.pattern(split, digest)} for split in splits
                 ],
             }
         ],
     }
-    counts = pd.crosstab(table["class_name"], table["split"])
-    present = [name for name in names if name in counts.index]
+    counts = pd.crosstab(table["label"], table["split"])
+    counts = counts.reindex(range(len(names)), fill_value=0)
     rows = [
-        f"| {name} | " + " | ".join(f"{counts.loc[name, split]:,}" for split in splits) + " |"
-        for name in present
+        f"| {markdown(name)} | "
+        + " | ".join(f"{counts.loc[number, split]:,}" for split in splits)
+        + " |"
+        for number, name in enumerate(names)
     ]
+    present = int((counts.sum(axis=1) > 0).sum())
+    of_all = "" if present == len(names) else f" of {len(names):,}"
     columns = ", ".join(f"`{column}`" for column in table.columns if column != "split")
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---",
@@ -177,7 +209,7 @@ def _card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: C
         PRIVATE if "members" in splits else "",
         card.description,
         "## Content",
-        f"{len(table):,} images of {len(present)} classes; columns: {columns}.",
+        f"{len(table):,} images of {present:,}{of_all} classes; columns: {columns}.",
         "| class | "
         + " | ".join(splits)
         + " |\n| --- |"
@@ -185,6 +217,7 @@ def _card_text(table: pd.DataFrame, names: list[str], splits: list[str], card: C
         + "\n"
         + "\n".join(rows),
         CANARIES if "canary" in table and table["canary"].any() else "",
+        *_warnings(table),
         *_privacy(table),
         "## Use",
         '```python\nfrom datasets import load_dataset\n\nimages = load_dataset("path/of/this/folder")\n```',
@@ -196,6 +229,17 @@ def _privacy(table: pd.DataFrame) -> list[str]:
     warnings = {"soft_label": SOFT_LABELS, "prompt": PROMPTS}
     given = [text for column, text in warnings.items() if column in table]
     return ["## Privacy", *given] if given else []
+
+
+def _warnings(table: pd.DataFrame) -> list[str]:
+    found = [f"- {markdown(warning.text)}" for warning in warnings_about(table)]
+    return ["## Warnings", "\n".join(found)] if found else []
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a table, split by split, in the order of their shards."""
+    files = sorted((folder / "data").glob("*.parquet"))
+    return sorted(files, key=lambda file: _rank(identity.split_of(file)))
 
 
 def _rank(split: str) -> tuple[int, str]:
@@ -295,5 +339,5 @@ def _read_split(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
     images = EncodedImages.of(ParquetImages(file), len(rows))
     rows.insert(0 if columns else names.index("image"), "image", images)
     if columns is None:
-        rows.insert(1, "split", file.stem)
+        rows.insert(1, "split", identity.split_of(file))
     return rows

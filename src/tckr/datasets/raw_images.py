@@ -7,6 +7,8 @@ from kedro.io import AbstractDataset
 
 from tckr.errors import UserError
 
+REMEDY = "give a folder with one folder per class, or a .parquet, .npz or .csv file: --params=images=<path>."
+
 
 class RawImagesDataset(AbstractDataset[Path, Path]):
     """The path of the private image set, checked to exist; it is never written.
@@ -25,9 +27,21 @@ class RawImagesDataset(AbstractDataset[Path, Path]):
     'fashion_mnist'
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Args: filepath: a folder or file that ingestion can read. metadata: for plugins, not used here."""
-        self._filepath = Path(filepath).expanduser()
+    def __init__(
+        self, *, filepath: str | int | None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Say where the images are.
+
+        Args:
+            filepath: a folder or file that ingestion can read; the command line reads the name 2024 as a number.
+            metadata: for plugins, not used here.
+
+        Raises:
+            UserError: no place is named.
+        """
+        if filepath is None or not str(filepath).strip():
+            raise UserError("The parameter images names no place.", REMEDY)
+        self._filepath = Path(str(filepath)).expanduser()
         self.metadata = metadata
 
     def load(self) -> Path:
@@ -46,10 +60,7 @@ class RawImagesDataset(AbstractDataset[Path, Path]):
             UserError: nothing is there.
         """
         if not self._filepath.exists():
-            raise UserError(
-                f"There are no images at {self._filepath}.",
-                "give a folder with one folder per class, or a .parquet, .npz or .csv file: --params=images=<path>.",
-            )
+            raise UserError(f"There are no images at {self._filepath}.", REMEDY)
 
     def save(self, data: Path) -> None:
         """Refuse: the private set belongs to the user.

@@ -1,13 +1,16 @@
 """LoRA adapters: merged into a generator, saved for diffusers, read in the formats of diffusers, PEFT and Kohya."""
 
 import json
+import logging
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_unet_state_dict_to_peft
 from safetensors import SafetensorError, safe_open
@@ -15,13 +18,28 @@ from torch import Tensor
 
 from tckr.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 FILE = "pytorch_lora_weights.safetensors"  # diffusers
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 METADATA = (
     "lora_adapter_metadata"  # key of the file's header in which diffusers keeps ranks and alphas
 )
 TEXT_ENCODER = ("lora_te_", "lora_te1_", "lora_te2_", "text_encoder.", "text_encoder_2.")
-FACTOR = re.compile(r"(.+)\.lora_([AB])(?:\.\w+)?\.weight")
+# The two factors of a layer and its alpha, in the namings of diffusers (now and before), PEFT and Kohya.
+FACTOR = re.compile(r"(.+?)[._]lora[._](A|B|down|up)(?:\.\w+)?\.weight")
+ALPHA = re.compile(r"(.+?)(?:[._]lora)?[._](?:network_|lora_)?alpha")
+FACTORS = {"A": "A", "down": "A", "B": "B", "up": "B"}
+# Keys of PEFT's configuration that would make more of the weights than B @ A, and the values that do not.
+PLAIN: dict[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "use_dora": (False, None),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, None, "gaussian", "eva"),  # others change the base weights
+    "modules_to_save": (None, []),
+    "layer_replication": (None,),
+}
+LOST = 0.1  # share of an update that may be lost in rounding before a warning says so
 SGM = SimpleNamespace(
     layers_per_block=2
 )  # of every SDXL UNet, whose blocks Kohya numbers differently
@@ -53,15 +71,7 @@ class Adapter:
             UserError: there is none, it is broken, or it holds something other than LoRA of a denoiser.
         """
         file = _file(Path(source))
-        try:
-            with safe_open(file, "pt") as opened:
-                header = opened.metadata() or {}
-                weights = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"Adapter {file} cannot be read: {error}.",
-                "give a LoRA as a safetensors file, or run generator_adaptation again.",
-            ) from error
+        weights, header = _read(file)
         return Adapter(_canonical(file, weights, _config(file, header)))
 
     def check(self, unet: Any) -> None:
@@ -94,10 +104,22 @@ class Adapter:
             UserError: an update does not fit; nothing was changed.
         """
         self.check(pipeline.unet)
+        wanted, kept = 0.0, 0.0
         for layer, first, second in self._updates():
             weight = pipeline.unet.get_submodule(layer).weight.data
             update = second.to(weight.device).flatten(1) @ first.to(weight.device).flatten(1)
-            weight.copy_(weight.float() + update.view(weight.shape))
+            update = update.view(weight.shape)
+            before = weight.float()
+            weight.copy_(before + update)
+            if weight.dtype != torch.float32:
+                kept += float(((weight.float() - before) * update).sum())
+                wanted += float(update.square().sum())
+        if wanted and (lost := 1 - kept / wanted) > LOST:
+            logger.warning(
+                "%.0f %% of the adapter's update is too small for weights in %s and is lost.",
+                100 * lost,
+                str(pipeline.unet.dtype).removeprefix("torch."),
+            )
         return pipeline
 
     def _updates(self) -> list[tuple[str, Tensor, Tensor]]:
@@ -124,80 +146,192 @@ def _file(source: Path) -> Path:
         return source
     named = [source / name for name in (FILE, PEFT_FILE) if (source / name).is_file()]
     others = sorted(source.glob("*.safetensors"))
-    return (named or (others if len(others) == 1 else []) or [source / FILE])[0]
+    if len(others) > 1 and not named:
+        raise UserError(
+            f"Folder {source} holds {len(others)} files of weights: {', '.join(file.name for file in others[:5])}.",
+            "give the adapter's file itself as generator_adaptation.adapter.",
+        )
+    return (named or others or [source / FILE])[0]
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a file in float32, and its header.
+
+    Raises:
+        UserError: it is not there, is no safetensors file or is damaged, or a number in it is not finite.
+    """
+    remedy = "give a LoRA as a safetensors file, or run generator_adaptation again."
+    try:
+        with safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"Adapter {file} cannot be read: {error}.", remedy) from error
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"Adapter {file}: {name} has values that are not finite, so its training overflowed.",
+                "give an earlier checkpoint, or train it again with a lower learning rate.",
+            )
+    return weights, header
 
 
 def _config(file: Path, header: Mapping[str, str]) -> dict[str, Any]:
-    """Return the ranks and alphas stored with the weights: in PEFT's file, or in diffusers' header."""
-    beside = file.parent / PEFT_CONFIG
-    if file.name == PEFT_FILE and beside.is_file():
-        return dict(json.loads(beside.read_text(encoding="utf-8")))
-    entries = json.loads(header.get(METADATA, "{}"))
-    return {
-        name.removeprefix("unet."): value
-        for name, value in entries.items()
-        if not name.startswith(TEXT_ENCODER)
-    }
+    """Return the ranks and alphas stored with the weights: in PEFT's file, or in diffusers' header.
+
+    Raises:
+        UserError: they cannot be read, or say that the weights are more than a LoRA.
+    """
+    beside = file.with_name(PEFT_CONFIG)
+    alone = len(list(file.parent.glob("*.safetensors"))) == 1
+    try:
+        if beside.is_file() and (file.name == PEFT_FILE or alone):
+            config = dict(json.loads(beside.read_text(encoding="utf-8")))
+        else:
+            beside, entries = file, dict(json.loads(header.get(METADATA, "{}")))
+            config = {
+                name.removeprefix("unet."): value
+                for name, value in entries.items()
+                if not name.startswith(TEXT_ENCODER)
+            }
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{beside} does not say the adapter's scale: {error}.", "copy the adapter again."
+        ) from error
+    for key, plain in PLAIN.items():
+        if config.get(key, plain[0]) not in plain:
+            raise UserError(
+                f"Adapter {file} was made with {key} = {config[key]!r} ({beside.name}), which is not supported.",
+                "give a plain LoRA, or merge this one into the generator with PEFT first.",
+            )
+    return config
 
 
 def _canonical(
-    file: Path, weights: dict[str, Tensor], config: Mapping[str, Any]
+    file: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """Return weights of any known naming in ours, each scale folded into the second factor.
 
-    diffusers renames them; what it leaves to a loaded pipeline (PEFT's prefix, the scales) is done
-    here, so that an adapter can be read, hashed and checked without a generator.
+    diffusers renames the factors. What it leaves to a loaded pipeline, or leaves out (the scales), is done here, so that
+    an adapter can be read, hashed and checked without a generator, and every tensor of the file is used or refused.
     """
+    layers, alphas = _sorted(file, weights)
+    names = _in_our_naming(file, [name for pair in layers.values() for name in pair.values()])
+    found: dict[str, Tensor] = {}
+    for given, pair in layers.items():
+        first, second = (weights[pair[factor]] for factor in "AB")
+        layer = names[pair["A"]].rpartition(".lora_A")[0]
+        rank = len(first) if first.ndim else 0
+        if {first.ndim, second.ndim} - {2, 4} or not rank or second[0].numel() != rank:
+            raise _refusal(
+                file,
+                given,
+                f"has factors of shapes {tuple(first.shape)} and {tuple(second.shape)}, which do not fit each other",
+            )
+        scale = _scale(layer, rank, config)
+        if given in alphas:
+            own = float(weights[alphas[given]]) / rank
+            if scale is not None and not math.isclose(own, scale, rel_tol=1e-3):
+                raise _refusal(
+                    file, alphas[given], f"says scale {own:g}, but its configuration {scale:g}"
+                )
+            scale = own
+        found[f"{layer}.lora_A.weight"] = first.contiguous()
+        found[f"{layer}.lora_B.weight"] = (second * (1.0 if scale is None else scale)).contiguous()
+    return found
 
-    def refuse(name: str, why: str) -> UserError:
-        return UserError(f"Adapter {file}: {name} {why}.", "give a LoRA of the denoiser alone.")
 
-    for name in weights:
+def _sorted(
+    file: Path, weights: Mapping[str, Tensor]
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Return the names of each layer's two factors, by A and B, and of its alpha, all by the file's own name of the layer.
+
+    Raises:
+        UserError: a tensor is neither, a layer is incomplete, or there is none.
+    """
+    layers: dict[str, dict[str, str]] = {}
+    alphas: dict[str, str] = {}
+    for name, tensor in weights.items():
         if name.startswith(TEXT_ENCODER):
-            raise refuse(name, "changes a text encoder, which is not supported")
+            raise _refusal(file, name, "changes a text encoder, which is not supported")
+        if re.search("dora_scale|magnitude_vector", name):
+            raise _refusal(file, name, "belongs to a DoRA, whose scales are not supported")
+        if (match := FACTOR.fullmatch(name)) is not None:
+            pair = layers.setdefault(match[1], {})
+            if FACTORS[match[2]] in pair:
+                raise _refusal(file, match[1], "has a factor twice, of two adapters in one file")
+            pair[FACTORS[match[2]]] = name
+        elif (match := ALPHA.fullmatch(name)) is not None and tensor.numel() == 1:
+            alphas[match[1]] = name
+        else:
+            raise _refusal(file, name, "is not a factor of a LoRA")
+    if not layers:
+        raise UserError(f"Adapter {file} changes no layer.", "give a LoRA of the denoiser.")
+    half = next((layer for layer, pair in layers.items() if len(pair) != 2), None)
+    if half is not None:
+        raise _refusal(file, half, "has one factor only")
+    for layer, name in alphas.items():
+        if layer not in layers:
+            raise _refusal(file, name, "scales a layer that has no factors")
+        if not weights[name] > 0:
+            raise _refusal(file, name, f"is {float(weights[name]):g}, which leaves no update")
+    return layers, alphas
+
+
+def _in_our_naming(file: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return `<layer in diffusers' UNet>.lora_A.weight` and so on for each name of a factor, renamed by diffusers.
+
+    Raises:
+        UserError: diffusers does not know a name, or takes two for one.
+    """
+    given = {_kohya_or_peft(name): name for name in names}
     try:
-        weights, alphas = StableDiffusionPipeline.lora_state_dict(weights, unet_config=SGM)  # Kohya
-    except (ValueError, KeyError) as error:
+        renamed, _ = StableDiffusionPipeline.lora_state_dict(dict(given), unet_config=SGM)  # Kohya
+    except (ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"Adapter {file} is of no known naming: {str(error).splitlines()[0]}",
             "save it as diffusers, PEFT or Kohya do.",
         ) from error
-    alpha_of = {
-        name.removesuffix(".alpha").split(".lora_A")[0]: alpha
-        for name, alpha in _in_peft_naming(alphas or {}).items()
+    bare = {
+        name.removeprefix("base_model.model.").removeprefix("unet."): value
+        for name, value in renamed.items()
     }
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in _in_peft_naming(weights).items():
-        match = FACTOR.fullmatch(name)
-        if not match or config.get("use_dora"):
-            raise refuse(name, "is not a factor of a LoRA")
-        found.setdefault(match[1], {})[match[2]] = tensor
-    for layer, factors in found.items():
-        if len(factors) != 2:
-            raise refuse(layer, "has one factor only")
-        rank = len(factors["A"])
-        scale = alpha_of[layer] / rank if layer in alpha_of else _scale(layer, rank, config)
-        factors["B"] = factors["B"] * scale
-    return {
-        f"{layer}.lora_{factor}.weight": factors[factor].contiguous()
-        for layer, factors in found.items()
-        for factor in ("A", "B")
+    ours = {
+        original: re.sub(r"\.lora_([AB])\.\w+\.weight$", r".lora_\1.weight", name)
+        for name, original in convert_unet_state_dict_to_peft(bare).items()
     }
+    if len(bare) < len(renamed) or len(set(ours.values())) < len(ours):
+        raise _refusal(file, names[0], "or another factor is there twice, under two names")
+    for name in names:
+        if not re.search(r"\.lora_[AB]\.weight$", ours.get(name, "")):
+            raise _refusal(
+                file, name, "is not a factor of a LoRA in a naming of diffusers, PEFT or Kohya"
+            )
+    return ours
 
 
-def _in_peft_naming(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the entries of a UNet: `<layer>.lora_A.weight`, without the prefix of PEFT or diffusers."""
-    bare = {n.removeprefix("base_model.model.").removeprefix("unet."): v for n, v in values.items()}
-    return dict(convert_unet_state_dict_to_peft(bare))
+def _kohya_or_peft(name: str) -> str:
+    """Return the name of a factor as its own naming has it: Kohya's prefix goes with down and up, the others with A and B.
+
+    >>> _kohya_or_peft("lora_unet_mid_block_attentions_0_proj_in.lora_A.weight")
+    'lora_unet_mid_block_attentions_0_proj_in.lora_down.weight'
+    """
+    if name.startswith("lora_unet_"):
+        return name.replace(".lora_A.", ".lora_down.").replace(".lora_B.", ".lora_up.")
+    return name.replace(".lora_down.", ".lora_A.").replace(".lora_up.", ".lora_B.")
 
 
-def _scale(layer: str, rank: int, config: Mapping[str, Any]) -> float:
-    """Return the scale of one layer: alpha / rank, or alpha / sqrt(rank) if rank-stabilized; 1 without an alpha."""
+def _refusal(file: Path, name: str, why: str) -> UserError:
+    return UserError(f"Adapter {file}: {name} {why}.", "give a LoRA of the denoiser alone.")
+
+
+def _scale(layer: str, rank: int, config: Mapping[str, Any]) -> float | None:
+    """Return the scale of one layer: alpha / rank, or alpha / sqrt(rank) if rank-stabilized; None without an alpha."""
     alpha = config.get("lora_alpha")
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.fullmatch(rf"(.*\.)?({pattern})", layer):  # as PEFT matches them
             alpha = value
             break
     if alpha is None:
-        return 1.0
+        return None
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))

@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from tckr.engine.scratch import scratch_folder
+from tckr.engine.scratch import scratch as temporary
 from tckr.errors import UserError
 
 GIB = 1 << 30
@@ -128,16 +128,20 @@ def scratch(folder: Path | None = None) -> Iterator[Path]:
     """Create a folder for `RowsOnDisk` that is removed at the end of the block.
 
     Args:
-        folder: where to create it; by default the scratch folder of the run (`tckr.engine.scratch`). What it holds is
-            private, so it never goes to the system's folder for temporary files, which often lies in memory too.
+        folder: where to create it; by default where the run keeps its temporary files.
     """
-    folder = scratch_folder() if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="tckr-cache-", dir=folder) as path:
+    with temporary("cache") if folder is None else _below(folder) as path:
         try:
-            yield Path(path)
+            yield path
         finally:
             _mapped.cache_clear()  # an open mapping would keep the disk space of the files
+
+
+@contextmanager
+def _below(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="tckr-cache-", dir=folder) as path:
+        yield Path(path)
 
 
 @lru_cache(maxsize=64)

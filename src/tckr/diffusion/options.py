@@ -1,7 +1,7 @@
 """Typed parameters of adapting a generator and sampling from it."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,11 @@ class SamplingOptions(Options):
         False, description="on a GPU, compile the denoiser: a minute once, faster steps"
     )
 
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that change the result, without those of speed."""
+        speed = {"batch_size", "workers", "cache_gib", "compile"}
+        return self.model_dump(mode="json", exclude=speed)
+
     @property
     def passes(self) -> int:
         """Passes of the denoiser for each image: guidance takes two per step."""
@@ -77,7 +82,7 @@ class AdaptationOptions(Options):
         ge=8,
         description="side at which the generator is adapted and sampled, pixels; null: its own",
     )
-    adapter: str | None = Field(
+    adapter: Annotated[str | None, ModelSource("adapter")] = Field(
         None,
         description="file or folder of an adapter made elsewhere (diffusers, PEFT, Kohya), used instead of training",
     )

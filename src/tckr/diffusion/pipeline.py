@@ -13,11 +13,13 @@ from tckr.diffusion.frames import to_frame
 from tckr.diffusion.memory import BatchSize, autoencoder_batch_size
 from tckr.diffusion.options import Solver
 from tckr.engine.loading import SAFE, description, download, readable
+from tckr.engine.weights import find_variant
 from tckr.errors import UserError
 from tckr.images.tensors import to_signed
 
 __all__ = [
     "Generator",
+    "bare_unet",
     "encode_images",
     "load",
     "side",
@@ -30,6 +32,10 @@ Generator: TypeAlias = Any
 FAMILIES: dict[str, type[Any]] = {
     "StableDiffusionPipeline": StableDiffusionPipeline,  # 1.x, 2.x and their few-step children
     "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+}
+WEIGHTS = {
+    "StableDiffusionPipeline": ("unet", "vae", "text_encoder"),
+    "StableDiffusionXLPipeline": ("unet", "vae", "text_encoder", "text_encoder_2"),
 }
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 BESIDE: dict[str, dict[str, Any]] = {  # what is not needed to make images
@@ -62,6 +68,7 @@ def load(source: str, device: str = "cpu", resolution: int | None = None) -> Gen
         pipeline = FAMILIES[family].from_pretrained(
             source,
             dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            variant=find_variant(source, WEIGHTS[family]),
             **SAFE,
             **BESIDE[family],
         )
@@ -80,6 +87,21 @@ def load(source: str, device: str = "cpu", resolution: int | None = None) -> Gen
         pipeline.vae.to(memory_format=torch.channels_last)
     _set_side(pipeline, source, resolution)
     return pipeline
+
+
+def bare_unet(source: str) -> Any:
+    """Return the generator's denoiser without weights, to compare shapes with; nothing but its config.json is read.
+
+    Raises:
+        UserError: the generator is missing or of another kind.
+    """
+    _family(source)
+    with readable(f"Generator '{source}'", _remedy(source)), torch.device("meta"):
+        return diffusers.UNet2DConditionModel.from_config(
+            diffusers.UNet2DConditionModel.load_config(
+                source, subfolder="unet", local_files_only=True
+            )
+        )
 
 
 def _family(source: str) -> str:

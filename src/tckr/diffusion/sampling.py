@@ -27,9 +27,11 @@ from tckr.diffusion.memory import (
 )
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.pipeline import side, solver
-from tckr.engine import map_shards
+from tckr.engine import stream_shards
+from tckr.engine.mapped import large_array
 from tckr.engine.overlap import behind, to_host
 from tckr.engine.progress import track
+from tckr.errors import UserError
 
 __all__ = ["Sampler", "balanced_prompts", "first_noise", "gathered", "sample", "stream"]
 
@@ -114,10 +116,13 @@ def stream(
     options: SamplingOptions,
     seed: int,
     cache_folder: Path | None = None,
+    start: int = 0,
 ) -> Iterator[Tensor]:
     """Yield the images of `sample` in batches, in order; a GPU draws the next batch while one is used.
 
     Args:
+        start: number of the first image to yield. It is drawn in the batch in which it would be drawn otherwise, so
+            that the same batch size gives the same image to the last bit.
         cache_folder: where text embeddings that exceed `options.cache_gib` are stored meanwhile; by
             default the scratch folder of the run (`tckr.engine.scratch`).
     """
@@ -138,11 +143,14 @@ def stream(
             seed=seed,
             compile=options.compile and not on_cpu,
         )
-        yield from (_stream_on_cpu if on_cpu else _stream_on_gpu)(sampler)
+        drawn = (_stream_on_cpu if on_cpu else _stream_on_gpu)(sampler, start)
+        yield from _from(drawn, start)
 
 
 def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
     """Gather batches into one tensor of `count` rows, filled as they come: `torch.cat` would need twice the memory.
+
+    One that exceeds a quarter of the free memory lies in a scratch file (`tckr.engine.mapped`).
 
     >>> gathered(iter([torch.zeros(2, 1), torch.ones(1, 1)]), 3).flatten().tolist()
     [0.0, 0.0, 1.0]
@@ -150,7 +158,8 @@ def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
     whole, done = torch.empty(0), 0
     for batch in batches:
         if not done:
-            whole = torch.empty((count, *batch.shape[1:]), dtype=batch.dtype)
+            shape = (count, *batch.shape[1:])
+            whole = torch.from_numpy(large_array(shape, batch.numpy().dtype))
         whole[done : done + len(batch)] = batch
         done += len(batch)
     return whole
@@ -184,6 +193,7 @@ class Sampler:
     compile: bool = False
     unet: Any = field(init=False, repr=False)
     decoding: BatchSize = field(init=False, repr=False)
+    overflowed: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         unet = self.pipeline.unet
@@ -276,8 +286,22 @@ class Sampler:
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         inputs = (latents / vae.config.scaling_factor).to(vae.dtype)
-        frames = to_bytes(vae.decode(inputs, return_dict=False)[0])
-        return from_frame(frames, *self.size, self.channels)
+        decoded = vae.decode(inputs, return_dict=False)[0]
+        bad = ~decoded.isfinite().all()  # stays on the device, so that a GPU does not wait here
+        self.overflowed = bad if self.overflowed is None else self.overflowed | bad
+        return from_frame(to_bytes(decoded), *self.size, self.channels)
+
+    def check_finite(self) -> None:
+        """Check that all images so far were made of finite numbers; as bytes they would be black.
+
+        Raises:
+            UserError: some were not.
+        """
+        if self.overflowed is not None and bool(self.overflowed):
+            raise UserError(
+                "The generator's images are not finite: its weights, or those of its adapter, overflow.",
+                "give another generator or adapter, or adapt it with a lower generator_adaptation.schedule.learning_rate.",
+            )
 
 
 def first_noise(shape: tuple[int, ...], seed: int, numbers: range, device: torch.device) -> Tensor:
@@ -296,14 +320,23 @@ def first_noise(shape: tuple[int, ...], seed: int, numbers: range, device: torch
     return torch.cat(blocks)[begin : begin + len(numbers)]
 
 
-def _stream_on_cpu(sampler: Sampler) -> Iterator[Tensor]:
-    """Yield batches that `workers` processes draw side by side."""
+def _stream_on_cpu(sampler: Sampler, start: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield batches that `workers` processes draw side by side, from the one with image `start` on; and their places."""
     options = sampler.options
     size = CPU_BATCH if options.batch_size == "auto" else options.batch_size
     count = len(sampler)
-    shards = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    begin = start // size * size
+    shards = [range(first, min(first + size, count)) for first in range(begin, count, size)]
     shared = replace(sampler, pipeline=_without_text_encoders(sampler.pipeline))
-    yield from map_shards(_draw_shard, shards, options.workers, "synthetic images", shared=shared)
+    drawn = stream_shards(_draw_shard, shards, options.workers, "synthetic images", shared=shared)
+    yield from zip((shard.start for shard in shards), drawn, strict=True)
+
+
+def _from(drawn: Iterable[tuple[int, Tensor]], start: int) -> Iterator[Tensor]:
+    """Yield what comes from image `start` on; each batch comes with the number of its first image."""
+    for first, batch in drawn:
+        if first + len(batch) > start:
+            yield batch[max(0, start - first) :]
 
 
 def _without_text_encoders(pipeline: Any) -> Any:
@@ -319,23 +352,30 @@ def _without_text_encoders(pipeline: Any) -> Any:
 
 
 def _draw_shard(numbers: range, sampler: Sampler) -> Tensor:
-    return torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+    images = torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+    sampler.check_finite()
+    return images
 
 
-def _stream_on_gpu(sampler: Sampler) -> Iterator[Tensor]:
-    """Yield batches one after the other; the GPU draws the next while the last is copied and used."""
+def _stream_on_gpu(sampler: Sampler, start: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield batches one after the other, from the one with image `start` on, and the number of each one's first image.
+
+    The GPU draws the next batch while the last is copied and used.
+    """
     count = len(sampler)
     batches = BatchSize(evenly(count, _gpu_batch_size(sampler)))
-    starts = range(0, count, batches.size)
+    begin = start // batches.size * batches.size
+    starts = range(begin, count, batches.size)
 
-    def draw(numbers: range) -> Tensor:
+    def draw(numbers: range) -> tuple[int, Tensor]:
         # Another size would be compiled again: the last batch draws a few images that are dropped.
         wanted = range(numbers.start, numbers.start + batches.size) if sampler.compile else numbers
-        return sampler(wanted)[: len(numbers)]
+        return numbers.start, sampler(wanted)[: len(numbers)]
 
-    drawn = track(batches.over(range(count), draw), "synthetic images", len(starts))
-    for copied in behind(to_host(batch) for batch in drawn):
-        yield copied()
+    drawn = track(batches.over(range(begin, count), draw), "synthetic images", len(starts))
+    for first, copied in behind((first, to_host(batch)) for first, batch in drawn):
+        yield first, copied()
+    sampler.check_finite()
 
 
 def _gpu_batch_size(sampler: Sampler) -> int:

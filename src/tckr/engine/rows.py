@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tckr.engine.scratch import large_array, scratch_file
+from tckr.engine.mapped import large_array, scratch_file
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ OPEN_FILES = Path("/proc/self/fd")
 
 
 def take(tensor: "Tensor", rows: Sequence[int]) -> "Tensor":
-    """Return a copy of some rows, which lies in a scratch file if it is large; see `tckr.engine.scratch`.
+    """Return a copy of some rows, which lies in a scratch file if it is large; see `tckr.engine.mapped`.
 
     >>> import torch
     >>> take(torch.tensor([[1, 2], [3, 4], [5, 6]], dtype=torch.uint8), [2, 0]).tolist()

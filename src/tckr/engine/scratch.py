@@ -1,93 +1,73 @@
-"""Files for what does not fit into memory: private, in the project's own folder, and gone with the process.
+"""Temporary files, which may hold private images: readable by their owner alone, and gone with their process.
+
+A run names the place once (`use_folder`); worker processes inherit it. What a killed process left there, the next run
+removes.
 
 >>> import tempfile
->>> os.environ["TCKR_SCRATCH"] = tempfile.mkdtemp()
->>> pixels = mapped_array((2, 3), np.uint8)
->>> pixels[1, 2] = 255
->>> int(pixels.sum()), os.listdir(os.environ["TCKR_SCRATCH"])
-(255, [])
->>> del os.environ["TCKR_SCRATCH"]
+>>> place = Path(tempfile.mkdtemp())
+>>> with use_folder(place), scratch("work") as folder:
+...     folder.is_relative_to(place)
+True
+>>> list(place.iterdir())
+[]
 """
 
-import errno
 import os
-import tempfile
-from math import prod
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from tempfile import TemporaryDirectory
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from tckr.engine.processes import identity, is_alive
 
-from tckr.engine.memory import free_memory
-from tckr.errors import UserError
-
-PLACE = "data/02_intermediate/scratch"  # in the folder of the project, where a run has its working directory
-SHARE = 0.25  # of the free memory, which one array may fill before it goes to disk
-GIB = 1 << 30
+VARIABLE = "TCKR_SCRATCH"  # the folder of the run; its worker processes inherit it
 
 
-def scratch_folder() -> Path:
-    """Return the folder of such files, which is made if it is missing; the variable TCKR_SCRATCH names another."""
-    folder = Path(os.environ.get("TCKR_SCRATCH") or PLACE)
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    return folder
-
-
-def scratch_file() -> BinaryIO:
-    """Return a new file, open for reading and writing, that has no name: no kill can leave it behind.
-
-    Raises:
-        UserError: the scratch folder cannot be written to.
-    """
+@contextmanager
+def use_folder(place: Path) -> Iterator[None]:
+    """Let every `scratch` within the block lie below `place`; remove what processes that ended have left there."""
+    sweep(place)
+    own, before = place / identity(), os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(own)
     try:
-        descriptor, name = tempfile.mkstemp(dir=scratch_folder())  # readable by its owner alone
-    except OSError as error:
-        raise UserError(
-            f"{os.environ.get('TCKR_SCRATCH') or PLACE} cannot be written to ({error.strerror or error}).",
-            "run in the folder of the project, or name another place with the variable TCKR_SCRATCH.",
-        ) from error
-    os.unlink(name)
-    return os.fdopen(descriptor, "w+b")
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+        shutil.rmtree(own, ignore_errors=True)  # of workers that were stopped too
 
 
-def large_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array to be filled: in memory, or in a scratch file if it exceeds a quarter of the free memory.
+def sweep(place: Path) -> None:
+    """Remove the folders below `place` whose processes have ended."""
+    for folder in place.glob("*_*_*_*"):
+        if not is_alive(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    Either way it is used alike. The kernel keeps of the file what there is room for.
 
-    Raises:
-        UserError: the disk has no room for it.
+@contextmanager
+def scratch(kind: str) -> Iterator[Path]:
+    """Create a folder that only its owner can read, and remove it at the end of the block.
+
+    It lies where the run says, and in the system's folder for temporary files where no run does.
+
+    Args:
+        kind: what it is for, the beginning of its name.
     """
-    if prod(shape) * np.dtype(dtype).itemsize <= SHARE * free_memory():
-        return np.empty(shape, dtype)
-    return mapped_array(shape, dtype)
+    place = os.environ.get(VARIABLE)
+    if place is not None:
+        Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with TemporaryDirectory(
+        prefix=f"tckr-{kind}-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+    if place is not None:
+        with suppress(OSError):  # another one is in use
+            Path(place).rmdir()
 
 
-def mapped_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array of zeros in a scratch file, mapped into memory.
-
-    Raises:
-        UserError: the disk has no room for it.
-    """
-    size = prod(shape) * np.dtype(dtype).itemsize
-    with scratch_file() as file:
-        try:
-            # Reserved before it is mapped: writing to a mapping on a full disk would kill the process.
-            _reserve(file.fileno(), size)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise UserError(
-                f"There is no room for {size / GIB:,.1f} GiB of pixels in {scratch_folder()}.",
-                "free some disk space, or name another place with the variable TCKR_SCRATCH.",
-            ) from error
-        return np.memmap(file, dtype, "r+", shape=shape)
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    os.ftruncate(descriptor, size)
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
+def private_opener(path: str, flags: int) -> int:
+    """Open a file that only its owner can read, whatever the umask: `open(path, "wb", opener=private_opener)`."""
+    return os.open(path, flags, 0o600)

@@ -4,9 +4,9 @@ import multiprocessing
 import os
 import pickle
 import signal
-import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tckr.engine.progress import track
-from tckr.errors import user_error
+from tckr.engine.scratch import private_opener, scratch
+from tckr.errors import UserError, user_error
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -27,6 +28,9 @@ WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "TCKR_PROGRESS": "0",
 }
+
+# A terminal sends these to workers and parent alike; the parent alone answers, and stops its workers.
+STOPS = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 _work: Callable[..., Any] | None = None
 
@@ -71,14 +75,29 @@ def map_shards(
     >>> map_shards(lambda shard, offset: offset + shard, [1, 2, 3], shared=10)
     [11, 12, 13]
     """
+    return list(
+        stream_shards(function, shards, workers, description, shared=shared, devices=devices)
+    )
+
+
+def stream_shards(
+    function: Callable[..., Result],
+    shards: Sequence[Shard],
+    workers: int = 1,
+    description: str = "shards",
+    *,
+    shared: Any = None,
+    devices: Sequence[str] = (),
+) -> Iterator[Result]:
+    """Yield the results of `map_shards` as they come, in the order of the shards."""
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     arguments = () if shared is None else (shared,)
     workers = len(devices) or workers
     if min(workers, len(shards)) <= 1:
-        return [
+        return (
             _named(function, shard, arguments) for shard in track(shards, description, len(shards))
-        ]
+        )
     return _in_processes(function, shards, workers, description, arguments, devices)
 
 
@@ -111,15 +130,15 @@ def _in_processes(
     description: str,
     arguments: tuple[Any, ...],
     devices: Sequence[str],
-) -> list[Result]:
+) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
-    with tempfile.TemporaryDirectory(prefix="tckr-shards-") as folder:
+    with scratch("shards") as folder:
         # By file, not through torch's shared memory: /dev/shm is small in many containers.
-        path = Path(folder) / "work.pickle"
-        with path.open("wb") as file:
+        path = folder / "work.pickle"
+        with open(path, "wb", opener=private_opener) as file:
             pickle.dump((function, arguments), file, protocol=5)
         pool = ProcessPoolExecutor(
             min(workers, len(shards)),
@@ -131,7 +150,7 @@ def _in_processes(
         try:
             with _environment(WORKER_ENVIRONMENT):
                 futures = {pool.submit(_run, pickle.dumps(shard)): shard for shard in shards}
-            return _collect(futures, description)
+            yield from _collect(futures, description)
         except BaseException:
             # Interrupted or failed: nobody will read the other results, so they stop at once.
             for process in list((pool._processes or {}).values()):
@@ -141,14 +160,25 @@ def _in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(futures: dict[Future[bytes], Any], description: str) -> list[Any]:
-    for future in track(as_completed(futures), description, len(futures)):
+def _collect(futures: dict[Future[bytes], Any], description: str) -> Iterator[Any]:
+    """Yield each result once it and all before it are there, and forget it; a failed shard is reported at once."""
+    waiting: deque[Future[bytes]] = deque(futures)
+    there: set[Future[bytes]] = set()
+    for future in track(as_completed(list(futures)), description, len(futures)):
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            raise ShardError("a worker process died, probably out of memory") from error
+            raise ShardError("a worker process died") from UserError(
+                f"A worker process died in {description}, probably out of memory.",
+                "lower the number of workers of that stage, or free memory.",
+            )
         if error is not None:
             raise _shard_error(futures[future], error) from error
-    return [pickle.loads(future.result()) for future in futures]  # noqa: S301  our own workers
+        there.add(future)
+        while waiting and waiting[0] in there:
+            first = waiting.popleft()
+            there.remove(first)
+            del futures[first]
+            yield pickle.loads(first.result())  # noqa: S301  our own workers
 
 
 def _start_worker(parent: int, path: str, devices: Any) -> None:
@@ -156,7 +186,8 @@ def _start_worker(parent: int, path: str, devices: Any) -> None:
     global _work  # noqa: PLW0603  the one thing a worker keeps between shards
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()  # before anything imports torch
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     with Path(path).open("rb") as file:
         function, arguments = pickle.load(file)  # noqa: S301  written by our parent

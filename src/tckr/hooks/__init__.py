@@ -4,9 +4,10 @@ import tckr.hooks.quiet  # noqa: F401  before the libraries it quietens
 from tckr.hooks.checks import Checks
 from tckr.hooks.clock import Clock
 from tckr.hooks.lineage import Lineage
+from tckr.hooks.private import Private
 from tckr.hooks.resume import TakenUp
 from tckr.hooks.session import Session
 from tckr.hooks.summary import Summary
 from tckr.hooks.tracking import Tracking
 
-__all__ = ["Checks", "Clock", "Lineage", "Session", "Summary", "TakenUp", "Tracking"]
+__all__ = ["Checks", "Clock", "Lineage", "Private", "Session", "Summary", "TakenUp", "Tracking"]

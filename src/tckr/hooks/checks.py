@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from kedro.framework.context import KedroContext
@@ -12,12 +13,14 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tckr.errors import UserError
+from tckr.hooks.classes import ClassCheck
 from tckr.hooks.memory import check_memory
-from tckr.hooks.models import check_model, models_of
+from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.pipeline_registry import ASIDE
 
 # Parameters that the catalog and mlflow.yml read, not a node.
 OUTSIDE = {"images", "run_name", "parent", "resume"}
+AUDITED = ("members", "holdout")  # splits
 
 
 class Checks:
@@ -27,6 +30,8 @@ class Checks:
         """Nothing is known before a run."""
         self._catalog: CatalogProtocol | None = None
         self._drawing: dict[str, Any] = {}
+        self._classes = ClassCheck(Pipeline([]), None)
+        self._auditing: dict[str, Any] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -38,32 +43,47 @@ class Checks:
         """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
         self._catalog = catalog
+        self._classes = ClassCheck(pipeline, catalog)
         groups = {
             name: catalog.load(name) for name in pipeline.inputs() if name.startswith("params:")
         }
         for name, options in groups.items():
             for model in models_of(name.removeprefix("params:"), options):
                 check_model(*model)
+            if _stage_runs(name, pipeline):
+                check_adapter(name.removeprefix("params:"), options)
+            check_places(name.removeprefix("params:"), options)
         self._drawing = {
             name: options
             for name, options in groups.items()
             if hasattr(options, "n_images") and _stage_runs(name, pipeline)
         }
+        self._auditing = {
+            name: options for name, options in groups.items() if hasattr(options, "n_shadows")
+        }
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Check that the drawn images will fit in memory, as soon as the members can be counted."""
-        self._check_memory(dataset_name, data)
+        """Check what follows from the number of private images, as soon as they can be counted."""
+        self._check_counts(dataset_name, data)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Check that the drawn images will fit in memory, as soon as the members can be counted."""
-        self._check_memory(dataset_name, data)
+        """Check what follows from the number of private images, as soon as they can be counted."""
+        self._check_counts(dataset_name, data)
 
-    def _check_memory(self, name: str, data: Any) -> None:
-        dataset = self._catalog.get(name) if self._catalog is not None and self._drawing else None
+    def _check_counts(self, name: str, data: Any) -> None:
+        waiting = self._catalog is not None and (
+            self._drawing or self._auditing or self._classes.pending
+        )
+        dataset: Any = self._catalog.get(name) if self._catalog is not None and waiting else None
         if not (getattr(dataset, "metadata", None) or {}).get("private_set"):
             return
+        while self._auditing:
+            name, options = self._auditing.popitem()
+            audited = int(data["split"].isin(AUDITED).sum())
+            check_shadows(options.n_shadows, audited, f"{name.removeprefix('params:')}.n_shadows")
+        self._classes.check(data)
         members = data[data["split"] == "members"]
         while self._drawing:
             name, options = self._drawing.popitem()
@@ -117,6 +137,50 @@ def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
                 f"This stage starts from {name}, which no run has made yet.",
                 f"run the stages before it too: kedro run --to-outputs={name}, or a pipeline by name, or `make run`.",
             )
+
+
+def check_places(group: str, options: Any) -> None:
+    """Check that long stages can save what they resume from.
+
+    Args:
+        group: name of a parameter group.
+        options: its typed options, of which every `checkpoints` names a folder; anything else names none.
+
+    Raises:
+        UserError: a file lies in the way.
+    """
+    if not isinstance(options, BaseModel):
+        return
+    for name in type(options).model_fields:
+        value, key = getattr(options, name), f"{group}.{name}"
+        if name != "checkpoints" or not value:
+            check_places(key, value)
+            continue
+        for place in (Path(value), *Path(value).parents):
+            if place.exists() and not place.is_dir():
+                raise UserError(
+                    f"{key} = {value} is no folder: {place} is a file.",
+                    "name a folder; it is made when it is needed.",
+                )
+
+
+def check_shadows(n_shadows: int, audited: int, key: str) -> None:
+    """Check that every shadow has images to train on: it gets half of each round of as many images as there are shadows.
+
+    Args:
+        n_shadows: shadow models.
+        audited: members and holdout images.
+        key: the parameter that sets `n_shadows`.
+
+    Raises:
+        UserError: there are more shadows than images.
+    """
+    if n_shadows > audited:
+        raise UserError(
+            f"{key} = {n_shadows} is more than the {audited} audited images (members and holdout): some shadows would"
+            " train on none.",
+            f"lower it to {audited - audited % 2} or less, or ingest more images.",
+        )
 
 
 def _stage_runs(name: str, pipeline: Pipeline) -> bool:

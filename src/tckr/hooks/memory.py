@@ -13,7 +13,7 @@ GIB = 1 << 30
 # Bytes of memory per image beside its pixels: its row in the table, its target, its places in the order of training;
 # measured, 1,300 with 10 classes. Every class adds the floats of soft label and target.
 ROW, CLASS = 1200, 12
-# Files of the decoded pixels at once, where they exceed what memory holds (`tckr.engine.scratch`): those of the set that
+# Files of the decoded pixels at once, where they exceed what memory holds (`tckr.engine.mapped`): those of the set that
 # is read, and those that the worker processes of an audit map.
 FILES = 2
 
@@ -33,8 +33,8 @@ def check_memory(count: int, members: "pd.DataFrame", key: str) -> None:
     Raises:
         UserError: they take more memory or disk than there is.
     """
+    from tckr.engine.mapped import SHARE, scratch_place
     from tckr.engine.memory import free_memory
-    from tckr.engine.scratch import SHARE, scratch_folder
     from tckr.images.tensors import to_tensor
 
     shape = to_tensor(members["image"].head(1)).shape[1:]
@@ -43,8 +43,9 @@ def check_memory(count: int, members: "pd.DataFrame", key: str) -> None:
     rows, pixels = count * (ROW + CLASS * classes), count * prod(shape)
     needed = [(rows, free, "memory")]
     if pixels > SHARE * free:
-        folder = scratch_folder()
-        needed.append((FILES * pixels, shutil.disk_usage(folder).free, f"disk in {folder}"))
+        folder = scratch_place()
+        disk = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+        needed.append((FILES * pixels, shutil.disk_usage(disk).free, f"disk in {folder}"))
     for size, there, name in needed:
         if size > there:
             raise UserError(

@@ -7,20 +7,30 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from tckr.classifiers.options import OURS
-from tckr.engine.loading import HUB_ID, description, download
+from tckr.engine.loading import description, download
+from tckr.engine.untrusted import check_no_code, only_pickled
+from tckr.engine.weights import (
+    HERE,
+    PROCESSOR,
+    TOKENIZER,
+    check_one_of,
+    check_parts,
+    check_weights,
+    local_folder,
+)
 from tckr.errors import UserError
 from tckr.options import ModelSource
 
 
 class Kind(NamedTuple):
-    """What a model's folder must say of itself, and where in it weights must lie."""
+    """What a model's folder must say of itself, and what must lie in it beside the weights."""
 
     file: str
     key: str
     value: str
     meaning: str
     others: Callable[[], Collection[str]] = tuple  # values that will do as well
-    weights: tuple[str, ...] = (".",)
+    beside: tuple[tuple[str, ...], ...] = ()  # of each tuple one file must lie beside the weights
     own: str | None = None  # a value of the parameter that names no folder
 
 
@@ -45,6 +55,7 @@ KINDS = {
         "blip-2",
         "a transformers image-text-to-text model, such as BLIP-2",
         _captioners,
+        (PROCESSOR, TOKENIZER),
     ),
     "generator": Kind(
         "model_index.json",
@@ -52,7 +63,6 @@ KINDS = {
         "StableDiffusionPipeline",
         "a diffusers StableDiffusionPipeline or StableDiffusionXLPipeline",
         lambda: ("StableDiffusionXLPipeline",),
-        ("unet", "vae", "text_encoder"),
     ),
     "classifier": Kind(
         "config.json",
@@ -62,7 +72,13 @@ KINDS = {
         _classifiers,
         own=OURS,
     ),
-    "encoder": Kind("config.json", "model_type", "clip", "a transformers CLIPModel"),
+    "encoder": Kind(
+        "config.json",
+        "model_type",
+        "clip",
+        "a transformers CLIPModel",
+        beside=(PROCESSOR, TOKENIZER),
+    ),
 }
 
 
@@ -77,7 +93,8 @@ def models_of(group: str, options: Any) -> Iterator[tuple[str, str, str, bool]]:
         return
     for name, field in type(options).model_fields.items():
         value, key = getattr(options, name), f"{group}.{name}"
-        kinds = [mark.kind for mark in field.metadata if isinstance(mark, ModelSource)]
+        marks = (mark.kind for mark in field.metadata if isinstance(mark, ModelSource))
+        kinds = [kind for kind in marks if kind in KINDS]
         if kinds and value is not None:
             # A classifier that starts from fresh weights takes the description alone.
             yield key, kinds[0], value, getattr(options, "pretrained", True)
@@ -101,7 +118,7 @@ def check_model(parameter: str, kind_name: str, source: str, weights: bool = Tru
     if source == kind.own:
         return
     remedy = download(source, parameter, kind.meaning)
-    folder = _folder(source, kind.file)
+    folder = local_folder(source, kind.file)
     if folder is None:
         raise UserError(
             f"{parameter} = {source} is neither a folder nor a model in the local cache.", remedy
@@ -112,24 +129,48 @@ def check_model(parameter: str, kind_name: str, source: str, weights: bool = Tru
         raise UserError(f"{folder / kind.file} is not readable.", remedy) from None
     if described is None:
         raise UserError(f"{source} has no {kind.file}.", remedy)
+    check_no_code(folder, described if kind.file == "model_index.json" else None)
     found = described.get(kind.key)
     if found != kind.value and found not in kind.others():
         raise UserError(
             f"{source} holds {found or 'an unknown model'}, not {kind.meaning}.", remedy
         )
-    missing = [part for part in kind.weights if not any((folder / part).glob("*.safetensors"))]
-    if weights and missing:
-        where = "" if missing == ["."] else f" in {', '.join(missing)}"
-        raise UserError(f"{source} has no weights (*.safetensors){where}.", remedy)
+    if weights and (pickled := only_pickled(folder)) is not None:
+        raise UserError(
+            f"{pickled} holds pickled weights, which can run code and are never read.",
+            "save the model as safetensors (save_pretrained of a recent diffusers or transformers does).",
+        )
+    parts: Collection[str] = (HERE,)
+    if kind.file == "model_index.json":
+        parts = check_parts(folder, source, remedy, described)
+    for files in kind.beside:
+        check_one_of(folder, files, source, remedy)
+    if weights:
+        check_weights(folder, source, remedy, parts)
 
 
-def _folder(source: str, file: str) -> Path | None:
-    """Where the files of `source` lie: its folder, or the place of a hub model in the local cache; nothing is fetched."""
-    if Path(source).exists():
-        return Path(source)
-    if not HUB_ID.fullmatch(source):
-        return None
-    from huggingface_hub import try_to_load_from_cache
+def check_adapter(group: str, options: Any) -> None:
+    """Check that an adapter made elsewhere can be read and fits the generator that it will be used with.
 
-    path = try_to_load_from_cache(source, file)
-    return Path(path).parent if isinstance(path, str) else None
+    Args:
+        group: name of the parameter group.
+        options: its typed options; anything without `adapter` and `generator` names none.
+
+    Raises:
+        UserError: it cannot be read, is no LoRA, or does not fit.
+    """
+    source = getattr(options, "adapter", None)
+    if source is None or not isinstance(options, BaseModel):
+        return
+    if not Path(source).exists():
+        raise UserError(
+            f"{group}.adapter = {source} does not exist.",
+            "give a LoRA as a safetensors file, or a folder with one.",
+        )
+    from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.pipeline import bare_unet
+
+    adapter = Adapter.load(source)
+    generator = getattr(options, "generator", None)
+    if generator is not None:
+        adapter.check(bare_unet(generator))

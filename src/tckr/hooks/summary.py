@@ -21,6 +21,8 @@ from tckr.hooks.project import saved_path
 
 logger = logging.getLogger(__name__)
 
+WARNINGS = "warnings"  # the `summary` of an entry whose content is printed, not its place
+
 
 class Summary:
     """Print the plan and the results; which ones, the catalog's metadata say.
@@ -28,6 +30,7 @@ class Summary:
     * `summary: <title>`: say where this entry lies once the run has figures.
     * `mlflow: metrics`: print the figures of teacher and student.
     * `mlflow: children`: print the table of models.
+    * `summary: warnings`: print what is poor about what the run made; nothing if there is none.
     """
 
     def __init__(self, clock: Clock, lineage: Lineage) -> None:
@@ -40,6 +43,7 @@ class Summary:
 
     def _forget(self) -> None:
         self._tables: list[Table] = []
+        self._warnings: list[str] = []
         self._saved: dict[str, Path] = {}
         self._titles: dict[str, str] = {}
         self._catalog: CatalogProtocol | None = None
@@ -79,7 +83,9 @@ class Summary:
             self._tables.append(results_table(data, arm))
         elif metadata.get("mlflow") == "children":
             self._tables.append(sweep_table(data))
-        if getattr(dataset, "_filepath", None) is not None:
+        if metadata.get("summary") == WARNINGS:
+            self._warnings += [warning["text"] for warning in data]
+        elif getattr(dataset, "_filepath", None) is not None:
             self._saved[dataset_name] = saved_path(dataset)
             if title := metadata.get("summary"):
                 self._titles[dataset_name] = str(title)
@@ -91,6 +97,8 @@ class Summary:
             self._console.print()
             self._console.print(table)
         self._console.print()
+        for warning in self._warnings:
+            self._console.print(f"  {'warning':<21} {warning}", markup=False, style="yellow")
         chosen = list(self._titles) if self._tables else list(self._saved)
         several = len({name.rpartition(".")[0] for name in chosen}) > 1
         for name in chosen:

@@ -1,150 +1,221 @@
-"""Every run is an MLflow run: parameters, data, figures, times and pictures."""
+"""Every run is an MLflow run: parameters, data, figures, times and pictures; it costs no run if MLflow fails."""
 
+import atexit
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 from mlflow.entities import Metric
 
 from tckr.hooks.clock import Clock
 from tckr.hooks.lineage import Lineage
+from tckr.hooks.mlflow_client import MlflowRun, is_final, local_database, now, points
+from tckr.hooks.outbox import Outbox
 from tckr.hooks.project import git_state, saved_path
 from tckr.options import leaves
 
-# kedro-mlflow sets itself to INFO when imported, MLflow prints through a handler of its own.
-for noisy in ("kedro_mlflow", "mlflow", "alembic"):
-    logging.getLogger(noisy).setLevel(logging.WARNING)
+# kedro-mlflow sets itself to INFO when imported, MLflow prints through a handler of its own. Failures of the database
+# and of the connection, which they log with a traceback at every try, are said by the outbox, once.
+for noisy, level in {
+    "kedro_mlflow": logging.WARNING,
+    "mlflow": logging.WARNING,
+    "alembic": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,
+    "urllib3.connectionpool": logging.ERROR,
+}.items():
+    logging.getLogger(noisy).setLevel(level)
 
 KINDS = ("artifact", "metrics", "history", "children")
 # Columns of a table of models that say what a model is, not how good.
 SETTINGS = ("cardinality", "images")
+CONFIGURATION = {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]}
 
 
-class Tracking(MlflowHook):
-    """kedro-mlflow's hook, with what it leaves out.
+class Tracking:
+    """Logs a run to the place that `mlflow.yml` names, on a thread beside it.
 
-    kedro-mlflow logs a typed parameter group as one long string, no git commit, no versioned artefact and no dictionary
-    of figures. Which catalog entries go to MLflow, their `metadata: {mlflow: ...}` says:
+    Which catalog entries go to MLflow, their `metadata: {mlflow: ...}` says:
 
     * `artifact`: the file or folder itself,
     * `metrics`: a flat dictionary of figures,
     * `history`: a table of `step` and one column a figure,
     * `children`: a table of a row a model, `model` and figures: those of the teacher are this run's, after `teacher.`;
       every other row becomes a nested run with `cardinality` and `images` for parameters. The file is logged too.
+
+    A run that fails ends as FAILED, one that is interrupted as KILLED. What a killed process left running, the next run
+    in the folder ends as KILLED.
     """
 
     def __init__(self, clock: Clock, lineage: Lineage) -> None:
         """Args: clock: knows the seconds of every stage. lineage: knows what the run starts from."""
-        super().__init__()
         self._clock, self._lineage = clock, lineage
+        self._project = Path()
+        self._config: Any = None
         self._catalog: CatalogProtocol | None = None
         self._several = False
+        self._run: MlflowRun | None = None
+        self._outbox: Outbox | None = None
+        atexit.register(self.on_interrupt)
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Read `mlflow.yml`; `kedro mlflow ui` takes it from the context. MLflow itself is not asked yet."""
+        loader = context.config_loader
+        loader.config_patterns.update(CONFIGURATION)
+        config = KedroMlflowConfig.model_validate(loader["mlflow"])
+        self._project = Path(context.project_path)
+        config.server.mlflow_tracking_uri = _absolute(
+            config.server.mlflow_tracking_uri or "sqlite:///mlflow.db", self._project
+        )
+        config._export_credentials(context)
+        config._register_request_header_provider(context)
+        context.__setattr__("mlflow", config)
+        self._config = config
 
     @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
         """Open the MLflow run; log the parameters, the commit and the version of everything this run will save."""
-        super().before_pipeline_run(run_params, pipeline, catalog)
+        self.on_interrupt()  # a notebook's run before this one, stopped by hand
+        names = run_params.get("pipeline_names") or ["__default__"]
+        if all(name in self._config.tracking.disable_tracking.pipelines for name in names):
+            return
         self._catalog = catalog
         kinds = [
             (getattr(catalog.get(n), "metadata", None) or {}).get("mlflow")
             for n in pipeline.outputs()
         ]
         self._several = kinds.count("metrics") > 1
-        if not self._is_mlflow_enabled:
-            return
-        mlflow.set_tags(
-            {
-                # What `--params=parent=<version>` takes to go on from this run.
-                "version": run_params["run_id"],
-                "parent": self._lineage.parent.run if self._lineage.parent else "none",
-                "command": shlex.join(["kedro", *sys.argv[1:]]),
-                **git_state(Path(run_params["project_path"])),
-            }
+        tags = {
+            **{key: str(value) for key, value in run_params.items() if value},
+            # What `--params=parent=<version>` takes to go on from this run.
+            "version": run_params["run_id"],
+            "parent": self._lineage.parent.run if self._lineage.parent else "none",
+            "command": shlex.join(["kedro", *sys.argv[1:]]),
+            **git_state(self._project),
+        }
+        run = MlflowRun(
+            self._config, self._project, self._config.tracking.run.name or "+".join(names), tags
         )
-        names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
-        values = {name.removeprefix("params:"): catalog.load(name) for name in names}
-        mlflow.log_params({key: str(value)[:500] for key, value in leaves(values)})
+        uri = self._config.server.mlflow_tracking_uri
+        self._run, self._outbox = run, Outbox(f"MLflow at {local_database(uri) or uri}", is_final)
+        self._outbox.put(run.open)
+        params = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
+        values = {name.removeprefix("params:"): catalog.load(name) for name in params}
+        self._log(params=dict(leaves(values)))
 
-    @hook_impl
-    def before_node_run(self) -> None:
-        """Log nothing: `before_pipeline_run` has logged the parameters, readably."""
+    def set_tags(self, **tags: str) -> None:
+        """Say more about the run that is open."""
+        self._log(tags=tags)
+
+    def _log(self, **entries: Any) -> None:
+        if self._run is not None and self._outbox is not None:
+            self._outbox.put(partial(self._run.log, **entries))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Log what the entry's metadata asks for."""
+        del node
         dataset = self._catalog.get(dataset_name) if self._catalog is not None else None
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
-        if kind is None or not (self._is_mlflow_enabled and mlflow.active_run()):
+        if kind is None or self._run is None or self._outbox is None:
             return
         # What a single arm made stands under its bare names, so that runs of all arms compare.
-        arm = dataset_name.rpartition(".")[0] if self._several else None
+        arm = dataset_name.rpartition(".")[0] if self._several else ""
         if kind == "artifact":
-            path = saved_path(dataset)
-            if path.is_dir():
-                mlflow.log_artifacts(str(path), "/".join([*([arm] if arm else []), path.name]))
-            else:
-                mlflow.log_artifact(str(path), arm or None)
+            self._log_path(saved_path(dataset), arm)
         elif kind == "metrics":
             prefix = f"{arm}." if arm else ""
-            mlflow.log_metrics(
-                {f"{prefix}{k}": float(value) for k, value in data.items() if value is not None}
-            )
+            known = {f"{prefix}{name}": value for name, value in data.items() if value is not None}
+            self._log(metrics=points(known))
         elif kind == "history":
-            log_history(dataset_name, data)
+            self._log(metrics=history(dataset_name, data))
         elif kind == "children":
-            log_children(data)
-            mlflow.log_artifact(str(saved_path(dataset)), arm or None)
+            self._log_children(data)
+            self._log_path(saved_path(dataset), arm)
         else:
             raise ValueError(
                 f"metadata.mlflow of {dataset_name} must be one of {', '.join(KINDS)}, not {kind}"
             )
 
+    def _log_path(self, path: Path, arm: str) -> None:
+        if self._run is not None and self._outbox is not None:
+            self._outbox.put(partial(self._run.log_path, path, arm or None))
+
+    def _log_children(self, models: pd.DataFrame) -> None:
+        if self._run is None or self._outbox is None:
+            return
+        run = self._run
+        for name, settings, figures in children(models):
+            if name == "teacher":
+                self._log(metrics=points(figures))
+            else:
+                self._outbox.put(partial(run.log_child, name, settings, points(figures), now()))
+
     @hook_impl
-    def after_pipeline_run(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
-    ) -> None:
+    def after_pipeline_run(self) -> None:
         """Log the times and close the run."""
-        if self._is_mlflow_enabled and mlflow.active_run():
-            if private_set := self._lineage.private_set:
-                mlflow.set_tag("data_hash", private_set)
-            mlflow.log_metrics(
-                {f"seconds.{stage}": seconds for stage, seconds in self._clock.stages.items()}
-            )
-        super().after_pipeline_run(run_params, pipeline, catalog)
+        if private_set := self._lineage.private_set:
+            self.set_tags(data_hash=private_set)
+        seconds = {f"seconds.{stage}": value for stage, value in self._clock.stages.items()}
+        self._log(metrics=points(seconds))
+        self._end("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Close the run as failed."""
+        self._end("FAILED")
+
+    def on_interrupt(self) -> None:
+        """Close as killed a run that is still open: the command line calls this when a run was interrupted."""
+        self._end("KILLED")
+
+    def _end(self, status: str) -> None:
+        run, outbox, self._run, self._outbox = self._run, self._outbox, None, None
+        if run is None or outbox is None:
+            return
+        outbox.put(partial(run.end, status, now()))
+        outbox.close()
 
 
-def log_history(name: str, table: pd.DataFrame) -> None:
-    """Log every column beside `step` as a curve."""
-    run_id = mlflow.active_run().info.run_id
-    points = [
+def history(name: str, table: pd.DataFrame) -> list[Metric]:
+    """Return every column beside `step` as a curve.
+
+    >>> [(p.key, p.step) for p in history("losses", pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.4]}))]
+    [('losses.loss', 1), ('losses.loss', 2)]
+    """
+    return [
         Metric(f"{name}.{column}", float(value), 0, int(step))
         for column in table.columns.drop("step")
         for step, value in zip(table["step"], table[column], strict=True)
     ]
-    for start in range(0, len(points), 1000):
-        mlflow.MlflowClient().log_batch(run_id, metrics=points[start : start + 1000])
 
 
-def log_children(models: pd.DataFrame) -> None:
-    """Log the teacher's figures in this run and each student's in a nested run of its own; empty cells are left out."""
-    parent = mlflow.active_run().info
+def children(models: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], Mapping[str, float]]]:
+    """Return name, settings and figures of each row of a table of models; empty cells are left out.
+
+    >>> children(pd.DataFrame({"model": ["student"], "cardinality": [2.0], "accuracy": [90.0], "AOP": [None]}))
+    [('cardinality 2', {'cardinality': 2.0}, {'accuracy': 90.0})]
+    """
+    found: list[tuple[str, Mapping[str, Any], Mapping[str, float]]] = []
     for row in models.to_dict("records"):
         model = row.pop("model")
         known = {str(name): value for name, value in row.items() if pd.notna(value)}
         settings = {name: known.pop(name) for name in SETTINGS if name in known}
         if model == "teacher":
-            mlflow.log_metrics({f"teacher.{name}": value for name, value in known.items()})
+            found.append(("teacher", {}, {f"teacher.{n}": value for n, value in known.items()}))
             continue
         # A rate is named after its model, as in the runs of the other pipelines.
         figures = {
@@ -152,6 +223,19 @@ def log_children(models: pd.DataFrame) -> None:
             for name, value in known.items()
         }
         name = f"cardinality {settings['cardinality']:g}" if model == "student" else model
-        with mlflow.start_run(run_name=name, experiment_id=parent.experiment_id, nested=True):
-            mlflow.log_params(settings)
-            mlflow.log_metrics(figures)
+        found.append((name, settings, figures))
+    return found
+
+
+def _absolute(uri: str, project: Path) -> str:
+    """Let a relative place count from the project, whatever the working directory is.
+
+    >>> _absolute("sqlite:///mlflow.db", Path("/project"))
+    'sqlite:////project/mlflow.db'
+    >>> _absolute("http://127.0.0.1:5000", Path("/project"))
+    'http://127.0.0.1:5000'
+    """
+    file = local_database(uri)
+    if file is not None:
+        return uri.partition(":///")[0] + f":///{project / file.expanduser()}"
+    return uri if ":" in uri or uri.startswith("databricks") else (project / uri).as_uri()

@@ -24,6 +24,7 @@ def of(
     raw: RawTable,
     scales: Scales,
     prepared: Sequence[Prepared],
+    masks: int,
     everything: pd.DataFrame,
     table: pd.DataFrame,
     near_duplicates: Mapping[str, Any],
@@ -34,11 +35,11 @@ def of(
         raw: The source.
         scales: How its pixels were read.
         prepared: All usable images, copies included.
+        masks: How many of them hold only the grey levels 0 and 1.
         everything: Distinct images.
         table: Images in use, with their splits.
         near_duplicates: Of `tckr.images.twins.across_splits`.
     """
-    masks = sum(image.levels == (0, 1) for image in prepared)
     notes = list(scales.notes)
     if masks:
         notes.append(
@@ -102,9 +103,11 @@ def class_table(report: Mapping[str, Any]) -> str:
         [_short(row[0]), *(one if isinstance(one, str) else f"{one:,}" for one in row[1:])]
         for row in lines
     ]
-    width = max(len(row[0]) for row in texts)
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     return "\n".join(
-        f"  {row[0]:<{width}}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in texts
+        f"  {row[0]:<{widths[0]}}"
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in texts
     )
 
 

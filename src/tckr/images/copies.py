@@ -57,7 +57,7 @@ def _refuse_few_contents(images: Sequence[Prepared], contents: Counter[str], pat
     if len(images) <= FEW:
         return
     content, most = contents.most_common(1)[0]
-    if 2 * most <= len(images) and not (len(contents) <= FEW and len(images) >= 20 * len(contents)):
+    if 2 * most < len(images) and not (len(contents) <= FEW and len(images) >= 20 * len(contents)):
         return
     example = next(image for image in images if image.image_id == content)
     low, high = example.levels

@@ -18,7 +18,7 @@ from pandas.api.indexers import check_array_indexer
 from tckr.images.stores import Held, Store
 
 MISSING = -1
-BLOCK = 32  # images that are read at once when all are read in turn
+BLOCK, BLOCK_BYTES = 32, 16 << 20  # images that are read at once when all are read in turn, at most
 
 
 @register_extension_dtype
@@ -98,8 +98,13 @@ class EncodedImages(ExtensionArray):
         return len(self._store)
 
     def __iter__(self) -> Iterator[bytes | None]:
-        for start in range(0, len(self), BLOCK):
-            yield from self._read(slice(start, start + BLOCK))
+        start, several = 0, 1
+        while start < len(self):
+            images = self._read(slice(start, start + several))
+            yield from images
+            start += several
+            largest = max(len(image) for image in images if image is not None) if any(images) else 0
+            several = max(1, min(BLOCK, BLOCK_BYTES // max(1, largest)))
 
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, tuple):

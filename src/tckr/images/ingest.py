@@ -4,8 +4,10 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,22 @@ import pandas as pd
 from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.images import account, canaries, copies, groups, report, split, twins
+from tckr.images.early import refuse_small_classes
+from tckr.images.encoded import EncodedImages
 from tckr.images.labels import class_names
 from tckr.images.options import IngestionOptions
-from tckr.images.pixels import Scales, judge
+from tckr.images.pixels import Scales, judge, refuse_two_scales
 from tckr.images.prepare import BadImageError, Prepared, Skipped, as_colour, prepare
-from tckr.images.raw import RawImage, RawTable
+from tckr.images.raw import RawImage, RawTable, readable
 from tckr.images.readers import read
+from tckr.images.stores import Heap
 from tckr.images.tensors import in_threads
 
 logger = logging.getLogger(__name__)
 
 # Images per task of a thread: with fewer, threads compete for the interpreter over small images.
 BATCH = 64
+ROUND = 4096  # images that are in memory when grey ones become coloured
 COLUMNS = ["image_id", "split", "label", "class_name", "canary", "image"]
 
 
@@ -35,6 +41,9 @@ def ingest(
     """Read, check, normalise, deduplicate and split a labelled image source, and plant canaries.
 
     The splits depend on the content of the images, the seed and the options, not on the names or order of files.
+
+    Images go to a scratch file as they are decoded, and the table reads them from there. In memory is what the splits
+    are drawn from, about 700 bytes for each image while it runs.
 
     Args:
         path: A folder or file; see `tckr.images.readers.read`.
@@ -55,15 +64,18 @@ def ingest(
     """
     path = Path(path)
     raw = read(path, options)
+    refuse_small_classes(raw, options, path)
     scales = judge(raw, options, str(path))
-    prepared, skipped = _prepare_all(raw, options, scales)
+    pixels = Heap()
+    prepared, skipped = _prepare_all(raw, options, scales, pixels)
     _check_skipped(prepared, skipped, path)
     if any(image.mode == "RGB" for image in prepared):
-        prepared = in_threads(as_colour, prepared)
+        prepared = _in_colour(prepared, pixels)
+    masks = refuse_two_scales((image.levels for image in prepared), options, str(path))
     unique, duplicates = copies.distinct(prepared, path)
     found = {str(image.raw.label) for image in unique}
     names = class_names(found, raw.class_names, options.class_names, str(path))
-    everything = _table(unique, names)
+    everything = _table(unique, names, pixels)
     if options.grouped:
         everything = groups.assigned(everything, prepared)
     everything, dropped = twins.handled(everything, options.near_duplicates)
@@ -72,20 +84,20 @@ def ingest(
     table = canaries.plant(table, list(names.values()), options.canaries, seed)
     table = table[[name for name in (*COLUMNS, "group") if name in table]]
     summary = {
-        "source": path.as_posix(),
+        "source": readable(path.as_posix()),
         "format": raw.format,
         "licence": options.licence,
         "seed": seed,
         **report.outcome(table, list(names.values()), options.size),
         **report.intake(prepared, skipped, duplicates, n_unused=len(unique) - len(table)),
-        **account.of(raw, scales, prepared, everything, table, near),
+        **account.of(raw, scales, prepared, masks, everything, table, near),
     }
     account.log(summary)
     return table, summary
 
 
 def _prepare_all(
-    raw: RawTable, options: IngestionOptions, scales: Scales
+    raw: RawTable, options: IngestionOptions, scales: Scales, pixels: Heap
 ) -> tuple[list[Prepared], list[Skipped]]:
     def one(image: RawImage) -> Prepared | Skipped:
         if image.label is None:
@@ -111,7 +123,7 @@ def _prepare_all(
     prepared, skipped = [], []
     for result in track(results(), "reading images", raw.count):
         if isinstance(result, Prepared):
-            prepared.append(result)
+            prepared.append(_moved(result, pixels))
             continue
         if options.strict:
             raise UserError(
@@ -120,6 +132,25 @@ def _prepare_all(
             )
         skipped.append(result)
     return prepared, skipped
+
+
+def _moved(image: Prepared, pixels: Heap) -> Prepared:
+    """Return the image without its pixels, which go to the file, and its texts, of which there are few, as one object."""
+    raw = replace(image.raw, label=intern(str(image.raw.label)))
+    row = pixels.append(image.png)
+    return replace(image, raw=raw, png=b"", original=intern(image.original), row=row)
+
+
+def _in_colour(prepared: list[Prepared], pixels: Heap) -> list[Prepared]:
+    """Give the grey ones among the images three equal channels."""
+    result = []
+    for start in range(0, len(prepared), ROUND):
+        part = prepared[start : start + ROUND]
+        contents = pixels.read(np.array([image.row for image in part]))
+        whole = [replace(image, png=png) for image, png in zip(part, contents, strict=True)]
+        for before, image in zip(part, in_threads(as_colour, whole), strict=True):
+            result.append(before if image.mode == before.mode else _moved(image, pixels))
+    return result
 
 
 def _check_skipped(prepared: list[Prepared], skipped: list[Skipped], path: Path) -> None:
@@ -141,7 +172,7 @@ def _check_skipped(prepared: list[Prepared], skipped: list[Skipped], path: Path)
         )
 
 
-def _table(images: list[Prepared], names: dict[str, str]) -> pd.DataFrame:
+def _table(images: list[Prepared], names: dict[str, str], pixels: Heap) -> pd.DataFrame:
     numbers = {label: number for number, label in enumerate(names)}
     found = [str(image.raw.label) for image in images]
     table = pd.DataFrame(
@@ -150,7 +181,7 @@ def _table(images: list[Prepared], names: dict[str, str]) -> pd.DataFrame:
             "split": [image.raw.split for image in images],
             "label": np.array([numbers[label] for label in found], dtype=np.int64),
             "class_name": [names[label] for label in found],
-            "image": [image.png for image in images],
+            "image": EncodedImages.of(pixels, len(pixels))[[image.row for image in images]],
             "thumbnail": [image.thumbnail for image in images],
         }
     )

@@ -48,14 +48,13 @@ class Labels:
         value = _plain(value, self.where)
         if value is None:
             return None
-        if isinstance(value, str):
-            return _text(value, self.where)
-        if self.names is None:
-            return str(value)
-        if isinstance(value, int) and 0 <= value < len(self.names):
-            return self.names[value]
+        text = _text(value, self.where) if isinstance(value, str) else str(value)
+        if text is None or self.names is None or text in self.names:
+            return text
+        if text.isdecimal() and int(text) < len(self.names):
+            return self.names[int(text)]
         raise UserError(
-            f"{self.where} has the label {value}, but names the classes 0 to {len(self.names) - 1} "
+            f"{self.where} has the label {text[:40]}, but names the classes 0 to {len(self.names) - 1} "
             f"({_some(self.names)}).",
             "count labels from 0 and name every class, or write names instead of numbers.",
         )
@@ -189,7 +188,7 @@ def _plain(value: Any, where: str) -> bool | int | float | str | None:
     if is_missing(value):
         return None
     if isinstance(value, float | Decimal):
-        value = int(value) if value == int(value) else float(value)
+        value = int(value) if float(value).is_integer() else float(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return None if value == -1 else value
     return str(value) if isinstance(value, date) or not isinstance(value, bool | float) else value
@@ -215,8 +214,8 @@ def _cleaned(name: str, where: str) -> str:
         raise UserError(
             f"{where}: the class {shown!r} has a name that is no UTF-8.", "rename it in UTF-8."
         ) from error
-    name = " ".join(unicodedata.normalize("NFC", name).replace("\ufeff", "").split())
-    return "".join(letter for letter in name if unicodedata.category(letter) != "Cc")
+    kept = (" " if unicodedata.category(one) == "Cc" else one for one in name if one != "\ufeff")
+    return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
 
 
 def _distinct(names: Sequence[Any], where: str) -> tuple[str, ...]:

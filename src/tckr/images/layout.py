@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from tckr.errors import UserError
-from tckr.images.places import shown, split_word
+from tckr.images.places import is_split_name, shown, split_word
 
 Levels = tuple[str, ...]
 """From the top: "split", "group", "class", or "-" for a level of no meaning."""
@@ -70,10 +70,11 @@ def _all_splits(inner: Iterable[set[str]]) -> bool:
 def _refuse_half_splits(
     called: list[str], tops: list[str], inner: dict[str, set[str]], root: str, above: Levels
 ) -> None:
-    """Refuse folders of which some are called like splits, unless that is plainly a class's name."""
+    """Refuse folders of which some are called like splits, unless that is plainly a class's name (train, test tube)."""
     words = {split_word(top) for top in called}
     others = [top for top in tops if top not in called]
-    if others and len(words) == 1 and not any(inner[top] for top in called):
+    plainly = words == {"train"} or not any(is_split_name(top) for top in called)
+    if others and len(words) == 1 and plainly and not any(inner[top] for top in called):
         return
     as_classes = "/".join((*above, "class"))
     if not others:

@@ -28,8 +28,8 @@ from tckr.images.raw import (
 
 CSV = (".csv", ".tsv")
 LONGEST_NAME = 100
-# Longer text is no path, but may be an image in base64.
 LONGEST_PATH = 1000
+SHORTEST_BASE64 = 90
 SAMPLE = 50
 
 
@@ -147,7 +147,7 @@ def read_dataset_json(path: Path, options: IngestionOptions) -> RawTable:
             f"Labels are missing: {path} holds no list of files and labels.",
             "write it again with labels, or set ingestion.folders to class if the folders are the classes.",
         ) from error
-    labels, files = Labels(str(path)), _Files(path, options)
+    labels, files = Labels(str(path)), Files(path, options)
     images = [RawImage(name, files.find(name), labels(label)) for name, label in pairs]
     return RawTable("dataset.json", images, len(images))
 
@@ -158,13 +158,17 @@ def file_or_pixels(text: str, folder: Path, allow_outside: bool, where: str) -> 
     Raises:
         UserError: The file lies outside the table's folder.
     """
-    if len(text) <= LONGEST_PATH and not text.startswith("data:"):
-        return inside(folder, text, allow_outside, where)
+    text = text.partition(",")[2] if text.startswith("data:") else text
+    if _decoded(text[:16]).startswith((*SIGNATURES, b"RIFF")) and len(text) > SHORTEST_BASE64:
+        return _decoded(text) or b"no image"
+    return inside(folder, text, allow_outside, where) if len(text) <= LONGEST_PATH else b"no image"
+
+
+def _decoded(text: str) -> bytes:
     try:
-        content = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        content = b""
-    return content if content.startswith((*SIGNATURES, b"RIFF")) else b"no image"
+        return b""
 
 
 def _common_folders(tree: Tree) -> list[Path]:
@@ -241,7 +245,7 @@ def _read(
     label = label_column(columns, options.label_column, where)
     split = split_column(columns, options.split_column, where)
     group = group_column(columns, options.group_column, where)
-    files = _Files(path, options)
+    files = Files(path, options)
     cells = {name: columns.index(name) for name in (image, label, split, group) if name}
     by_place = (
         _split_of_place(path, tree)
@@ -275,8 +279,8 @@ def _split_of_place(path: Path, tree: Tree) -> str:
     return ""
 
 
-class _Files:
-    """Finds the files that a list names: as they are, with backslashes, without suffix, or in a sub-folder."""
+class Files:
+    """Finds the files that a table names: as they are, with backslashes, without suffix, or in a sub-folder."""
 
     def __init__(self, path: Path, options: IngestionOptions) -> None:
         self._list = path

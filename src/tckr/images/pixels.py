@@ -21,6 +21,7 @@ TOPS = (1, 255, 1023, 4095, 16383, 65535)
 BATCH = 64
 SMALL_PART = 8
 """A set that uses less than one eighth of its range is refused."""
+OVERSHOOT = 0.02
 FEW = 0.05
 """Share of a set from which images on another scale are no accident."""
 
@@ -238,11 +239,15 @@ class _Judge:
         """Return the smallest of the usual scales that holds all values."""
         if kind == "8 bits":
             return Scale(0, 1 if high <= 1 else 255)
-        if kind == "floats" and low < 0 and low >= -1 and high <= 1:
-            return Scale(-1, 1)
-        tops = TOPS if kind == "integers" else TOPS[:2]
-        top = next((top for top in tops if high <= top), None)
-        if low < 0 or top is None:
+        if kind == "floats":
+            # Resizing overshoots a little at edges; the rest is cut off.
+            usual = (Scale(0, 1), Scale(-1, 1), Scale(0, 255))
+            slack = {scale: OVERSHOOT * (scale.high - scale.low) for scale in usual}
+            for scale in usual if high <= 2 or high > usual[-1].high / SMALL_PART else ():
+                if low >= scale.low - slack[scale] and high <= scale.high + slack[scale]:
+                    return scale
+        top = next((top for top in TOPS if high <= top), None)
+        if kind == "floats" or low < 0 or top is None:
             self._refuse(f"has {kind} from {low:g} to {high:g}, which is no usual range")
         return Scale(0, top)  # type: ignore[arg-type]
 
@@ -264,6 +269,10 @@ class _Judge:
             self._refuse(
                 f"has {kind} from {low.min():g} to {high.max():g}, but half of the images stay below "
                 f"{np.median(bright):g} in nearly all pixels: a small part of {scale}"
+            )
+        if scale.low < 0 and low.min() > scale.low / 2:
+            self._refuse(
+                f"has floats from {low.min():g} to {high.max():g}: neither 0..1 nor {scale}"
             )
         if scale.low < 0:
             smaller = float((low >= 0).mean())
@@ -305,6 +314,29 @@ class _Judge:
             "say with ingestion.range which values are black and white: two numbers as in 0..4095, set (the smallest and "
             "largest of the set) or full.",
         )
+
+
+def refuse_two_scales(
+    levels: Iterable[tuple[int, int]], options: IngestionOptions, where: str
+) -> int:
+    """Return how many images hold only 0 and 1 of 8 bits, beside others.
+
+    Args:
+        levels: Smallest and largest grey level of every image.
+        options: `range`.
+        where: The source, for messages.
+
+    Raises:
+        UserError: They are too many to be an accident, and no range is given.
+    """
+    seen = list(levels)
+    masks = sum(one == (0, 1) for one in seen)
+    if options.range == "auto" and masks > FEW * len(seen):
+        raise UserError(
+            f"{where} has {masks:,} images of the grey levels 0 and 1 among {len(seen):,}: two scales in one set.",
+            "bring them to one scale, or set ingestion.range to full if they are meant to be black.",
+        )
+    return masks
 
 
 def _measured(

@@ -77,6 +77,16 @@ def split_word(text: Any) -> SplitWord | None:
     return next((SPLIT_WORDS[word] for word in reversed(words) if word in SPLIT_WORDS), None)
 
 
+def is_split_name(text: str) -> bool:
+    """Whether a name says nothing but a split.
+
+    >>> is_split_name("Test"), is_split_name("test tube")
+    (True, False)
+    """
+    words = [word.lower() for word in WORD.findall(text)]
+    return bool(words) and all(word in SPLIT_WORDS for word in words)
+
+
 def given_split(value: Any, test_split: str | None, where: str) -> GivenSplit:
     """Return "test" if that is what a source's name of a split means, else "pool"; no name at all is the pool.
 

@@ -24,7 +24,7 @@ ANY_SCALE = Scales()
 UNREAD = Measured("8 bits", math.nan, math.nan, math.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """One image, ready for the table.
 
@@ -32,10 +32,11 @@ class Prepared:
         raw: The image it came from, without its content.
         image_id: First 16 hex digits of SHA-256 over mode, size and pixels.
         mode: "L" or "RGB".
-        png: Encoded pixels.
+        png: Encoded pixels; empty once they are in a file.
         original: Mode and size in the source, as in "RGB 640x480".
         levels: Smallest and largest grey level or channel value.
         thumbnail: 16 x 16 grey levels, row by row; see `tckr.images.twins`.
+        row: Of its pixels in that file.
     """
 
     raw: RawImage
@@ -45,6 +46,7 @@ class Prepared:
     original: str
     levels: tuple[int, int] = (0, 255)
     thumbnail: bytes = b""
+    row: int = -1
 
 
 @dataclass(frozen=True)
@@ -308,15 +310,14 @@ def _look_at_eight_bits(
     # Pillow forgets the tiles of a file once they are decoded.
     upper_bits = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     on_white = np.asarray(_on(image, "white"))
-    measured = UNREAD if settled else measure(on_white)
-    if measured is None:
-        return None
-    measured = replace(measured, upper_bits=upper_bits)
-    if not transparent:
-        return measured
-    on_black = np.asarray(_on(image, "black"))
+    on_black = np.asarray(_on(image, "black")) if transparent else on_white
+    shown = max(on_white, on_black, key=np.ptp)
+    measured = UNREAD if settled else measure(shown)
+    if measured is None or not transparent:
+        return replace(measured, upper_bits=upper_bits) if measured else None
     return replace(
         measured,
+        upper_bits=upper_bits,
         contrast_on_white=int(np.ptp(on_white)),
         contrast_on_black=int(np.ptp(on_black)),
     )

@@ -29,7 +29,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category",
 SPLIT_COLUMNS = ("split", "partition", "subset")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawImage:
     """One image as it is in the source.
 

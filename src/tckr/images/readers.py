@@ -92,7 +92,10 @@ def _read_file(path: Path, options: IngestionOptions) -> RawTable:
         return lists.read_listings([lists.read_listing(path)], None, options)
     if suffix == ".json":
         return lists.read_dataset_json(path, options)
-    raise UserError(f"{path} is of no known format.", f"use {ACCEPTED}.")
+    packed = suffix in (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+    raise UserError(
+        f"{path} is of no known format.", f"{'unpack it, or ' if packed else ''}use {ACCEPTED}."
+    )
 
 
 def _read_folder(path: Path, options: IngestionOptions) -> RawTable:
@@ -122,24 +125,27 @@ def _read_folder(path: Path, options: IngestionOptions) -> RawTable:
 
 def _read_tree(tree: places.Tree, options: IngestionOptions) -> RawTable:
     """Read a folder whose images are listed in a file, or lie in class folders, or in tables further down."""
-    if options.folders != "auto":
-        return read_folders(tree, options)
+    found = None
+    if options.folders == "auto":
+        found = _read_listed(tree, options) or (
+            None if tree.images else _read_deeper(tree, options)
+        )
+    return found or read_folders(tree, options)
+
+
+def _read_listed(tree: places.Tree, options: IngestionOptions) -> RawTable | None:
     stylegan = [
         file for file in tree.others if file.name == "dataset.json" and _has_labels(file, tree)
     ]
     if stylegan:
         return lists.read_dataset_json(_only(stylegan, tree.root), options)
+    metadata = [one for one in tree.others if one.stem == "metadata" and one.suffix in PARQUET]
+    if metadata and tree.images:
+        return read_parquet(metadata, tree.root, options)
     listings = lists.image_listings(tree, options)
     if listings:
         return lists.read_listings(_one_or_splits(listings, tree, options), tree, options)
-    if not tree.images:
-        deeper = _read_deeper(tree, options)
-        if deeper is not None:
-            return deeper
-        csvs = [file for file in tree.others if file.suffix.lower() in lists.CSV]
-        if csvs:
-            return _read_file(_only(csvs, tree.root), options)
-    return read_folders(tree, options)
+    return None
 
 
 def _read_deeper(tree: places.Tree, options: IngestionOptions) -> RawTable | None:
@@ -151,7 +157,8 @@ def _read_deeper(tree: places.Tree, options: IngestionOptions) -> RawTable | Non
     saved = {file.parent for file in tree.others if file.name == "dataset_dict.json"}
     folders = saved or tables
     if not folders:
-        return None
+        csvs = [file for file in tree.others if file.suffix.lower() in lists.CSV]
+        return _read_file(_only(csvs, tree.root), options) if csvs else None
     if len(folders) == 1:
         return _read_folder(next(iter(folders)), options)
     parquet = [file for file in tree.others if file.suffix.lower() in PARQUET]

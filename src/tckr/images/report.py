@@ -67,5 +67,8 @@ def sentence(report: dict[str, Any]) -> str:
 
 def data_hash(table: pd.DataFrame) -> str:
     """Return SHA-256 over the id, split and class of every image, independent of the order of the rows."""
-    lines = sorted(f"{row.image_id} {row.split} {row.class_name}" for row in table.itertuples())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    columns = (table[name].tolist() for name in ("image_id", "split", "class_name"))
+    digest = hashlib.sha256()
+    for number, line in enumerate(sorted(map(" ".join, zip(*columns, strict=True)))):
+        digest.update(f"\n{line}".encode() if number else line.encode())
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from tckr.images.names import one_line
 from tckr.images.tensors import to_pil
 
 TILE = 72
@@ -44,6 +45,7 @@ def sheet(
     """
     if not rows:
         raise ValueError("A sheet needs at least one row.")
+    title = title and one_line(title)
     pictures = [(_shortened(caption), _tiles(images[:columns], tile)) for caption, images in rows]
     edge = max((picture.width for _, line in pictures for picture in line), default=tile)
     font, title_font = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 6)
@@ -95,5 +97,5 @@ def enlarged(image: Image.Image, tile: int) -> Image.Image:
 
 
 def _shortened(caption: str) -> str:
-    caption = " ".join(caption.split())
+    caption = one_line(caption)
     return caption if len(caption) <= LONGEST_CAPTION else caption[: LONGEST_CAPTION - 1] + "\u2026"

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tckr.engine.scratch import scratch_file
+from tckr.engine.mapped import scratch_file
 from tckr.errors import UserError
 
 Rows = NDArray[np.int64]
 
 COLUMN = "image"  # in Parquet: a struct of bytes and path, as `datasets` stores images
-ROOM = 128 << 20  # bytes of row groups that are kept in memory, of all files together
+ROOM = 64 << 20  # bytes of row groups that are kept in memory, of all files together
 
 
 class Store(Protocol):
@@ -174,24 +174,25 @@ class _Recent:
     """The row groups read last, of all files."""
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[tuple[int, int], tuple[ParquetImages, pa.ChunkedArray]] = (
+        # An entry keeps its file, so that no other gets its id.
+        self._groups: OrderedDict[tuple[int, int], tuple[ParquetImages, pa.ChunkedArray, int]] = (
             OrderedDict()
         )
+        self._size = 0
         self._lock = threading.Lock()
 
     def group(self, images: ParquetImages, number: int) -> pa.ChunkedArray:
-        key = (id(images), number)  # an entry keeps its file, so that no other has its id
+        key = (id(images), number)
         with self._lock:
             if key not in self._groups:
-                self._groups[key] = (images, images.read_group(number))
+                column = images.read_group(number)
+                self._groups[key] = (images, column, column.nbytes)
+                self._size += column.nbytes
                 # Two stay whatever their size: two threads may be at the border of two groups.
-                while len(self._groups) > 2 and self._size() > ROOM:
-                    self._groups.popitem(last=False)
+                while len(self._groups) > 2 and self._size > ROOM:
+                    self._size -= self._groups.popitem(last=False)[1][2]
             self._groups.move_to_end(key)
             return self._groups[key][1]
-
-    def _size(self) -> int:
-        return sum(column.nbytes for _, column in self._groups.values())
 
 
 _RECENT = _Recent()

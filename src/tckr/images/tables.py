@@ -4,6 +4,7 @@ An image table is a DataFrame with one row per image; see `tckr.images.ingest` f
 does not import torch.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,10 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Keys of a table's `attrs`: the names of all classes, and the folder of unfinished work in which its images lie, of no use
+# once the table is saved.
+CLASSES, UNFINISHED = "class_names", "unfinished"
 
 
 def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:
@@ -43,9 +48,24 @@ def of_split(table: pd.DataFrame, *splits: str) -> pd.DataFrame:
 
 
 def class_names(table: pd.DataFrame) -> list[str]:
-    """Return the names of the classes in the order of their labels.
+    """Return the names of the classes 0..C-1: those that the table was given, else those of its rows.
 
     >>> class_names(pd.DataFrame({"label": [1, 0, 1], "class_name": ["boot", "bag", "boot"]}))
     ['bag', 'boot']
     """
+    given = table.attrs.get(CLASSES)
+    if given is not None:
+        return list(given)
     return table.drop_duplicates("label").sort_values("label")["class_name"].tolist()
+
+
+def with_class_names(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the table with the names of all its classes, also of those without a row; pandas hands them on.
+
+    >>> rows = pd.DataFrame({"label": [1], "class_name": ["boot"]})
+    >>> class_names(with_class_names(rows, ["bag", "boot"]).assign(split="train"))
+    ['bag', 'boot']
+    """
+    named = table.copy(deep=False)
+    named.attrs = {**table.attrs, CLASSES: [str(name) for name in names]}
+    return named

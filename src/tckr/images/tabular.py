@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tckr.errors import UserError
 from tckr.images.arrays import check_expansion
 from tckr.images.labels import Kind, Labels, reconciled
-from tckr.images.lists import file_or_pixels
+from tckr.images.lists import Files
 from tckr.images.options import IngestionOptions
 from tckr.images.places import given_split, split_word
 from tckr.images.raw import (
@@ -48,7 +48,7 @@ def read_parquet(files: Sequence[Path], root: Path, options: IngestionOptions) -
 
     def images() -> Iterator[RawImage]:
         for part, parquet in zip(rows, opened, strict=True):
-            yield from part.of(_batches(parquet, part))
+            yield from part.of(_sound(_batches(parquet, part), part.file))
 
     names = reconciled([part.labels for part in rows])
     return RawTable("Parquet", Again(images), sum(file.metadata.num_rows for file in opened), names)
@@ -64,7 +64,8 @@ def read_arrow(path: Path, options: IngestionOptions) -> RawTable:
     rows = _Rows(path, schema, options, _split_of_file(path, path.parent, options))
 
     def images() -> Iterator[RawImage]:
-        yield from rows.of(part for batch in _arrow_batches(path) for part in _sliced(batch))
+        batches = _sound(_arrow_batches(path), path)
+        yield from rows.of(part for batch in batches for part in _sliced(batch))
 
     return RawTable("Arrow", Again(images), count, reconciled([rows.labels]))
 
@@ -111,6 +112,7 @@ class _Rows:
         )
         self._by_place = split
         self._options = options
+        self._files = Files(file, options)
 
     @property
     def columns(self) -> list[str]:
@@ -140,8 +142,7 @@ class _Rows:
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, str):
-            folder, outside = self.file.parent, self._options.allow_outside
-            return file_or_pixels(value, folder, outside, str(self.file)) if value else None
+            return self._files.find(value) if value else None
         if value is None or isinstance(value, bytes):
             return value
         try:
@@ -161,6 +162,12 @@ def _batches(parquet: pq.ParquetFile, rows: _Rows) -> Iterator[pa.RecordBatch]:
         coded = any("DICTIONARY" in name for chunk in wanted for name in chunk.encodings)
         length = min(BATCH, max(1, BATCH_BYTES // max(size, 1))) if coded else BATCH
         yield from parquet.iter_batches(length, row_groups=[number], columns=rows.columns)
+
+
+def _sound(batches: Iterator[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield batches, and say in one line where the file turns out to be damaged."""
+    while (batch := _open(path, lambda _: next(batches, None))) is not None:
+        yield batch
 
 
 def _arrow_size(path: Path) -> tuple[pa.Schema, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tckr.engine.scratch import large_array
+from tckr.engine.mapped import large_array
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -29,7 +29,7 @@ def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Ten
     """Decode images of one size into one tensor.
 
     Pixels that exceed a quarter of the free memory go to a scratch file that the tensor reads and writes through
-    memory mapping (`tckr.engine.scratch`); it is gone with the tensor.
+    memory mapping (`tckr.engine.mapped`); it is gone with the tensor.
 
     Args:
         images: Encoded images (PNG), all of the same width and height.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from tckr.audit.results import Attribution
+from tckr.images.names import one_line
 from tckr.reporting.style import COLORS, new_figure, notice, rendered
 
 TILE = 84
@@ -226,7 +227,8 @@ def _paste(canvas: Image.Image, picture: torch.Tensor, x: int, y: int) -> None:
 
 
 def _fitting(text: str, font: Any, width: int) -> str:
-    """Return the text, truncated where it would run into the next tile."""
+    """Return the text in one line, truncated where it would run into the next tile."""
+    text = one_line(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "\u2026") > width:

@@ -5,7 +5,7 @@ import io
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +57,7 @@ def write_report(
     parameters: Mapping[str, Any],
     pictures: Mapping[str, Image.Image],
     lineage: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Return one self-contained HTML page: pictures are embedded, there is no script, nothing is fetched.
 
@@ -71,6 +72,7 @@ def write_report(
         parameters: typed options of every stage by name, and plain values.
         pictures: by the names in `PICTURES`.
         lineage: facts of the run by their title, such as run, parent run, private set's hash, commit.
+        warnings: what is poor about what the run made, a sentence each.
 
     Raises:
         ValueError: a picture has a name that the page does not know.
@@ -112,6 +114,7 @@ def write_report(
         class_name_prompts=leaf_values.get("knowledge_recycling.prompts") == "class_names",
         seed=leaf_values.get("seed"),
         lineage=dict(lineage or {}),
+        warnings=list(warnings),
         parameters=sorted((key, str(value)) for key, value in leaf_values.items()),
         versions=used_versions(),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -34,6 +34,10 @@ class RecyclingOptions(Options):
         False,
         description="release the prompts with the images: captions of members tell who was one (docs/audit.md)",
     )
+    checkpoints: str | None = Field(
+        None,
+        description="folder in which an interrupted drawing keeps its images, to go on from there; null: it starts anew",
+    )
 
     def n_images(self, members: int) -> int:
         """Return the number of synthetic images for so many members: at least one.
@@ -65,10 +69,14 @@ class PrivateSet:
 
     def at(self, rows: Sequence[int]) -> "PrivateSet":
         """Return the images at some rows."""
+        from torch import Tensor
+
         from tckr.engine.rows import take
 
         chosen = list(rows)
-        return replace(self, images=take(self.images, chosen), labels=self.labels[chosen])
+        whole = self.images
+        images = take(whole, chosen) if isinstance(whole, Tensor) else whole[chosen]
+        return replace(self, images=images, labels=self.labels[chosen])
 
 
 class SyntheticSet(NamedTuple):
@@ -152,6 +160,30 @@ class Synthesizer(Options, ABC):
         self, fitted: "Fitted", prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
     ) -> Iterator["Tensor"]:
         """Yield one image per prompt in batches, uint8 (B, C, H, W), in order."""
+
+    def draw_from(
+        self,
+        start: int,
+        fitted: "Fitted",
+        prompts: Sequence[str],
+        seed: int,
+        *,
+        closed: Collection[str] = (),
+    ) -> Iterator["Tensor"]:
+        """Yield the images of `draw` from number `start` on, for a drawing that was interrupted.
+
+        An arm that can draw any image by its number skips the others; by default they are drawn and dropped.
+        """
+        first = 0
+        for batch in self.draw(fitted, prompts, seed, closed=closed):
+            if first + len(batch) > start:
+                yield batch[max(0, start - first) :]
+            first += len(batch)
+
+    def drawing(self) -> dict[str, Any]:
+        """Return what of the options decides the images, given artefacts, prompts and seed: by default all of them."""
+        aside = {"knowledge_recycling": {"checkpoints", "release_prompts"}}
+        return self.model_dump(mode="json", exclude=aside)
 
     def fit(
         self,
@@ -247,6 +279,27 @@ class Fitted:
     ) -> Iterator["Tensor"]:
         """Yield the images of the prompts in batches; see `Synthesizer.draw`."""
         return self.synthesizer.draw(self, prompts, seed, closed=closed)
+
+    def draw_from(self, start: int, prompts: Sequence[str], seed: int) -> Iterator["Tensor"]:
+        """Yield the images from number `start` on; see `Synthesizer.draw_from`."""
+        return self.synthesizer.draw_from(start, self, prompts, seed)
+
+    def drawing(self, prompts: Sequence[str], seed: int) -> str:
+        """Return a name for drawing these prompts: 16 hex digits that change with whatever changes an image."""
+        from tckr.engine.content import content_hash
+
+        arm = type(self.synthesizer)
+        return content_hash(
+            f"{arm.__module__}.{arm.__qualname__}",
+            self.synthesizer.drawing(),
+            dict(self.artefacts),
+            list(self.class_names),
+            list(self.labels),
+            list(self.shape),
+            list(prompts),
+            seed,
+            self.device,
+        )
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` gives, made once per key: a generator is loaded once for all the sets drawn from it."""

@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import Field
 
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
+from tckr.engine.content import source_state
 from tckr.engine.seeds import derive
 from tckr.synthesizers.base import (
     Fitted,
@@ -160,15 +161,36 @@ class TCKR(Synthesizer):
         self, fitted: Fitted, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
     ) -> "Iterator[Tensor]":
         """Draw from the adapted generator; with the channel closed, from the base one."""
+        return self.draw_from(0, fitted, prompts, seed, closed=closed)
+
+    def draw_from(
+        self,
+        start: int,
+        fitted: Fitted,
+        prompts: Sequence[str],
+        seed: int,
+        *,
+        closed: Collection[str] = (),
+    ) -> "Iterator[Tensor]":
+        """Draw the images from number `start` on alone."""
         from tckr.diffusion.sampling import stream
 
         adapted = self.knowledge_recycling.generator == "adapted" and "adapter" not in closed
         pipeline = fitted.once(adapted, lambda: self.generator(fitted, adapted))
         channels, height, width = fitted.shape
         options = self.knowledge_recycling.sampling
-        return stream(
-            pipeline, prompts, (height, width), channels, options, derive(seed, "sampling")
-        )
+        noise = derive(seed, "sampling")
+        return stream(pipeline, prompts, (height, width), channels, options, noise, start=start)
+
+    def drawing(self) -> dict[str, Any]:
+        """Name generator and sampling: captions and adapter stand for the options that made them."""
+        options = self.generator_adaptation
+        return {
+            "generator": source_state(options.generator),
+            "resolution": options.resolution,
+            "adapted": self.knowledge_recycling.generator,
+            "sampling": self.knowledge_recycling.sampling.recipe(),
+        }
 
     def generator(self, fitted: Fitted, adapted: bool) -> Any:
         """Load the diffusers pipeline, with the adapter merged in or as it was downloaded."""

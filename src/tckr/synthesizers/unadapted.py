@@ -5,12 +5,13 @@ has to find nothing.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pandas as pd
 from pydantic import Field
 
 from tckr.diffusion.options import SamplingOptions
+from tckr.engine.content import source_state
 from tckr.engine.seeds import derive
 from tckr.options import ModelSource
 from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer, class_prompts
@@ -61,6 +62,18 @@ class Unadapted(Synthesizer):
         self, fitted: Fitted, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
     ) -> "Iterator[Tensor]":
         """Draw from the generator as it was downloaded."""
+        return self.draw_from(0, fitted, prompts, seed, closed=closed)
+
+    def draw_from(
+        self,
+        start: int,
+        fitted: Fitted,
+        prompts: Sequence[str],
+        seed: int,
+        *,
+        closed: Collection[str] = (),
+    ) -> "Iterator[Tensor]":
+        """Draw the images from number `start` on alone."""
         from tckr.diffusion.pipeline import load
         from tckr.diffusion.sampling import stream
 
@@ -69,9 +82,18 @@ class Unadapted(Synthesizer):
             "base", lambda: load(options.generator, fitted.device, options.resolution)
         )
         channels, height, width = fitted.shape
-        return stream(
-            pipeline, prompts, (height, width), channels, options.sampling, derive(seed, "sampling")
-        )
+        noise = derive(seed, "sampling")
+        sampling = options.sampling
+        return stream(pipeline, prompts, (height, width), channels, sampling, noise, start=start)
+
+    def drawing(self) -> dict[str, Any]:
+        """Name generator and sampling."""
+        options = self.knowledge_recycling
+        return {
+            "generator": source_state(options.generator),
+            "resolution": options.resolution,
+            "sampling": options.sampling.recipe(),
+        }
 
     def provenance(self) -> dict[str, str]:
         """Say which generator drew the images."""

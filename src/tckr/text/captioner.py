@@ -19,6 +19,7 @@ from tckr.engine.checkpoint import Checkpoints, fingerprint
 from tckr.engine.loading import OFFLINE, SAFE, check_kind, download, readable
 from tckr.engine.overlap import ahead, behind
 from tckr.engine.progress import track
+from tckr.engine.weights import find_variant
 from tckr.images.tensors import to_tensor
 from tckr.text.decoding import Writer, weights_dtype
 from tckr.text.options import CaptionOptions, Precision
@@ -66,7 +67,7 @@ def load(source: str, device: str = "cpu", dtype: Precision = "auto") -> Caption
         dtype = "float32" if device == "cpu" else "bfloat16"
     with readable(f"Captioner '{source}'", remedy):
         model = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=getattr(torch, dtype), **SAFE
+            source, dtype=getattr(torch, dtype), variant=find_variant(source), **SAFE
         )
         processor = AutoProcessor.from_pretrained(source, **OFFLINE)
     return Captioner(model.to(device).eval().requires_grad_(False), processor)

@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
 
 from tckr.engine.loading import OFFLINE, SAFE, check_kind, readable
+from tckr.engine.weights import find_variant
 
 
 class Clip(NamedTuple):
@@ -28,7 +29,9 @@ def load_clip(folder: str | Path, device: str = "cpu") -> Clip:
     remedy = "give a folder of a transformers CLIPModel with its tokenizer and image processor."
     check_kind(folder, "model_type", ["clip"], remedy)
     with readable(f"CLIP {folder}", remedy):
-        model = CLIPModel.from_pretrained(folder, dtype=torch.float32, **SAFE)
+        model = CLIPModel.from_pretrained(
+            folder, dtype=torch.float32, variant=find_variant(folder), **SAFE
+        )
         tokenizer = CLIPTokenizer.from_pretrained(folder, **OFFLINE)
         pictures = AutoImageProcessor.from_pretrained(folder, **OFFLINE)
     return Clip(model.to(device).eval(), tokenizer, pictures)

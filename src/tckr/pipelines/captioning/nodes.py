@@ -6,6 +6,7 @@ import pandas as pd
 
 from tckr.engine.device import best
 from tckr.engine.once_saved import once_saved
+from tckr.images.degenerate import check_captions, log
 from tckr.images.tables import class_names, of_split
 from tckr.synthesizers.base import PrivateSet
 from tckr.synthesizers.tckr import TCKR
@@ -17,6 +18,9 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
 
     Returns:
         One row per member: image_id, class_name, caption, prompt.
+
+    Raises:
+        UserError: all captions are empty.
     """
     import torch
 
@@ -25,7 +29,7 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
 
     members = of_split(images, "members")
     labels = torch.from_numpy(members["label"].to_numpy(copy=True))
-    pictures = members["image"].tolist()
+    pictures = members["image"].array  # read from their file whenever they are needed
     private = PrivateSet(pictures, labels, class_names(images))
     unfinished = None
     if options.checkpoints:
@@ -33,6 +37,7 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
         unfinished = Checkpoints(folder)
     synthesizer = TCKR.partly(captioning=options)
     (captions,) = synthesizer.caption_members(private, {}, 0, best(), unfinished=unfinished)
+    log(check_captions(captions["caption"].tolist()))
     if unfinished:
         once_saved(unfinished.remove)  # private text
     return captions.assign(image_id=members["image_id"].to_numpy())

@@ -12,6 +12,7 @@ from tckr.audit.options import AuditOptions
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
+from tckr.images.degenerate import check_distinct, log
 from tckr.images.tables import of_split
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members
@@ -35,6 +36,9 @@ def draw_sets(
         `released.images` uint8 (M, C, H, W) and `released.labels` int64 (M,), the classes of their prompts, balanced in
         every prefix to within one image per class; with the control `control.images` and `control.labels`, as many as
         there are members, with every channel closed: nothing private reaches them.
+
+    Raises:
+        UserError: all images are equal, or not finite.
     """
     fitted = fitted_on_members(synthesizer, artefacts, images)
     members = len(fitted.labels)
@@ -43,6 +47,8 @@ def draw_sets(
             images_at(options.cardinalities[-1], members), seed, nested=True
         )
     }
+    released = sets[tables.RELEASED].images.numpy()
+    log(check_distinct([hash(image.tobytes()) for image in released]))
     if options.control:
         sets[CONTROL] = fitted.sample(members, seed, nested=True, closed=synthesizer.channels)
     return {

@@ -1,20 +1,45 @@
 """Teacher, synthetic images, soft labels."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
+from tckr.classifiers.names import named
 from tckr.classifiers.options import ClassifierOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.images.tables import class_names, images_and_labels, of_split
+from tckr.errors import UserError
+from tckr.images.degenerate import (
+    check_captions,
+    check_distinct,
+    check_labels,
+    check_teacher,
+    count_blank,
+    log,
+    validation_facts,
+    with_warnings,
+)
+from tckr.images.tables import (
+    UNFINISHED,
+    class_names,
+    images_and_labels,
+    of_split,
+    with_class_names,
+)
 from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier
 from tckr.synthesizers.base import Fitted, Synthesizer
+
+if TYPE_CHECKING:
+    from tckr.images.unfinished import Unfinished
+
+logger = logging.getLogger(__name__)
 
 
 def train_teacher(
@@ -24,7 +49,10 @@ def train_teacher(
 
     Returns:
         The teacher, and its recipe in full: the student and every shadow are trained by it, not by what the
-        configuration says when their turn comes.
+        configuration says when their turn comes. It also says how many validation images the teacher classifies right.
+
+    Raises:
+        UserError: its training diverged.
     """
     from tckr.classifiers import distillation
 
@@ -34,7 +62,27 @@ def train_teacher(
     teacher = distillation.train_teacher(
         pixels, labels, recipe, derive(seed, "teacher"), len(names), steps=steps, device=best()
     )
-    return teacher, {"classifier": recipe.model_dump(mode="json"), "steps": steps, "classes": names}
+    facts = _validate(teacher, of_split(images, "validation"))
+    log(check_teacher(facts))
+    described = {"classifier": recipe.model_dump(mode="json"), "steps": steps, "classes": names}
+    return named(teacher, names), {**described, "validation": facts}
+
+
+def _validate(teacher: Classifier, validation: pd.DataFrame) -> dict[str, int]:
+    """Count the validation images that a teacher classifies right; see `check_teacher`."""
+    from tckr.classifiers.predict import logits
+
+    if validation.empty:
+        return validation_facts(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    pixels, labels = images_and_labels(validation)
+    predicted = logits(teacher.to(best()), pixels)
+    teacher.to("cpu")
+    if not predicted.isfinite().all():
+        raise UserError(
+            "The teacher's outputs are not finite: its training diverged.",
+            "lower classifier.learning_rate.",
+        )
+    return validation_facts(predicted.argmax(1).numpy(), labels.numpy())
 
 
 def generate_images(
@@ -44,17 +92,51 @@ def generate_images(
 
     Returns:
         An image table of `cardinality` times the members, all in split "train", with the prompts.
+
+    Raises:
+        UserError: all images are equal, or not finite.
     """
     fitted = fitted_on_members(synthesizer, artefacts, images)
     count = synthesizer.knowledge_recycling.n_images(len(fitted.labels))
     plan = fitted.plan_prompts(count, seed)
-    batches = fitted.draw(plan["prompt"].tolist(), seed)
-    with ThreadPoolExecutor() as pool:  # encode each batch to PNG while the next one is generated
-        parts = list(pool.map(content, batches))
-    columns = {name: list(chain(*(part[name] for part in parts))) for name in parts[0]}
+    drawn = draw(fitted, plan["prompt"].tolist(), seed)
+    check_distinct(drawn.image_ids)
     names = dict(enumerate(fitted.class_names))
     facts = {"split": "train", **synthesizer.provenance()}
-    return plan.assign(class_name=plan["label"].map(names), **facts, **columns)
+    columns = {"image_id": drawn.image_ids, "image": drawn.images}
+    table = plan.assign(class_name=plan["label"].map(names), **facts, **columns)
+    table = with_class_names(table, fitted.class_names)
+    if drawn.folder is not None:
+        table.attrs[UNFINISHED] = str(drawn.folder)  # needed until the table is saved
+    return table
+
+
+def draw(fitted: Fitted, prompts: Sequence[str], seed: int) -> "Unfinished":
+    """Draw an image per prompt, each batch written to disk as it comes.
+
+    If the arm's `knowledge_recycling.checkpoints` names a folder, a drawing that was interrupted is found there by all
+    that decides its images, and goes on.
+    """
+    from tckr.engine.overlap import behind
+    from tckr.images.unfinished import Unfinished
+
+    place = fitted.synthesizer.knowledge_recycling.checkpoints
+    try:
+        work = Path(place) / fitted.drawing(prompts, seed) if place else None
+    except (
+        TypeError
+    ):  # an artefact whose content cannot be compared: its drawing cannot be found again
+        work = None
+    drawn = Unfinished(work)
+    if (done := len(drawn)) == len(prompts):
+        return drawn
+    if done:
+        logger.info("Going on after %s of %s synthetic images.", f"{done:,}", f"{len(prompts):,}")
+    batches = fitted.draw_from(done, prompts, seed)
+    with ThreadPoolExecutor(1) as pool:  # encode each batch to PNG while the next one is generated
+        for encoded in behind(pool.submit(content, batch) for batch in batches):
+            drawn.append(**encoded.result())
+    return drawn
 
 
 def fitted_on_members(
@@ -71,12 +153,12 @@ def fitted_on_members(
 
 
 def content(images: Any) -> dict[str, list[Any]]:
-    """Return the columns image_id and image of uint8 images (N, C, H, W)."""
+    """Return the ids and PNGs of uint8 images (N, C, H, W)."""
     from tckr.images.prepare import image_id
     from tckr.images.tensors import to_pil, to_png
 
     ids = [image_id(to_pil(pixels)) for pixels in images.permute(0, 2, 3, 1).numpy()]
-    return {"image_id": ids, "image": to_png(images)}
+    return {"image_ids": ids, "images": to_png(images)}
 
 
 def label_images(
@@ -84,21 +166,36 @@ def label_images(
     artefacts: Mapping[str, Any],
     synthetic_images: pd.DataFrame,
     teacher: Classifier = None,
-) -> pd.DataFrame:
+    teacher_recipe: dict[str, Any] | None = None,
+) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """Add the teacher's class probabilities, so that the set can be used without it; leave out the prompts.
 
     With `release_prompts` they stay in. An arm that labels by its prompts has no teacher here.
+
+    Returns:
+        The set that may be released, and what is poor about it and what it was made from, `about` and `text` each.
+
+    Raises:
+        UserError: the images are blank, or the teacher's probabilities are not finite.
     """
-    del artefacts
-    from tckr.classifiers.predict import soft_labels
-    from tckr.images.tensors import to_tensor
+    from tckr.classifiers.predict import soft_labels_of
 
     withheld = [] if synthesizer.knowledge_recycling.release_prompts else ["prompt"]
     released = synthetic_images.drop(columns=withheld)
-    if teacher is None:
-        return released
-    labels = soft_labels(teacher.to(best()), to_tensor(synthetic_images["image"])).numpy()
-    return released.assign(soft_label=list(labels))
+    images = synthetic_images["image"]
+    found = check_distinct(synthetic_images["image_id"].tolist(), count_blank(images))
+    probabilities = None
+    if teacher is not None:
+        probabilities = soft_labels_of(teacher.to(best()), images.array).numpy()
+        released = released.assign(soft_label=list(probabilities))
+    labels = synthetic_images["label"].to_numpy(dtype=np.int64)
+    found += check_labels(labels, probabilities, class_names(synthetic_images))
+    log(found)
+    earlier = check_captions(artefacts["captions"]["caption"]) if "captions" in artefacts else []
+    if teacher_recipe is not None:
+        earlier += check_teacher(teacher_recipe["validation"])
+    found = [*earlier, *found]  # those were logged when they were found
+    return with_warnings(released, found), [warning._asdict() for warning in found]
 
 
 def draw_recycled_sheet(images: pd.DataFrame, recycled_set: pd.DataFrame) -> Image.Image:

@@ -9,17 +9,23 @@ from tckr.synthesizers.base import Synthesizer
 
 
 def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
-    """Wire the images of an arm: images, its artefacts, teacher -> synthetic_images -> recycled_set, recycled_sheet."""
+    """Wire the images of an arm: images, its artefacts, teacher -> synthetic_images -> recycled_set, warnings."""
     labelled = {"synthetic_images": "synthetic_images"}
     if arm.label_source == "teacher":
-        labelled["teacher"] = "teacher"
+        labelled |= {"teacher": "teacher", "teacher_recipe": "teacher_recipe"}
     drawn = {"images": "images", "seed": SEED}
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
     return as_stage(
         "knowledge_recycling",
         [
             arm_node(nodes.generate_images, arm, drawn, "synthetic_images", artefacts=read),
-            arm_node(nodes.label_images, arm, labelled, "recycled_set"),
+            arm_node(
+                nodes.label_images,
+                arm,
+                labelled,
+                ["recycled_set", "warnings"],
+                artefacts=[name for name in read if name == "captions"],
+            ),
             Node(
                 nodes.draw_recycled_sheet,
                 inputs=["images", "recycled_set"],

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -36,15 +37,17 @@ def draw_closest_pairs(
     audited = tables.audited_images(images)
     found = part(tables.as_arrays(release_scores), "images")
     inside = tables.is_member(audited)
-    pixels, _ = images_and_labels(audited)
-    released, _ = images_and_labels(recycled_set)
-    return pictures.draw_closest_pairs(
-        pixels,
-        released,
-        closest_pairs(found, SHOWN, inside),
-        closest_pairs(found, SHOWN, ~inside),
-        found["density_ratio"],
+    among = [closest_pairs(found, SHOWN, kind) for kind in (inside, ~inside)]
+    # Only what is shown is decoded: the pairs then point into that.
+    shown, nearest = (np.unique(column) for column in np.concatenate(among).T)
+    pixels, _ = images_and_labels(audited.iloc[shown])
+    released, _ = images_and_labels(recycled_set.iloc[nearest])
+    of_members, of_holdout = (
+        np.stack([np.searchsorted(shown, i), np.searchsorted(nearest, j)], 1)
+        for i, j in (pairs.T for pairs in among)
     )
+    scores = found["density_ratio"][shown]
+    return pictures.draw_closest_pairs(pixels, released, of_members, of_holdout, scores)
 
 
 def draw_attribution(audit: dict[str, Any]) -> Image.Image:
@@ -61,6 +64,7 @@ def write_report(
     ingestion_report: dict[str, Any],
     student_recipe: dict[str, Any],
     recycled_set: pd.DataFrame,
+    warnings: list[dict[str, str]],
     parameters: dict[str, Any],
     lineage: dict[str, str],
     **pictures: Image.Image,
@@ -75,6 +79,7 @@ def write_report(
         ingestion_report=ingestion_report,
         student_recipe=student_recipe,
         recycled_set=recycled_set,
+        warnings=[warning["text"] for warning in warnings],
         parameters=parameters,
         pictures=pictures,
         lineage=lineage,

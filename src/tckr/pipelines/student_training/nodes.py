@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tckr.classifiers.names import check_finite, named
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
@@ -29,7 +30,7 @@ def train_student(
         The student, and its recipe: what the audit repeats for every shadow.
 
     Raises:
-        UserError: labels of a teacher are wanted in an arm that has none.
+        UserError: labels of a teacher are wanted in an arm that has none, or the training diverged.
     """
     import torch
 
@@ -57,9 +58,10 @@ def train_student(
         soft=soft,
         device=best(),
     )
+    check_finite(student, "student")
     students = {"student": {"pool": "released", "labels": options.labels}}
     settings = {"distillation": options.model_dump(mode="json"), "students": students}
-    return student, {**teacher_recipe, **settings}
+    return named(student, teacher_recipe["classes"]), {**teacher_recipe, **settings}
 
 
 def measure_accuracy(
