@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from benchmarks.measure import Report, machine
+
 from tckr.datasets import image_table
 from tckr.images.encoded import EncodedImages
 from tckr.images.stores import Heap, ParquetImages

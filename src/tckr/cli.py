@@ -135,7 +135,7 @@ def describe_interrupt(stopped: KeyboardInterrupt) -> tuple[str, int]:
     number = stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT
     name = signal.Signals(number).name
     return (
-        f"Stopped by {name}. Remedy: the same command with --params=resume=last goes on from what is finished.",
+        f"Stopped by {name}. Remedy: the same command with resume=last among its --params takes up what was made.",
         128 + number,
     )
 
