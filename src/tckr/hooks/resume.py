@@ -6,12 +6,13 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from tckr.datasets.whole import CSVDataset, JSONDataset
 from tckr.hooks.lineage import Lineage
 from tckr.hooks.summary import Summary
 from tckr.hooks.tracking import Tracking
 
-# Kinds of `metadata.mlflow` whose values are logged, not only their files.
-VALUES = ("metrics", "history", "children")
+# Entries whose values are shown or logged; of images and models it is their files.
+VALUES = (JSONDataset, CSVDataset)
 
 
 class TakenUp:
@@ -29,7 +30,6 @@ class TakenUp:
         self._tracking.set_tags(resumes=self._lineage.resumption.run.run)
         makers = {entry: node for node in pipeline.nodes for entry in node.outputs}
         for name in self._lineage.taken:
-            metadata = getattr(catalog.get(name), "metadata", None) or {}
-            data: Any = catalog.load(name) if metadata.get("mlflow") in VALUES else None
+            data: Any = catalog.load(name) if isinstance(catalog.get(name), VALUES) else None
             self._tracking.after_dataset_saved(dataset_name=name, data=data, node=makers[name])
             self._summary.after_dataset_saved(dataset_name=name, data=data)
