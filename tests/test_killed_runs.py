@@ -74,7 +74,7 @@ def test_two_kills_change_nothing(inside: Path, finished: Done, kedro: Callable[
     assert made_in["adapter"] == made_in["recycled_set"] == second.run
     assert made_in["student"] == made_in["report"] == last.run
     assert last.artefacts.keys() == undisturbed.artefacts.keys()
-    for entry in ("metrics", "recycled_set", "student", "adapter", "audit"):
+    for entry in ("metrics", "recycled_set", "student", "adapter", "membership_matrix"):
         assert content(inside, last, entry) == content(inside, undisturbed, entry), entry
 
     # Nothing half-written is left, neither of the catalog's nor to resume from.

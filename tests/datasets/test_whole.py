@@ -11,6 +11,7 @@ from kedro_datasets import json, pandas
 
 from tckr.datasets.whole import CSVDataset, JSONDataset, ParquetDataset
 from tckr.errors import UserError, user_error
+from tiny import ROOT
 
 TABLE = pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.25]})
 KINDS = [
@@ -68,3 +69,14 @@ def test_without_versions_a_failed_save_keeps_what_was_there(
     with pytest.raises(DatasetError):
         again.save(value)
     assert not list((tmp_path / "other").glob("*"))  # no empty version either
+
+
+def test_every_entry_of_the_catalog_is_written_whole() -> None:
+    types = {
+        line.split()[1]
+        for file in (ROOT / "conf/base").glob("catalog*.yml")
+        for line in file.read_text().splitlines()
+        if line.strip().startswith("type: ")
+    }
+    assert "tckr.datasets.whole.JSONDataset" in types
+    assert not [name for name in types if not name.startswith("tckr.") and name != "MemoryDataset"]
