@@ -17,6 +17,7 @@ from tckr.errors import UserError
 from tckr.images.arrays import check_expansion
 from tckr.images.options import IngestionOptions
 from tckr.images.prepare import decode
+from tckr.images.raw import RawImage, in_batches
 from tckr.images.readers import read
 
 OPTIONS = IngestionOptions(size=16)
@@ -114,3 +115,8 @@ def test_text_and_profiles_of_png_do_not_cost_the_pixels(kind, broken):
 def test_large_values_of_a_table_are_refused_like_large_files():
     with pytest.raises(Exception, match="over 8 MB"):
         decode(bytes(9_000_000), 10**6, 64)
+
+
+def test_large_images_are_read_a_few_at_a_time():
+    images = [RawImage("x", bytes(30 * 2**20), "a")] * 7 + [RawImage("y", np.zeros(9), "a")] * 99
+    assert [len(batch) for batch in in_batches(images)] == [3, 3, 64, 36]

@@ -133,7 +133,7 @@ def test_a_csv_that_lists_no_images_does_not_hide_the_class_folders(pictures):
     (root / "broken.csv").write_bytes(b"\xff\xff\x00")
     table, rows = listed(root)
     assert [row[1] for row in rows] == ["ant", "bee"]
-    assert table.left_out == ("2 files that are no images (2 .csv)",)
+    assert table.left_out == ("files that are no images: 2 .csv",)
 
 
 def test_a_list_wins_over_folders_unless_these_are_said_to_be_the_classes(pictures):
@@ -141,7 +141,7 @@ def test_a_list_wins_over_folders_unless_these_are_said_to_be_the_classes(pictur
     (root / "set.csv").write_text("path,label\nimages_1/1.png,a\nimages_2/2.png,b\n")
     table, rows = listed(root)
     assert [row[1] for row in rows] == ["a", "b"]
-    assert table.left_out == ("1 files that are no images (1 .csv)", "1 images that no list names")
+    assert table.left_out == ("files that are no images: 1 .csv", "images that no list names: 1")
     assert [row[1] for row in listed(root, folders="class")[1]] == [
         "images_1",
         "images_2",

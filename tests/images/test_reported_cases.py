@@ -479,4 +479,4 @@ def test_what_was_read_is_always_said(tmp_path, caplog):
         assert word in caplog.text
     for word in ("differ only in case", "empty, an empty folder", "1 .txt"):
         assert word in caplog.text
-    assert report["left_out"] == ["empty, an empty folder", "1 files that are no images (1 .txt)"]
+    assert report["left_out"] == ["empty, an empty folder", "files that are no images: 1 .txt"]

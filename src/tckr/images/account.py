@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 MOST_CLASSES = 12
 LONGEST_NAME = 24
+FEW_TWINS = 0.005
+"""Share of the images at which near-duplicates across splits become a warning; most sets have a few."""
 
 
 def of(
@@ -82,9 +84,11 @@ def pixels_line(report: Mapping[str, Any]) -> str:
     low, high = report["pixels"]["grey_levels"]
     groups = report["groups"]
     people = f"; {groups['total']:,} groups, each in one split" if groups else ""
+    twins = report["near_duplicates"]
+    dropped = f"; {twins['dropped']:,} near-duplicates dropped" if twins["dropped"] else ""
     return (
         f"Read as {report['format']}; modes {modes}; black to white in the source: {scales or '0..255'}, "
-        f"here {low} to {high}{people}."
+        f"here {low} to {high}{people}{dropped}; {twins['pairs_across_splits']:,} near-duplicates across splits."
     )
 
 
@@ -118,7 +122,7 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
     if conflicting:
         found.append(f"{conflicting:,} images come with different labels and are left out")
     near = report["near_duplicates"]
-    if near["pairs_across_splits"]:
+    if near["pairs_across_splits"] > FEW_TWINS * report["images"]:
         split_counts = ", ".join(
             f"{count:,} {split}" for split, count in near["images_across_splits"].items() if count
         )

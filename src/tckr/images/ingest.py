@@ -22,15 +22,13 @@ from tckr.images.labels import class_names
 from tckr.images.options import IngestionOptions
 from tckr.images.pixels import Scales, judge, refuse_two_scales
 from tckr.images.prepare import BadImageError, Prepared, Skipped, as_colour, prepare
-from tckr.images.raw import RawImage, RawTable, readable
+from tckr.images.raw import RawImage, RawTable, in_batches, readable
 from tckr.images.readers import read
 from tckr.images.stores import Heap
 from tckr.images.tensors import in_threads
 
 logger = logging.getLogger(__name__)
 
-# Images per task of a thread: with fewer, threads compete for the interpreter over small images.
-BATCH = 64
 ROUND = 4096  # images that are in memory when grey ones become coloured
 COLUMNS = ["image_id", "split", "label", "class_name", "canary", "image"]
 
@@ -111,13 +109,11 @@ def _prepare_all(
         return [one(image) for image in images]
 
     def results() -> Iterator[Prepared | Skipped]:
-        images, workers = iter(raw.images), os.cpu_count() or 1
+        batches, workers = in_batches(raw.images), os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
             # One round at a time: `map` would queue the content of every image of the source at once.
-            while batches := [
-                batch for _ in range(workers) if (batch := list(islice(images, BATCH)))
-            ]:
-                for done in pool.map(some, batches):
+            while some_batches := list(islice(batches, workers)):
+                for done in pool.map(some, some_batches):
                     yield from done
 
     prepared, skipped = [], []

@@ -12,7 +12,7 @@ from pathlib import Path
 from tckr.errors import UserError
 from tckr.images.labels import Labels, reconciled
 from tckr.images.options import IngestionOptions
-from tckr.images.places import SIGNATURES, Tree, given_split, inside, scan, split_word
+from tckr.images.places import SIGNATURES, Tree, given_split, inside, scan, split_of_place
 from tckr.images.raw import (
     IMAGE_COLUMNS,
     LABEL_COLUMNS,
@@ -128,7 +128,7 @@ def read_listings(
         reconciled(kinds)
     listed = {image.content for image in images if isinstance(image.content, Path)}
     unlisted = sum(file not in listed for file in tree.images) if tree is not None else 0
-    left_out = (f"{unlisted:,} images that no list names",) if unlisted else ()
+    left_out = (f"images that no list names: {unlisted:,}",) if unlisted else ()
     return RawTable("CSV of paths and labels", images, len(images), left_out=left_out)
 
 
@@ -224,59 +224,53 @@ def _image_column(listing: Listing, tree: Tree | None, options: IngestionOptions
     return None
 
 
-def _read(
-    listing: Listing, labels: Labels, tree: Tree | None, options: IngestionOptions, several: bool
-) -> list[RawImage]:
-    path, columns = listing.path, listing.columns
-    where = str(path)
-    image = options.image_column or _image_column(listing, tree, options)
-    image = image_column(columns, image, where)
-    if not options.label_column and not find_column(columns, None, LABEL_COLUMNS, "", where):
-        beside = tree is not None and bool(tree.images)
+def _columns(
+    listing: Listing, tree: Tree | None, options: IngestionOptions
+) -> tuple[int, int, int | None, int | None]:
+    """Return the places of the columns of files, labels, splits and groups."""
+    columns, where = listing.columns, str(listing.path)
+    wanted = options.image_column or _image_column(listing, tree, options)
+    image = image_column(columns, wanted, where)
+    usual = find_column(columns, None, LABEL_COLUMNS, "label_column", where)
+    if tree is not None and tree.images and not options.label_column and usual is None:
         raise UserError(
             f"Labels are missing: {where} lists images, but has no label column (columns: {', '.join(columns)}).",
-            "name it with ingestion.label_column"
-            + (
-                ", or set ingestion.folders (to class, split/class, ...) to take the folders for it."
-                if beside
-                else "."
-            ),
+            "name it with ingestion.label_column, or set ingestion.folders (to class, split/class, ...) to take the "
+            "folders for it.",
         )
     label = label_column(columns, options.label_column, where)
     split = split_column(columns, options.split_column, where)
     group = group_column(columns, options.group_column, where)
-    files = Files(path, options)
-    cells = {name: columns.index(name) for name in (image, label, split, group) if name}
-    by_place = (
-        _split_of_place(path, tree)
-        if tree is not None and (several or path.stem == "metadata")
-        else ""
+    return (
+        columns.index(image),
+        columns.index(label),
+        columns.index(split) if split else None,
+        columns.index(group) if group else None,
     )
+
+
+def _read(
+    listing: Listing, labels: Labels, tree: Tree | None, options: IngestionOptions, several: bool
+) -> list[RawImage]:
+    image, label, split, group = _columns(listing, tree, options)
+    path, files = listing.path, Files(listing.path, options)
+    by_place = ""
+    if tree is not None and (several or path.stem == "metadata"):
+        by_place = split_of_place(path, tree.root, options.test_split)
     images = []
     for row in listing.rows:
-        text = row[cells[image]].strip()
+        file = row[image].strip()
+        word = by_place if split is None else row[split]
         images.append(
             RawImage(
-                name=readable(text[:LONGEST_NAME])
-                if text
-                else f"{path.name}, a row without a file",
-                content=files.find(text) if text else None,
-                label=labels(row[cells[label]]),
-                split=given_split(
-                    row[cells[split]] if split else by_place, options.test_split, where
-                ),
-                group=(row[cells[group]].strip() or None) if group else None,
+                name=readable(file[:LONGEST_NAME]) or f"{path.name}, a row without a file",
+                content=files.find(file) if file else None,
+                label=labels(row[label]),
+                split=given_split(word, options.test_split, str(path)),
+                group=None if group is None else row[group].strip() or None,
             )
         )
     return images
-
-
-def _split_of_place(path: Path, tree: Tree) -> str:
-    """Return what names a list's split: its own name, or that of the nearest folder called like one."""
-    for name in (path.stem, *reversed(path.parent.relative_to(tree.root).parts)):
-        if split_word(name):
-            return name
-    return ""
 
 
 class Files:

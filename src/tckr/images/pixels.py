@@ -13,12 +13,12 @@ import numpy as np
 
 from tckr.errors import UserError
 from tckr.images.options import IngestionOptions
+from tckr.images.raw import in_batches
 
 Kind = Literal["8 bits", "integers", "floats"]
 
 # White of the depths in use: only 0 and 1, then 8, 10, 12, 14 and 16 bits.
 TOPS = (1, 255, 1023, 4095, 16383, 65535)
-BATCH = 64
 SMALL_PART = 8
 """A set that uses less than one eighth of its range is refused."""
 OVERSHOOT = 0.02
@@ -350,6 +350,7 @@ def _measured(
 
     rest, workers = (image for image in images if image.label is not None), os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        while batches := [b for _ in range(workers) if (b := list(islice(rest, BATCH)))]:
-            for done in pool.map(some, batches):
+        batches = in_batches(rest)
+        while some_batches := list(islice(batches, workers)):
+            for done in pool.map(some, some_batches):
                 yield from (one for one in done if one is not None)

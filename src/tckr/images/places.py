@@ -45,12 +45,12 @@ class Tree:
     left_out: list[str] = field(default_factory=list)
 
     def sidecars(self) -> str | None:
-        """Say in words how many other files there are of which kind; None if there are none."""
+        """Say in words which other files there are; None if there are none."""
         kinds = Counter(file.suffix.lower() or "no suffix" for file in self.others)
         if not kinds:
             return None
         kinds_shown = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
-        return f"{len(self.others):,} files that are no images ({readable(kinds_shown)})"
+        return f"files that are no images: {readable(kinds_shown)}"
 
 
 def scan(root: Path) -> Tree:
@@ -75,6 +75,19 @@ def split_word(text: Any) -> SplitWord | None:
     """
     words = [word.lower() for word in WORD.findall(str(text))]
     return next((SPLIT_WORDS[word] for word in reversed(words) if word in SPLIT_WORDS), None)
+
+
+def split_of_place(file: Path, root: Path, test_split: str | None) -> str:
+    """Return what names the split of a file: its own name, or that of the nearest folder called like one; "" if none.
+
+    >>> split_of_place(Path("/set/test/metadata.csv"), Path("/set"), None)
+    'test'
+    """
+    above = file.parent.relative_to(root).parts if file.is_relative_to(root) else ()
+    for name in (file.stem, *reversed(above)):
+        if name == test_split or (test_split is None and split_word(name)):
+            return name
+    return ""
 
 
 def is_split_name(text: str) -> bool:

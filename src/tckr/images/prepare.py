@@ -20,6 +20,8 @@ from tckr.images.tensors import encode
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 BYTES_PER_PIXEL = 8
 PNG, PNG_TEXT = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+LARGE = 1_000_000
+"""Pixels of a transparent image that are enough to see whether a drawing shows."""
 ANY_SCALE = Scales()
 UNREAD = Measured("8 bits", math.nan, math.nan, math.nan)
 
@@ -309,6 +311,9 @@ def _look_at_eight_bits(
         return UNREAD
     # Pillow forgets the tiles of a file once they are decoded.
     upper_bits = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    if transparent and image.width * image.height > LARGE:
+        factor = math.ceil(math.sqrt(image.width * image.height / LARGE))
+        image = image.convert("RGBA").reduce(factor)
     on_white = np.asarray(_on(image, "white"))
     on_black = np.asarray(_on(image, "black")) if transparent else on_white
     shown = max(on_white, on_black, key=np.ptp)

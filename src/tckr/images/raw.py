@@ -26,6 +26,9 @@ IMAGE_COLUMNS = (
     "pixels",
 )
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category", "y", "diagnosis")
+# Images per task of a thread: with fewer, threads compete for the interpreter over small images.
+BATCH = 64
+BATCH_BYTES = 64 * 2**20
 SPLIT_COLUMNS = ("split", "partition", "subset")
 
 
@@ -83,6 +86,25 @@ class Again:
     def __iter__(self) -> Iterator[RawImage]:
         """Start from the first image."""
         return self._images()
+
+
+def in_batches(images: Iterable[RawImage]) -> Iterator[list[RawImage]]:
+    """Yield images a few at a time, so few that their content is small even where every one is large.
+
+    >>> [len(batch) for batch in in_batches([RawImage("x", bytes(10), "a")] * 100)]
+    [64, 36]
+    """
+    batch: list[RawImage] = []
+    size = 0
+    for image in images:
+        batch.append(image)
+        size += getattr(image.content, "nbytes", 0)
+        size += len(image.content) if isinstance(image.content, bytes) else 0
+        if len(batch) == BATCH or size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def readable(name: str) -> str:

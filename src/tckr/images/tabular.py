@@ -14,7 +14,7 @@ from tckr.images.arrays import check_expansion
 from tckr.images.labels import Kind, Labels, reconciled
 from tckr.images.lists import Files
 from tckr.images.options import IngestionOptions
-from tckr.images.places import given_split, split_word
+from tckr.images.places import given_split, split_of_place
 from tckr.images.raw import (
     Again,
     RawImage,
@@ -42,7 +42,7 @@ def read_parquet(files: Sequence[Path], root: Path, options: IngestionOptions) -
     """
     opened = [_open(file, pq.ParquetFile) for file in files]
     rows = [
-        _Rows(file, parquet.schema_arrow, options, _split_of_file(file, root, options))
+        _Rows(file, parquet.schema_arrow, options, split_of_place(file, root, options.test_split))
         for file, parquet in zip(files, opened, strict=True)
     ]
 
@@ -61,7 +61,7 @@ def read_arrow(path: Path, options: IngestionOptions) -> RawTable:
         UserError: It is damaged or lacks a column.
     """
     schema, count = _open(path, _arrow_size)
-    rows = _Rows(path, schema, options, _split_of_file(path, path.parent, options))
+    rows = _Rows(path, schema, options, split_of_place(path, path.parent, options.test_split))
 
     def images() -> Iterator[RawImage]:
         batches = _sound(_arrow_batches(path), path)
@@ -195,15 +195,6 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
 def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     for start in range(0, batch.num_rows, BATCH):
         yield batch.slice(start, BATCH)
-
-
-def _split_of_file(file: Path, root: Path, options: IngestionOptions) -> str:
-    """Return what names the split of a file: its own name, or that of the nearest folder called like one."""
-    inside = file.parent.relative_to(root).parts if file.is_relative_to(root) else ()
-    names = (file.stem, *reversed(inside))
-    if options.test_split is not None:
-        return next((name for name in names if name == options.test_split), "")
-    return next((name for name in names if split_word(name)), "")
 
 
 def _open(path: Path, opener: Callable[[Path], Any]) -> Any:
