@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tckr.engine import map_shards, rows, mapped
+from tckr.engine import map_shards, mapped, rows
 from tckr.engine.rows import Shared, take
 
 IMAGES = torch.randint(0, 256, (2500, 3, 4, 5), generator=torch.Generator().manual_seed(0)).byte()

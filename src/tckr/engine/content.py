@@ -1,6 +1,7 @@
 """Name a piece of work by everything that decides its result."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 
 def content_hash(*values: Any) -> str:
@@ -54,7 +54,7 @@ def _feed(digest: Any, value: Any) -> None:
     elif isinstance(value, pd.DataFrame):
         digest.update(f"table {len(value)}\0".encode())
         _feed_all(digest, [part for name in value for part in (name, value[name].tolist())])
-    elif isinstance(value, torch.Tensor):
+    elif (torch := sys.modules.get("torch")) and isinstance(value, torch.Tensor):
         array = value.detach().cpu()
         digest.update(f"tensor {array.dtype} {tuple(array.shape)}\0".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
