@@ -7,7 +7,7 @@
 >>> round(entry.noise_multiplier, 1)
 3.4
 >>> noisy = noisy_counts([1500, 1500], ledger.spend("class counts", Noise()), Noise())
->>> abs(noisy - 1500).max() < 60, round(ledger.epsilon(spent=True), 2), ledger.private
+>>> bool(abs(noisy - 1500).max() < 60), round(ledger.epsilon(spent=True), 2), ledger.private
 (True, 1.0, True)
 """
 

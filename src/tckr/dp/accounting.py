@@ -26,6 +26,8 @@ from tckr.options import Options
 SAFE = 1e-10
 # Relative precision of a noise multiplier that is searched for with the PLD.
 PRECISION = 1e-4
+# Largest number of privacy losses on the grid of one step.
+POINTS = 200_000
 
 
 class Statistic(Options):
@@ -218,6 +220,7 @@ def smallest_safe(excess: Callable[[float], float], start: float) -> float:
     Raises:
         UserError: it stays above 0 however large x becomes.
     """
+    excess = lru_cache(maxsize=None)(excess)
     low = high = start
     stride = 0.05
     while excess(high) > 0:
@@ -248,7 +251,7 @@ def total_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     exact = gaussian_mu(mechanisms)
     if exact is not None:
         return epsilon_of_mu(exact, delta)
-    return float(compose(mechanisms).get_epsilon_for_delta(delta)) * (1 + SAFE)
+    return _composed_epsilon(_plain(mechanisms), delta)
 
 
 def gaussian_mu(mechanisms: Sequence[Mechanism]) -> float | None:
@@ -270,6 +273,19 @@ def compose(mechanisms: Sequence[Mechanism]) -> Any:
     Args:
         mechanisms: at least one, all with some noise.
     """
+    return _compose(_plain(mechanisms))
+
+
+def approximate_mu(mechanism: Mechanism) -> float:
+    """Return the mu of a mechanism: exact for Gaussians, by the central limit theorem for samples. Only for planning."""
+    exponent = min(1 / mechanism.noise_multiplier**2, 500.0)
+    if mechanism.sampling_rate == 1:
+        return math.sqrt(mechanism.steps / mechanism.noise_multiplier**2)
+    return mechanism.sampling_rate * math.sqrt(mechanism.steps * math.expm1(exponent))
+
+
+@lru_cache(maxsize=4)
+def _compose(mechanisms: tuple[Mechanism, ...]) -> Any:
     from dp_accounting.pld import privacy_loss_distribution as pld
 
     grid = {"value_discretization_interval": _interval(mechanisms)}
@@ -292,12 +308,16 @@ def compose(mechanisms: Sequence[Mechanism]) -> Any:
     return reduce(lambda first, second: first.compose(second), parts)
 
 
-def approximate_mu(mechanism: Mechanism) -> float:
-    """Return the mu of a mechanism: exact for Gaussians, by the central limit theorem for samples. Only for planning."""
-    exponent = min(1 / mechanism.noise_multiplier**2, 500.0)
-    if mechanism.sampling_rate == 1:
-        return math.sqrt(mechanism.steps / mechanism.noise_multiplier**2)
-    return mechanism.sampling_rate * math.sqrt(mechanism.steps * math.expm1(exponent))
+@lru_cache(maxsize=1024)
+def _composed_epsilon(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
+    return float(_compose(mechanisms).get_epsilon_for_delta(delta)) * (1 + SAFE)
+
+
+def _plain(mechanisms: Sequence[Mechanism]) -> tuple[Mechanism, ...]:
+    """Return what the cost depends on, in a fixed order, so that it is computed once."""
+    fields = set(Mechanism.model_fields)
+    plain = [Mechanism(**mechanism.model_dump(include=fields)) for mechanism in mechanisms]
+    return tuple(sorted(plain, key=repr))
 
 
 def _is_gaussian(mechanism: Mechanism) -> bool:
@@ -307,7 +327,9 @@ def _is_gaussian(mechanism: Mechanism) -> bool:
 def _interval(mechanisms: Sequence[Mechanism]) -> float:
     """Choose the grid of privacy losses: finer for smaller losses, so that epsilon is right to some 0.1 %."""
     whole = math.sqrt(sum(approximate_mu(mechanism) ** 2 for mechanism in mechanisms))
-    return min(max(10 ** math.floor(math.log10(whole / 1000)), 1e-6), 1e-3)
+    # The largest loss of one step that is not cut off: e^-50 of the mass lies 10 standard deviations out.
+    shift = max(1 / mechanism.noise_multiplier for mechanism in mechanisms)
+    return max(min(whole / 3000, 1e-3), (10 * shift + shift**2 / 2) / POINTS, 1e-6)
 
 
 def _check_budget(epsilon: float, delta: float) -> None:

@@ -44,6 +44,7 @@ class Entry(Mechanism):
     data_hash: str = Field(min_length=1, description="of the private images that it reads")
     code: str = Field(min_length=1, description="module:function and hash of its file")
     spent: datetime | None = Field(None, description="when it was run; None: planned")
+    seeded: bool = Field(False, description="its noise came from a seed: a test, not private")
 
 
 class _File(Options):
@@ -54,7 +55,6 @@ class _File(Options):
     delta: float = Field(gt=0, lt=1)
     n: int = Field(ge=3)
     data_hash: str = Field(min_length=1)
-    private: bool
     entries: tuple[Entry, ...]
 
     @model_validator(mode="after")
@@ -95,13 +95,17 @@ class Ledger:
         check_delta(delta, n)
         self.total_epsilon, self.delta, self.n = float(total_epsilon), float(delta), n
         self.data_hash = data_hash
-        self.private = True
         self._entries: dict[str, Entry] = {}
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         """All mechanisms, planned and run, in the order in which they were added."""
         return tuple(self._entries.values())
+
+    @property
+    def private(self) -> bool:
+        """False when the noise of a mechanism came from a seed: such a ledger protects nobody."""
+        return not any(entry.seeded for entry in self)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -182,8 +186,9 @@ class Ledger:
                 f"'{name}' was run at {entry.spent:%Y-%m-%d %H:%M} UTC and its budget is spent.",
                 "use what it made, or start over with a new ledger and count both.",
             )
-        self.private = self.private and noise.private
-        self._entries[name] = entry.model_copy(update={"spent": datetime.now(UTC)})
+        self._entries[name] = entry.model_copy(
+            update={"spent": datetime.now(UTC), "seeded": not noise.private}
+        )
         return self._entries[name]
 
     def epsilon(self, delta: float | None = None, *, spent: bool = False) -> float:
@@ -230,7 +235,8 @@ class Ledger:
             content.pop("data_hash")
             for entry in content["entries"]:
                 entry.pop("data_hash")
-        content["epsilon"], content["mu"] = self.epsilon(), self.mu()
+        derived = {"epsilon": self.epsilon(), "mu": self.mu(), "private": self.private}
+        content = {**content, **derived}
         return json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False)
 
     @classmethod
@@ -255,7 +261,6 @@ class Ledger:
                 "start a new ledger for them.",
             )
         ledger = cls(file.total_epsilon, file.delta, file.n, file.data_hash)
-        ledger.private = file.private
         ledger._entries = {entry.name: entry for entry in file.entries}
         # Another version of dp-accounting may round otherwise; what was spent stays what it was.
         ledger._check_total(file.entries, source, slack=1e-3)
@@ -268,7 +273,6 @@ class Ledger:
             "delta": self.delta,
             "n": self.n,
             "data_hash": self.data_hash,
-            "private": self.private,
             "entries": [entry.model_dump(mode="json") for entry in self],
         }
 
@@ -324,7 +328,7 @@ def _read(text: str, source: str) -> _File:
             f"{source} has version {version!r}; this program reads version {VERSION}.",
             "read it with the program that wrote it.",
         )
-    for derived in ("epsilon", "mu"):
+    for derived in ("epsilon", "mu", "private"):
         content.pop(derived, None)
     try:
         file = _File.model_validate(content)

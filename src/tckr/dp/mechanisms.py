@@ -34,7 +34,7 @@ def add_noise(statistic: "torch.Tensor", entry: Entry, noise: Noise) -> "torch.T
         UserError: the entry was not spent.
         ValueError: it is not Gaussian.
     """
-    _check(entry, "gaussian", "subsampled_gaussian")
+    _check(entry, noise, "gaussian", "subsampled_gaussian")
     return answer(
         entry,
         statistic,
@@ -98,7 +98,7 @@ def noisy_counts(counts: ArrayLike, entry: Entry, noise: Noise) -> NDArray[np.in
         UserError: the entry was not spent.
         ValueError: counts that are not integers, or an entry that is not a discrete Gaussian.
     """
-    _check(entry, "discrete_gaussian")
+    _check(entry, noise, "discrete_gaussian")
     whole = np.asarray(counts)
     if not np.issubdtype(whole.dtype, np.integer):
         raise ValueError(f"counts are integers, not {whole.dtype}")
@@ -157,7 +157,7 @@ def check_counts(noisy: NDArray[np.int64], entry: Entry, names: list[str]) -> No
             )
 
 
-def _check(entry: Entry, *mechanisms: str) -> None:
+def _check(entry: Entry, noise: Noise, *mechanisms: str) -> None:
     if entry.mechanism not in mechanisms:
         raise ValueError(f"'{entry.name}' is {entry.mechanism}, not {' or '.join(mechanisms)}")
     if entry.spent is None:
@@ -165,3 +165,5 @@ def _check(entry: Entry, *mechanisms: str) -> None:
             f"'{entry.name}' would read private images before it is charged.",
             "call ledger.spend first and use the entry that it returns.",
         )
+    if not noise.private and not entry.seeded:
+        raise ValueError(f"'{entry.name}' is charged as private, but its noise comes from a seed")

@@ -54,7 +54,8 @@ class Noise:
             shape: of the result.
             scale: >= 0.
             device: of the result; the noise itself is made on the CPU.
-            dtype: of the result, float32 unless given.
+            dtype: of the result; double precision unless given, where the device has it. Noise coarser than the
+                numbers it is added to would leave their last digits bare.
         """
         import torch
 
@@ -68,7 +69,8 @@ class Noise:
             stop = min(start + BLOCK, count)
             values[start:stop] = self._normal(stop - start)
         noise = torch.from_numpy(scale * values).reshape(shape)
-        return noise.to(device=device, dtype=dtype or torch.float32)
+        default = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        return noise.to(device=device, dtype=dtype or default)
 
     def discrete_gaussian(self, shape: tuple[int, ...], sigma: float) -> NDArray[np.int64]:
         """Return exact discrete Gaussian noise: P[x] proportional to exp(-x^2 / (2 sigma^2)) on the integers.
@@ -133,7 +135,7 @@ def _discrete_gaussian(variance: Fraction, below: Callable[[int], int]) -> int:
 
 
 def _discrete_laplace(scale: int, below: Callable[[int], int]) -> int:
-    """Algorithm 2 with integer scale t: P[x] proportional to exp(-|x| / t)."""
+    """Algorithm 2, for an integer scale t: P[x] proportional to exp(-|x| / t)."""
     while True:
         u = below(scale)
         if not _bernoulli_exp(u, scale, below):
