@@ -40,6 +40,7 @@ def filled() -> Ledger:
     ledger.add(
         **gaussian("lora", mechanism="subsampled_gaussian", noise_multiplier=3, sampling_rate=0.1)
     )
+    ledger.declare("normalisation constants", "public", "of the miniatures")
     ledger.spend("words", Noise())
     return ledger
 
@@ -86,7 +87,7 @@ def test_a_mechanism_runs_once():
     entry = ledger.spend("teacher", Noise())
     assert entry.spent is not None
     assert ledger["teacher"] == entry
-    with pytest.raises(UserError, match="'teacher' was run at .* its budget is spent"):
+    with pytest.raises(UserError, match=r"'teacher' was run at .* its budget is spent"):
         ledger.spend("teacher", Noise())
     with pytest.raises(UserError, match="'teacher' already"):
         ledger.add(**gaussian())
@@ -134,6 +135,7 @@ def test_a_resumed_run_reads_what_was_spent():
     assert ledger["words"].spent is not None
     assert ledger["teacher"].spent is None
     assert ledger.to_json() == text
+    assert [each.what for each in ledger.declarations] == ["normalisation constants"]
     with pytest.raises(UserError, match="was run"):
         ledger.spend("words", Noise())
     # Today's parameters ask for less noise: what stands in the ledger counts.
@@ -276,6 +278,13 @@ def test_a_plan_without_budget_left_is_refused():
         new().plan([plan("words", 1), plan("words", 1)])
     with pytest.raises(UserError, match="share"):
         new().plan([plan("words", 0)])
+
+
+def test_what_is_charged_is_not_declared_free():
+    with pytest.raises(UserError, match="charged"):
+        filled().declare("teacher", "public", "says who")
+    with pytest.raises(ValidationError):
+        new().declare("captions", "free", "says who")
 
 
 def test_an_entry_needs_its_reasons():

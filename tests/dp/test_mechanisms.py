@@ -138,6 +138,15 @@ def test_planted_steps_beyond_the_declared_and_unequal_questions_are_caught():
         neighbours(as_often_as_images, images, 0)
 
 
+def test_planted_count_that_one_image_changes_by_two_is_caught():
+    noise = Noise(seed=0)
+    entry = spent(noise, "discrete_gaussian", sensitivity=2.0)  # of four counts by 1 each
+    with pytest.raises(ValueError, match="by 1 at most"):
+        neighbours(
+            lambda kept: noisy_counts(2 * kept.sum(0), entry, noise), np.eye(3, dtype=int), 1
+        )
+
+
 class Quiet(Noise):
     """A planted bug: half of the noise that is charged."""
 
@@ -186,6 +195,15 @@ def test_nothing_is_asked_before_it_is_charged():
         noisy_sum(torch.ones(2, 2), planned, Noise())
     with pytest.raises(ValueError, match="noise comes from a seed"):
         noisy_sum(torch.ones(2, 2), spent(Noise()), Noise(seed=0))
+
+
+def test_no_more_answers_than_were_charged():
+    noise = Noise()
+    entry = spent(noise, steps=2)
+    for _ in range(2):
+        noisy_sum(torch.ones(2, 2), entry, noise)
+    with pytest.raises(UserError, match="charged for 2 noisy answers"):
+        noisy_sum(torch.ones(2, 2), entry, noise)
 
 
 def test_mechanisms_refuse_entries_and_statistics_of_another_kind():

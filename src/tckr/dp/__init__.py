@@ -21,7 +21,7 @@ from tckr.dp.accounting import (
     total_epsilon,
 )
 from tckr.dp.budget import Plan, calibrate, check_signal, split
-from tckr.dp.ledger import Entry, Ledger, check_delta, code_of
+from tckr.dp.ledger import Declaration, Entry, Ledger, check_delta, code_of
 from tckr.dp.mechanisms import (
     add_noise,
     check_counts,
@@ -36,6 +36,7 @@ from tckr.dp.trade_off import TradeOff, trade_off
 
 __all__ = [
     "Answer",
+    "Declaration",
     "Entry",
     "Ledger",
     "Mechanism",

@@ -154,7 +154,7 @@ def delta_of_mu(mu: float, epsilon: float) -> float:
     # Phi(-a) - e^epsilon Phi(-b) by Mills ratios, which neither overflow nor cancel for small delta.
     density = math.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
     mills = erfcx(a / math.sqrt(2)) - erfcx(b / math.sqrt(2))
-    return float(density * math.sqrt(math.pi / 2) * mills)
+    return min(float(density * math.sqrt(math.pi / 2) * mills), 1.0)
 
 
 def gaussian_sigma(epsilon: float, delta: float, compositions: int = 1) -> float:

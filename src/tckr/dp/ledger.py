@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from tckr.dp.accounting import Mechanism, gaussian_mu, mu, total_epsilon
 from tckr.dp.budget import Plan, calibrate
@@ -45,6 +45,30 @@ class Entry(Mechanism):
     code: str = Field(min_length=1, description="module:function and hash of its file")
     spent: datetime | None = Field(None, description="when it was run; None: planned")
     seeded: bool = Field(False, description="its noise came from a seed: a test, not private")
+    _answers: int = PrivateAttr(0)
+
+    def count_answer(self) -> None:
+        """Count one noisy answer of a mechanism that was spent.
+
+        Raises:
+            UserError: all of its steps have been answered.
+        """
+        if self._answers >= self.steps:
+            raise UserError(
+                f"'{self.name}' is charged for {self.steps:,} noisy answers and asks for more.",
+                "plan as many steps as it takes; a shadow needs a ledger of its own.",
+            )
+        self._answers += 1
+
+
+class Declaration(Options):
+    """Something that others take from private images, and that costs nothing here: why it does not."""
+
+    what: str = Field(min_length=1, description="such as 'normalisation constants'")
+    how: Literal["public", "absent"] = Field(
+        description="public: not taken from the private images; absent: not used"
+    )
+    why: str = Field(min_length=1)
 
 
 class _File(Options):
@@ -56,6 +80,7 @@ class _File(Options):
     n: int = Field(ge=3)
     data_hash: str = Field(min_length=1)
     entries: tuple[Entry, ...]
+    declarations: tuple[Declaration, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,6 +121,7 @@ class Ledger:
         self.total_epsilon, self.delta, self.n = float(total_epsilon), float(delta), n
         self.data_hash = data_hash
         self._entries: dict[str, Entry] = {}
+        self._declarations: dict[str, Declaration] = {}
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -169,6 +195,27 @@ class Ledger:
             self.add(noise_multiplier=multipliers[plan.name], **plan.model_dump(exclude={"share"}))
             for plan in wanted
         )
+
+    @property
+    def declarations(self) -> tuple[Declaration, ...]:
+        """What is public or absent instead of charged."""
+        return tuple(self._declarations.values())
+
+    def declare(self, what: str, how: Literal["public", "absent"], why: str) -> None:
+        """State of something that reads no private image why it need not: public, or absent.
+
+        >>> ledger = Ledger(1.0, delta=1e-5, n=3000, data_hash="4f2a")
+        >>> ledger.declare("early stopping", "absent", "the number of steps is fixed before")
+        >>> ledger.declarations[0].how
+        'absent'
+
+        Raises:
+            UserError: it is charged as a mechanism.
+            pydantic.ValidationError: neither public nor absent, or no reason.
+        """
+        if what in self:
+            raise UserError(f"'{what}' is charged already.", "it cannot be free as well.")
+        self._declarations[what] = Declaration(what=what, how=how, why=why)
 
     def spend(self, name: str, noise: Noise) -> Entry:
         """Mark a mechanism as run, just before it reads the private images; returns it.
@@ -262,6 +309,7 @@ class Ledger:
             )
         ledger = cls(file.total_epsilon, file.delta, file.n, file.data_hash)
         ledger._entries = {entry.name: entry for entry in file.entries}
+        ledger._declarations = {each.what: each for each in file.declarations}
         # Another version of dp-accounting may round otherwise; what was spent stays what it was.
         ledger._check_total(file.entries, source, slack=1e-3)
         return ledger
@@ -274,6 +322,7 @@ class Ledger:
             "n": self.n,
             "data_hash": self.data_hash,
             "entries": [entry.model_dump(mode="json") for entry in self],
+            "declarations": [each.model_dump() for each in self.declarations],
         }
 
     def _counted(self, spent: bool) -> list[Entry]:

@@ -31,7 +31,7 @@ def add_noise(statistic: "torch.Tensor", entry: Entry, noise: Noise) -> "torch.T
         As the statistic in shape, type and device.
 
     Raises:
-        UserError: the entry was not spent.
+        UserError: the entry was not spent, or has answered all of its steps.
         ValueError: it is not Gaussian.
     """
     _check(entry, noise, "gaussian", "subsampled_gaussian")
@@ -167,3 +167,5 @@ def _check(entry: Entry, noise: Noise, *mechanisms: str) -> None:
         )
     if not noise.private and not entry.seeded:
         raise ValueError(f"'{entry.name}' is charged as private, but its noise comes from a seed")
+    if noise.private:
+        entry.count_answer()

@@ -116,6 +116,14 @@ def check_sensitivity(
             raise ValueError(
                 f"'{name}' declares sensitivity {entry.sensitivity:g}, but one image changed it by {change:g}"
             )
+        if entry.mechanism == "discrete_gaussian" and not _is_unit(ours, theirs):
+            raise ValueError(
+                f"'{name}' is charged for counts, of which one image changes each by 1 at most"
+            )
         if counts[name] > entry.steps:
             raise ValueError(f"'{name}' declares {entry.steps} steps, but answered more often")
     return changes
+
+
+def _is_unit(ours: Answer, theirs: Answer) -> bool:
+    return bool((np.abs(ours.statistic - theirs.statistic) <= 1).all())
