@@ -172,6 +172,11 @@ def test_impossible_budgets(epsilon: float, delta: float):
         gaussian_sigma(epsilon, delta)
 
 
+def test_a_delta_that_allows_to_publish_whoever_is_sampled():
+    with pytest.raises(UserError, match="read at all"):
+        dp_sgd_noise_multiplier(1, 1e-5, 1e-7, 10)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

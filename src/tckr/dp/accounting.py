@@ -191,14 +191,20 @@ def dp_sgd_noise_multiplier(
         pydantic.ValidationError: the sampling rate outside (0, 1], or no steps.
     """
     target = mu(epsilon, delta)
-    if sampling_rate == 1:
-        return gaussian_sigma(epsilon, delta, steps)
     sampled = Mechanism(
         mechanism="subsampled_gaussian",
         noise_multiplier=1,
         sampling_rate=sampling_rate,
         steps=steps,
     )
+    if sampling_rate == 1:
+        return gaussian_sigma(epsilon, delta, steps)
+    if -math.expm1(steps * math.log1p(-sampled.sampling_rate)) <= delta:
+        raise UserError(
+            f"delta {delta:g} is no smaller than the probability that an image is read at all, so it would allow to"
+            " publish the ones that are.",
+            "lower delta, sample more images, or take more steps.",
+        )
 
     def excess(log_sigma: float) -> float:
         noisy = sampled.model_copy(update={"noise_multiplier": math.exp(log_sigma)})
@@ -233,6 +239,8 @@ def smallest_safe(excess: Callable[[float], float], start: float) -> float:
     stride = 0.05
     while low == high or excess(low) <= 0:
         low, high, stride = low - stride, low, 2 * stride
+        if low < start - 20:
+            raise UserError("This budget needs no noise at all.", "lower epsilon or delta.")
     step = PRECISION / 2
     found = float(brentq(excess, low, high, xtol=step)) + step
     while found < high and excess(found) > 0:
