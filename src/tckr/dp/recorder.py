@@ -2,7 +2,7 @@
 
 Every mechanism passes through `answer`. A test runs the same code on a private set and, with the first run's answers
 replayed, on the set without one image: both runs then ask the same questions, and no statistic may differ by more than
-its entry declares (after Gomez-Obando et al., arXiv 2602.17454).
+its entry declares (as dp-recorder does, arXiv 2602.17454).
 """
 
 from collections.abc import Callable, Iterator, Sequence

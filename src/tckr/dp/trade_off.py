@@ -66,7 +66,7 @@ def trade_off(mechanisms: Sequence[Mechanism]) -> TradeOff:
     """Return the trade-off curve of mechanisms together: exact for Gaussians, else from all points of the composed PLD.
 
     Every (epsilon, delta) that the PLD proves bounds a test twice, TPR <= e^epsilon FPR + delta and
-    1 - FPR <= e^epsilon (1 - TPR) + delta; together they are the curve itself (arXiv 1905.02383, proposition 6).
+    1 - FPR <= e^epsilon (1 - TPR) + delta; together they are the curve itself (its convex dual, arXiv 1905.02383).
     """
     exact = gaussian_mu(mechanisms)
     if exact is not None:
