@@ -18,6 +18,8 @@ from tckr.pipeline_registry import register_pipelines
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.synthesizers.base import RecyclingOptions
 
+ENCODER = str(Path(__file__).parents[2] / "data/06_models/foundation/clip")
+
 MEMBERS = pd.DataFrame({"image": to_png(torch.zeros(2, 3, 32, 64, dtype=torch.uint8))})
 
 
@@ -76,6 +78,10 @@ def test_memory_is_checked_once_the_members_are_counted(
         | {
             "params:knowledge_recycling": MemoryDataset(RecyclingOptions(cardinality=100)),
             "params:cardinality_sweep": MemoryDataset(SweepOptions(cardinalities=(1, 100))),
+            "params:seed": MemoryDataset(0),
+            "params:privacy_audit": MemoryDataset(
+                AuditOptions(n_shadows=8, release=ReleaseThreat(encoder=ENCODER))
+            ),
             "images": MemoryDataset(metadata={"private_set": True}),
         }
     )
@@ -91,7 +97,7 @@ def test_memory_is_checked_once_the_members_are_counted(
 
 def test_shadows_are_checked_once_the_images_are_counted() -> None:
     wired = register_pipelines()["privacy_audit"]
-    audit = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="clip"))
+    audit = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder=ENCODER))
     catalog = DataCatalog(
         {name: MemoryDataset({}) for name in wired.datasets()}
         | {

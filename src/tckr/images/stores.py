@@ -133,14 +133,14 @@ class ParquetImages:
             mark: size and time of change that it must still have.
 
         Raises:
-            UserError: it was changed since.
+            UserError: it was changed or removed since.
         """
         self._path = Path(path)
-        found = self._path.stat()
-        self._mark = (found.st_size, found.st_mtime_ns)
+        found = self._path.stat() if mark is None or self._path.exists() else None
+        self._mark = (-1, -1) if found is None else (found.st_size, found.st_mtime_ns)
         if mark is not None and mark != self._mark:
             raise UserError(
-                f"{path} was changed while it was in use.", "run the same command again."
+                f"{path} was changed or removed while it was in use.", "run the same command again."
             )
         # Open as long as its images are in use: another file under this name does not change them.
         self._file = pq.ParquetFile(self._path, memory_map=True)
