@@ -43,8 +43,10 @@ def twins(thumbnails: Sequence[bytes]) -> NDArray[np.int64]:
     grey = grey[rows]
     axes = _smooth_axes()
     points = np.concatenate([_unit(part) @ axes for part in _chunks(grey)])
-    # A projection shortens distances, so that no pair is missed.
-    radius = float(np.sqrt(2 * (1 - CORRELATION)))
+    # A projection shortens distances, so that in smooth images no pair is missed. Noise has little of its contrast in low
+    # frequencies, and so has the difference of a pair: the full radius would hold half of a set of noise.
+    smooth = float(np.sqrt(np.square(points).sum(1).mean()))
+    radius = float(np.sqrt(2 * (1 - CORRELATION))) * min(1.0, 2 * smooth)
     tree = KDTree(points)
     found: set[tuple[int, int]] = set()
     for turn in range(8):
