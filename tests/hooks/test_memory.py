@@ -88,7 +88,9 @@ def test_memory_is_checked_once_the_members_are_counted(
     checks = Checks()
     checks.before_pipeline_run(wired, catalog)
     there(monkeypatch, memory=4 << 20, disk=1 << 20)
-    images = pd.concat([MEMBERS] * 5).assign(split="members")  # 100 x 10 images are 6 MB
+    images = pd.concat([MEMBERS] * 5).assign(
+        split="members", label=0, class_name="bag"
+    )  # 100 x 10 images are 6 MB
     checks.after_dataset_saved("captions", images)
     with pytest.raises(UserError, match=f"1,000 synthetic.*lower {key} or"):
         checks.after_dataset_saved("images", images)

@@ -83,12 +83,12 @@ class Checks:
             name, options = self._auditing.popitem()
             audited = int(data["split"].isin(AUDITED).sum())
             check_shadows(options.n_shadows, audited, f"{name.removeprefix('params:')}.n_shadows")
-        self._classes.check(data)
         members = data[data["split"] == "members"]
         while self._drawing:
             name, options = self._drawing.popitem()
             key = f"{name.removeprefix('params:')}.{options.size_field}"
             check_memory(options.n_images(len(members)), members, key)
+        self._classes.check(data)
 
 
 def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> None:
