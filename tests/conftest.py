@@ -1,6 +1,7 @@
 """A whole project in a temporary folder: the real configuration and code, tiny models, a tiny private set."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,8 @@ def start_kedro(folder: Path, *arguments: str, **variables: str) -> subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs ignore Ctrl-C, and would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  no threads yet
     )
 
 

@@ -155,7 +155,10 @@ def test_the_release_can_be_read_by_others_and_nothing_else(project: Path, finis
     way = {
         folder for one in release for folder in one.parents if folder.is_relative_to(place.parent)
     }
+    public = place / "06_models/foundation"  # where another test has trained it
     for path in (place.parent, place, *place.rglob("*")):
+        if public.exists() and (path in public.parents or public in (path, *path.parents)):
+            continue
         mode = path.stat().st_mode & 0o777
         if path in way or release & {path, *path.parents}:
             assert mode & 0o055 == (0o055 if path.is_dir() else 0o044) & ~mask, path
@@ -175,12 +178,12 @@ def test_the_report_stands_alone(project: Path, finished: Done) -> None:
 
 def test_the_run_is_tracked(inside: Path, finished: Done) -> None:
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    version = min((inside / DATA / "08_reporting/metrics.json").iterdir()).name
     (found,) = mlflow.search_runs(
         experiment_names=["tckr"],
-        filter_string="tags.pipeline_names LIKE '%knowledge_recycling%'",
+        filter_string=f"tags.version = '{version}'",
         output_format="list",
-    )[-1:]
-    version = latest(inside, "08_reporting/metrics.json").parent.name
+    )
     files = {file.path for file in mlflow.MlflowClient().list_artifacts(found.info.run_id)}
 
     assert found.info.status == "FINISHED"

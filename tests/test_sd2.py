@@ -174,7 +174,7 @@ def save_classifier(folder: Path) -> None:
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A local cache in which tiny random models of the same classes bear the names of the papers' models."""
     cache = tmp_path_factory.mktemp("hub")
-    torch.manual_seed(10)  # of which the captioner happens to write words
+    torch.manual_seed(4)  # of which the captioner happens to write words
     makers = {
         "captioner": miniatures.save_captioner,
         "generator": build("sd2").save_pretrained,

@@ -132,7 +132,7 @@ class Runs:
         target = self.folder / f"{manifest.run}.json"
         unfinished = self.folder / f".{manifest.run}-{uuid.uuid4().hex}"
         with writing(target):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make()
             try:
                 unfinished.write_text(manifest.model_dump_json(indent=1, exclude_defaults=True))
                 os.replace(unfinished, target)
@@ -150,7 +150,7 @@ class Runs:
         ['2026-01-01T00.00.00.999Z', '2026-01-01T00.00.01.000Z']
         """
         with writing(self.folder / run):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make()
             while not self._claimed(run):
                 began = datetime.strptime(run, STAMP) + timedelta(milliseconds=1)
                 run = f"{began.strftime(STAMP)[:-4]}Z"
@@ -199,6 +199,11 @@ class Runs:
             for file in self.folder.glob(f".{run}-*"):
                 file.unlink(missing_ok=True)
         return list(killed.values())
+
+    def _make(self) -> None:
+        """Make the folder, for its owner alone: manifests name private files."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def load(self, run: str) -> Manifest:
         """Read the manifest of a run.

@@ -150,7 +150,7 @@ def stream(
 def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
     """Gather batches into one tensor of `count` rows, filled as they come: `torch.cat` would need twice the memory.
 
-    One that exceeds a quarter of the free memory lies in a scratch file (`tckr.engine.mapped`).
+    One that exceeds 1 GiB or a quarter of the free memory lies in a scratch file (`tckr.engine.mapped`).
 
     >>> gathered(iter([torch.zeros(2, 1), torch.ones(1, 1)]), 3).flatten().tolist()
     [0.0, 0.0, 1.0]

@@ -26,8 +26,14 @@ VARIABLE = "TCKR_SCRATCH"  # names the place of scratch files
 PLACE = (
     "data/02_intermediate/scratch"  # without it, in the folder of the project, where a run works
 )
-SHARE = 0.25  # of the free memory, which one array may fill before it goes to disk
 GIB = 1 << 30
+SHARE = 0.25  # of the free memory, which one array may fill before it goes to disk
+LARGEST = GIB  # what it may fill at most: larger sets then take no more memory than this one
+
+
+def fits_in_memory(size: int, free: int) -> bool:
+    """Return whether an array of `size` bytes is kept in memory, of which `free` bytes are free."""
+    return size <= min(SHARE * free, LARGEST)
 
 
 def scratch_place() -> Path:
@@ -57,14 +63,14 @@ def scratch_file() -> BinaryIO:
 
 
 def large_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array to be filled: in memory, or in a scratch file if it exceeds a quarter of the free memory.
+    """Return an array to be filled: in memory, or in a scratch file if it exceeds 1 GiB or a quarter of what is free.
 
     Either way it is used alike. The kernel keeps of the file what there is room for.
 
     Raises:
         UserError: the disk has no room for it.
     """
-    if prod(shape) * np.dtype(dtype).itemsize <= SHARE * free_memory():
+    if fits_in_memory(prod(shape) * np.dtype(dtype).itemsize, free_memory()):
         return np.empty(shape, dtype)
     return mapped_array(shape, dtype)
 

@@ -33,7 +33,7 @@ def check_memory(count: int, members: "pd.DataFrame", key: str) -> None:
     Raises:
         UserError: they take more memory or disk than there is.
     """
-    from tckr.engine.mapped import SHARE, scratch_place
+    from tckr.engine.mapped import fits_in_memory, scratch_place
     from tckr.engine.memory import free_memory
     from tckr.images.tensors import to_tensor
 
@@ -42,7 +42,7 @@ def check_memory(count: int, members: "pd.DataFrame", key: str) -> None:
     classes = members["label"].nunique() if "label" in members else 0
     rows, pixels = count * (ROW + CLASS * classes), count * prod(shape)
     needed = [(rows, free, "memory")]
-    if pixels > SHARE * free:
+    if not fits_in_memory(pixels, free):
         folder = scratch_place()
         disk = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
         needed.append((FILES * pixels, shutil.disk_usage(disk).free, f"disk in {folder}"))

@@ -28,7 +28,7 @@ READ = 64  # encoded images that a thread reads at once, some 10 MB of 224 pixel
 def to_tensor(images: Iterable[bytes], channels: int | None = None) -> torch.Tensor:
     """Decode images of one size into one tensor.
 
-    Pixels that exceed a quarter of the free memory go to a scratch file that the tensor reads and writes through
+    Pixels that exceed 1 GiB or a quarter of what is free go to a scratch file that the tensor reads and writes through
     memory mapping (`tckr.engine.mapped`); it is gone with the tensor.
 
     Args:
