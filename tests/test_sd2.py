@@ -174,7 +174,6 @@ def save_classifier(folder: Path) -> None:
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A local cache in which tiny random models of the same classes bear the names of the papers' models."""
     cache = tmp_path_factory.mktemp("hub")
-    torch.manual_seed(4)  # of which the captioner happens to write words
     makers = {
         "captioner": miniatures.save_captioner,
         "generator": build("sd2").save_pretrained,
@@ -184,6 +183,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = cache / f"models--{HUB[name].replace('/', '--')}"
         (model / "refs").mkdir(parents=True)
         (model / "refs/main").write_text("0" * 40)
+        torch.manual_seed(4)  # of which the captioner happens to write words
         save(model / "snapshots" / ("0" * 40))
     return cache
 
