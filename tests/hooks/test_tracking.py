@@ -165,8 +165,8 @@ def test_nor_does_a_server_that_is_not_there(
     assert "did not get" in last
 
 
-def test_nor_a_disk_that_is_full(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tracking = hook(folder)
+def test_nor_a_disk_that_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracking = hook(tmp_path)  # a database of its own: its connections stay capped
     begin(tracking)
     assert tracking._run is not None
     outbox, run = tracking._outbox, tracking._run
