@@ -1,0 +1,72 @@
+"""Typed parameters of a teacher trained under differential privacy."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tckr.classifiers.options import AugmentationOptions
+from tckr.options import ModelSource, Options, PrivateSchedule
+
+
+class PrivateTeacherOptions(Options):
+    """Parameters of the private teacher.
+
+    How they were fixed, none of it by private images. `max_grad_norm` 1 is far below the gradients of vectors of norm
+    sqrt(D), so that images count alike until they are learned. The number of steps of the full batch hardly matters: at
+    a given mu the noise multiplier grows as sqrt(steps), and the noise that adds up over them does not change. What
+    matters is how far the weights travel in all, learning_rate * steps, which has to grow with the signal beside the noise,
+    mu * N: `rate_for` is fitted to public photographs (`benchmarks/private_teacher.py --public`).
+    """
+
+    kind: Literal["linear", "dp_sgd"] = Field(
+        "linear",
+        description="a linear head on fixed features by noisy full-batch gradients, or DP-SGD on a pretrained network",
+    )
+    features: Literal["scattering", "clip", "network"] = Field(
+        "scattering",
+        description="linear: of the scattering transform, of a CLIP (see encoder), or of a network that was trained on"
+        " images already public or under differential privacy",
+    )
+    encoder: Annotated[str | None, ModelSource("encoder")] = Field(
+        None, description="features clip: folder of a transformers CLIPModel"
+    )
+    steps: int = Field(100, ge=1, description="linear: full-batch steps")
+    learning_rate: float | None = Field(
+        None, gt=0, description="linear: null takes it from noise, steps and number of images"
+    )
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="linear: largest norm of one image's gradient, the sensitivity of a step"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="linear: of the noisy gradients")
+    averaging: float = Field(
+        0.9, ge=0, lt=1, description="linear: decay of the exponential average of the weights"
+    )
+    # A starting point for dp_sgd, whose clipping is of whole networks.
+    dp_sgd: PrivateSchedule = PrivateSchedule(
+        steps=200, sampling_rate=0.15, learning_rate=0.5, max_grad_norm=1.0, passes=4,
+        optimiser="sgd", averaging=0.95, micro_batch=64,
+    )  # fmt: skip
+    augmentation: AugmentationOptions = AugmentationOptions()
+    # Speed only.
+    cache_gib: float = Field(
+        2.0, ge=0, description="linear: memory for features, GiB; more goes to a temporary file"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PrivateTeacherOptions":
+        if self.features == "clip" and self.encoder is None:
+            raise ValueError("features clip need an encoder")
+        return self
+
+    def rate_for(self, noise_multiplier: float, count: int) -> float:
+        """Return the learning rate of the linear head for `count` images: a matter of public constants alone.
+
+        >>> PrivateTeacherOptions(learning_rate=2.0).rate_for(36.9, 55_000)
+        2.0
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        mu = math.sqrt(self.steps) / noise_multiplier if noise_multiplier else math.inf
+        travel = min(0.012 * mu * count, 1000.0)
+        return travel / self.steps
