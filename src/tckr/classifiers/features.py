@@ -55,7 +55,9 @@ class NetworkFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) in [0, 1] to (B, D)."""
         found: list[Tensor] = []
-        hook = self.network.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        hook = self.network.head.register_forward_pre_hook(
+            lambda _, inputs: found.append(inputs[0])
+        )
         try:
             self.network(x)
         finally:
@@ -69,7 +71,9 @@ class ClipFeatures(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, vision: Any, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD) -> None:
+    def __init__(
+        self, vision: Any, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD
+    ) -> None:
         super().__init__()
         self.vision = vision
         self.size = int(vision.config.projection_dim)

@@ -36,7 +36,9 @@ class PrivateTeacherOptions(Options):
         None, gt=0, description="linear: null takes it from noise, steps and number of images"
     )
     max_grad_norm: float = Field(
-        1.0, gt=0, description="linear: largest norm of one image's gradient, the sensitivity of a step"
+        1.0,
+        gt=0,
+        description="linear: largest norm of one image's gradient, the sensitivity of a step",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="linear: of the noisy gradients")
     averaging: float = Field(

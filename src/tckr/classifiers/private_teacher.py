@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +27,38 @@ from tckr.classifiers.features import (
 )
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.classifiers.resnet import ResNet
+from tckr.dp.budget import Plan
+from tckr.dp.ledger import Entry, code_of
+from tckr.dp.mechanisms import add_noise
+from tckr.dp.noise import Noise
 from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.progress import track
 from tckr.errors import UserError
-from tckr.training.private import private_minimize
+from tckr.training.private import check_charged, private_minimize, private_plan
 
-if TYPE_CHECKING:
-    from tckr.dp.mechanisms import Noise
+__all__ = ["GroupNormResNet", "teacher_plan", "train_private_teacher"]
 
 GIB = 1 << 30
 PART = 256  # images of 28 x 28 whose features are computed at once
+
+
+def teacher_plan(options: PrivateTeacherOptions, share: float, name: str = "teacher") -> Plan:
+    """Return what to plan in the ledger: a Gaussian of every image for `linear`, on a Poisson sample for `dp_sgd`.
+
+    >>> teacher_plan(PrivateTeacherOptions(), share=1).mechanism
+    'gaussian'
+    """
+    if options.kind == "dp_sgd":
+        return private_plan(options.dp_sgd, share, name, train_private_teacher)
+    return Plan(
+        name=name,
+        mechanism="gaussian",
+        steps=options.steps,
+        sensitivity=options.max_grad_norm,
+        share=share,
+        why="a step adds up gradients, of which each is of one image alone and clipped to this norm; features are fixed",
+        code=code_of(train_private_teacher),
+    )
 
 
 def train_private_teacher(
@@ -44,8 +66,8 @@ def train_private_teacher(
     labels: Tensor,
     n_classes: int,
     options: PrivateTeacherOptions,
-    noise_multiplier: float,
-    noise: "Noise",
+    entry: Entry,
+    noise: Noise,
     device: str | torch.device = "cpu",
     *,
     network: ResNet | None = None,
@@ -55,17 +77,12 @@ def train_private_teacher(
 ) -> nn.Module:
     """Train a teacher on private images.
 
-    Adjacency: one image added or removed. For the ledger, `linear` is a Gaussian mechanism composed `options.steps` times,
-    sensitivity `options.max_grad_norm` (each image's gradient is clipped to it), noise multiplier
-    `gaussian_sigma(epsilon, delta, options.steps)`; `dp_sgd` is a Poisson-sampled one of `options.dp_sgd`, noise multiplier
-    `dp_sgd_noise_multiplier(epsilon, delta, sampling_rate, steps)`.
-
     Args:
         images: uint8, or float in [0, 1], (N, C, H, W).
         labels: int64 (N,).
         n_classes: classes of the teacher, as the owner names them, whether or not an image shows each.
         options: kind and schedule.
-        noise_multiplier: standard deviation of the noise in units of the sensitivity; 0 for none.
+        entry: what the ledger charged, planned by `teacher_plan`: its noise is the noise that is added.
         noise: draws the noise, and for `dp_sgd` the samples.
         device: where to train.
         network: for features `network` and for `dp_sgd`: trained on public images, or on images already under
@@ -80,13 +97,15 @@ def train_private_teacher(
 
     Raises:
         ValueError: images and labels do not fit, or `network` is missing.
-        UserError: the training diverged.
+        UserError: the training diverged, or the ledger charged another schedule.
 
     Example:
-        >>> from tckr.dp.mechanisms import Noise
+        >>> from tckr.dp import Ledger
         >>> images, labels = torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
-        >>> options = PrivateTeacherOptions(steps=3, learning_rate=1.0)
-        >>> teacher = train_private_teacher(images, labels, 3, options, 1.0, Noise(seed=0))
+        >>> options, ledger = PrivateTeacherOptions(steps=3), Ledger(10, delta=0.1, n=6, data_hash="4f2a")
+        >>> _ = ledger.plan([teacher_plan(options, share=1)])
+        >>> noise = Noise()
+        >>> teacher = train_private_teacher(images, labels, 3, options, ledger.spend("teacher", noise), noise)
         >>> teacher(images).shape
         torch.Size([6, 3])
     """
@@ -94,18 +113,17 @@ def train_private_teacher(
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
         raise ValueError(f"classes must lie in 0..{n_classes - 1}")
+    check_charged(entry, teacher_plan(options, 0.0, entry.name))
     if options.kind == "dp_sgd":
         if network is None:
             raise ValueError("kind dp_sgd needs a network")
         return _fine_tune(
-            images, labels, n_classes, options, noise_multiplier, noise, device, network,
+            images, labels, n_classes, options, entry, noise, device, network,
             count, seed, checkpoint,
         )  # fmt: skip
     teacher = LinearOnFeatures(_body(images, options, network), n_classes).to(device)
     with _features(teacher, images, options.cache_gib) as features:
-        weight = train_head(
-            features, labels.to(device), n_classes, options, noise_multiplier, noise, count
-        )
+        weight = train_head(features, labels.to(device), n_classes, options, entry, noise, count)
     if not bool(weight.isfinite().all()):
         raise UserError(
             "The private teacher diverged: its weights are no longer numbers.",
@@ -121,8 +139,8 @@ def train_head(
     labels: Tensor,
     n_classes: int,
     options: PrivateTeacherOptions,
-    noise_multiplier: float,
-    noise: "Noise",
+    entry: Entry,
+    noise: Noise,
     count: int | None = None,
 ) -> Tensor:
     """Train a linear head by noisy full-batch gradients with momentum, from zero; return the average of its iterates.
@@ -132,7 +150,7 @@ def train_head(
         labels: int64 (N,), on the device to train on.
         n_classes: classes of the head.
         options: steps, learning rate, clipping, momentum, averaging.
-        noise_multiplier: as for `train_private_teacher`.
+        entry: as for `train_private_teacher`.
         noise: as for `train_private_teacher`.
         count: as for `train_private_teacher`.
 
@@ -140,14 +158,14 @@ def train_head(
         float64 (n_classes, D).
     """
     device, count = labels.device, count or len(labels)
-    rate = options.rate_for(noise_multiplier, count)
+    rate = options.rate_for(entry.noise_multiplier, count)
     shape = (n_classes, features.shape[1])
-    weight, velocity, average = (torch.zeros(shape, dtype=torch.float64, device=device) for _ in range(3))
-    for step in track(range(options.steps), "private teacher", options.steps):
-        total = clipped_gradient_sum(weight, features, labels, options.max_grad_norm)
-        if noise_multiplier:
-            scale = noise_multiplier * options.max_grad_norm
-            total += noise.normal(tuple(shape), scale, device).to(total)
+    weight, velocity, average = (
+        torch.zeros(shape, dtype=torch.float64, device=device) for _ in range(3)
+    )
+    for step in track(range(entry.steps), "private teacher", entry.steps):
+        total = clipped_gradient_sum(weight, features, labels, entry.sensitivity)
+        total = add_noise(total, entry, noise)
         velocity = options.momentum * velocity + total / count
         weight = weight - rate * velocity
         # early on the average follows the weights closely, so that the start is soon forgotten
@@ -175,13 +193,13 @@ def clipped_gradient_sum(
     """
     total = torch.zeros_like(weight, dtype=torch.float64)
     for start in range(0, len(labels), rows):
-        x = features[start : start + rows].to(weight.device)
-        error = (x @ weight.T.to(x.dtype)).softmax(1)
+        # In double precision, so that an image more or less cannot move the others' terms by rounding.
+        x = features[start : start + rows].to(weight.device).double()
+        error = (x @ weight.double().T).softmax(1)
         error -= F.one_hot(labels[start : start + rows], len(weight))
         norm = error.norm(dim=1) * x.norm(dim=1)
-        factor = torch.where(norm.isfinite(), (max_norm / norm).clamp(max=1), 0.0)
-        error = torch.where(factor[:, None] > 0, error * factor[:, None], 0.0)
-        total += (error.T @ x.nan_to_num(0.0, 0.0, 0.0)).double()
+        factor = torch.where(norm.isfinite(), ((1 - 1e-9) * max_norm / norm).clamp(max=1), 0.0)
+        total += (error * factor[:, None]).nan_to_num(0.0).T @ x.nan_to_num(0.0, 0.0, 0.0)
     return total
 
 
@@ -240,8 +258,8 @@ def _fine_tune(
     labels: Tensor,
     n_classes: int,
     options: PrivateTeacherOptions,
-    noise_multiplier: float,
-    noise: "Noise",
+    entry: Entry,
+    noise: Noise,
     device: str | torch.device,
     network: ResNet,
     count: int | None,
@@ -268,7 +286,7 @@ def _fine_tune(
         return F.cross_entropy(teacher(batch).float(), labels[own], reduction="sum") / passes
 
     private_minimize(
-        teacher, loss, len(images), options.dp_sgd, noise_multiplier, noise, "private teacher",
+        teacher, loss, len(images), options.dp_sgd, entry, noise, "private teacher",
         count=count, checkpoint=checkpoint,
     )  # fmt: skip
     return teacher.requires_grad_(True).cpu().eval()

@@ -39,10 +39,14 @@ def scattering(images: Tensor) -> Tensor:
         torch.Size([2, 1, 81, 7, 7])
     """
     if min(images.shape[-2:]) < SMALLEST:
-        raise ValueError(f"sides must be at least {SMALLEST} pixels, not {tuple(images.shape[-2:])}")
+        raise ValueError(
+            f"sides must be at least {SMALLEST} pixels, not {tuple(images.shape[-2:])}"
+        )
     padded = _mirrored(images)
     phi, phi_half, fine, coarse = _filters(*padded.shape[-2:], images.dtype, images.device)
-    x = torch.fft.fft2(padded)[:, :, None]  # (B, C, 1, H, W), as all that follows in the Fourier domain
+    x = torch.fft.fft2(padded)[
+        :, :, None
+    ]  # (B, C, 1, H, W), as all that follows in the Fourier domain
     u_fine = _modulus(x * fine)  # at full resolution
     u_coarse = _modulus(_subsampled(x * coarse, 2))  # at half
     u_both = _modulus(_subsampled(u_fine[:, :, :, None] * coarse, 2)).flatten(2, 3)
@@ -117,7 +121,9 @@ def _filters(
     low = [torch.arange(-(side // 4), side // 4) % side for side in (height, width)]
     phi_half = torch.fft.ifftshift(phi[low[0]][:, low[1]])
     wavelets = [
-        torch.stack([_morlet(height, width, 0.8 * 2**j, angle, 0.75 * math.pi / 2**j) for angle in angles])
+        torch.stack(
+            [_morlet(height, width, 0.8 * 2**j, angle, 0.75 * math.pi / 2**j) for angle in angles]
+        )
         for j in range(SCALES)
     ]
     found = (phi, phi_half, *wavelets)
@@ -139,7 +145,10 @@ def _gabor(
     periods = torch.arange(-2, 3, dtype=torch.float64)[:, None]
     rows, columns = ((torch.arange(side) + side * periods).flatten() for side in (height, width))
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    along, across = y * math.cos(angle) + x * math.sin(angle), x * math.cos(angle) - y * math.sin(angle)
+    along, across = (
+        y * math.cos(angle) + x * math.sin(angle),
+        x * math.cos(angle) - y * math.sin(angle),
+    )
     envelope = torch.exp(-(along**2 + (slant * across) ** 2) / (2 * sigma**2))
     wave = torch.polar(envelope, frequency * along)
     folded = wave.unflatten(1, (5, width)).unflatten(0, (5, height)).sum((0, 2))

@@ -13,28 +13,38 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from tckr.diffusion.adapter import Adapter
 from tckr.diffusion.embeddings import PromptEmbeds
-from tckr.diffusion.lora import _check_moved, _encoded, _weights, _with_lora
+from tckr.diffusion.lora import _check_moved, _Encoded, _encoded, _weights, _with_lora
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.memory import scratch
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
+from tckr.dp.budget import Plan
+from tckr.dp.ledger import Entry
+from tckr.dp.noise import Noise
 from tckr.engine.checkpoint import Checkpoint
-from tckr.training.private import Loss, private_minimize
+from tckr.training.private import Loss, private_minimize, private_plan
 
-if TYPE_CHECKING:
-    from tckr.diffusion.lora import _Encoded
-    from tckr.dp.mechanisms import Noise
-
-__all__ = ["adapt_privately", "train_privately"]
+__all__ = ["adapt_privately", "adaptation_plan", "train_privately"]
 
 DESCRIPTION = "private adaptation"
+
+
+def adaptation_plan(
+    options: DPAdaptationOptions, share: float, name: str = "generator adaptation"
+) -> Plan:
+    """Return what to plan in the ledger: a Gaussian on a Poisson sample.
+
+    >>> adaptation_plan(DPAdaptationOptions(generator="sd"), share=1).sampling_rate
+    0.15
+    """
+    return private_plan(options.schedule, share, name, adapt_privately)
 
 
 def adapt_privately(
@@ -43,8 +53,8 @@ def adapt_privately(
     prompts: Sequence[str],
     class_names: Sequence[str],
     options: DPAdaptationOptions,
-    noise_multiplier: float,
-    noise: "Noise",
+    entry: Entry,
+    noise: Noise,
     seed: int,
     *,
     count: int | None = None,
@@ -53,9 +63,7 @@ def adapt_privately(
 ) -> Adapter:
     """Fit an adapter under differential privacy and leave the pipeline as it was.
 
-    One mechanism for the ledger: a Poisson-sampled Gaussian of `options.schedule.steps` steps, sampling rate
-    `options.schedule.sampling_rate`, sensitivity `options.schedule.max_grad_norm`, because each image's gradient, averaged
-    over its passes, is clipped to it. The losses are not returned: nothing pays for them.
+    The losses are not returned: nothing pays for them.
 
     Args:
         pipeline: as `pipeline.load` returns it.
@@ -63,7 +71,7 @@ def adapt_privately(
         prompts: N prompts; prompt i may tell of image i, and of no other.
         class_names: N class names.
         options: rank, layers, schedule.
-        noise_multiplier: `tckr.dp.accounting.dp_sgd_noise_multiplier` of the budget, sampling rate and steps.
+        entry: what the ledger charged, planned by `adaptation_plan`.
         noise: draws the samples and the noise.
         seed: of the initial weights, timesteps, wordings and orientations, which need not be secret.
         count: the number of images as the ledger states it; see `private_minimize`.
@@ -75,7 +83,8 @@ def adapt_privately(
 
     Raises:
         Paused: the checkpoint's deadline has passed.
-        UserError: the weights diverged, or the checkpoint is of another recipe, noise or data.
+        UserError: the weights diverged, the ledger charged another schedule, or the checkpoint is of another recipe,
+            noise or data.
     """
     torch.manual_seed(seed)
     with ExitStack() as stack:
@@ -87,7 +96,7 @@ def adapt_privately(
             denoising_loss(pipeline, data, len(images), options),
             len(images),
             options.schedule,
-            noise_multiplier,
+            entry,
             noise,
             DESCRIPTION,
             count=count,
@@ -105,8 +114,8 @@ def train_privately(
     prompts: Sequence[str],
     class_names: Sequence[str],
     options: DPAdaptationOptions,
-    noise_multiplier: float,
-    noise: "Noise",
+    entry: Entry,
+    noise: Noise,
     seed: int,
     *,
     count: int | None = None,
@@ -130,7 +139,7 @@ def train_privately(
             denoising_loss(pipeline, data, len(images), options),
             len(images),
             options.schedule,
-            noise_multiplier,
+            entry,
             noise,
             DESCRIPTION,
             count=count,
@@ -145,12 +154,14 @@ def _as_lora(options: DPAdaptationOptions) -> AdaptationOptions:
 
 
 def denoising_loss(
-    pipeline: Any, data: "_Encoded", images: int, options: DPAdaptationOptions
+    pipeline: Any, data: _Encoded, images: int, options: DPAdaptationOptions
 ) -> Loss:
     """Return the loss of `private_minimize`: of each image the mean over its passes, at noise levels of its own."""
     device, passes = pipeline.device, options.schedule.passes
     measure = DenoisingLoss(noise_schedule(pipeline), device, options.snr_gamma)
-    measure.sample_timesteps = lambda rows: timesteps(rows // passes, passes, len(measure.alpha), device)
+    measure.sample_timesteps = lambda rows: timesteps(
+        rows // passes, passes, len(measure.alpha), device
+    )
     edges = torch.tensor(
         [1 - options.class_only - options.unconditional, 1 - options.unconditional]
     )
@@ -159,7 +170,11 @@ def denoising_loss(
         own = rows.cpu().repeat_interleave(passes)
         wording = torch.bucketize(torch.rand(len(own)), edges)
         texts = data.texts[wording, own]
-        mirrored = (torch.rand(len(own)) < 0.5) if options.flip else torch.zeros(len(own), dtype=torch.bool)
+        mirrored = (
+            (torch.rand(len(own)) < 0.5)
+            if options.flip
+            else torch.zeros(len(own), dtype=torch.bool)
+        )
         latents = data.latents.read(own + images * mirrored)["latents"]
         prompt_embeds = PromptEmbeds(**data.prompt_embeds.read(texts))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

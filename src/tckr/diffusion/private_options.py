@@ -31,10 +31,18 @@ class DPAdaptationOptions(Options):
         "linear", description="attention projections, those and feed-forward, or convolutions too"
     )
     schedule: PrivateSchedule = PrivateSchedule(
-        steps=80, sampling_rate=0.15, learning_rate=1e-3, max_grad_norm=1e-3, passes=2, averaging=0.93
+        steps=80,
+        sampling_rate=0.15,
+        learning_rate=1e-3,
+        max_grad_norm=1e-3,
+        passes=2,
+        averaging=0.93,
     )
     class_only: float = Field(
-        0.05, ge=0, le=1, description="share of passes that read the class name instead of the prompt"
+        0.05,
+        ge=0,
+        le=1,
+        description="share of passes that read the class name instead of the prompt",
     )
     unconditional: float = Field(
         0.05, ge=0, le=1, description="share of passes that read the empty prompt"
@@ -55,7 +63,9 @@ class DPAdaptationOptions(Options):
     def target_modules(self) -> list[str]:
         """Names of the layers that LoRA updates."""
         linear = [*ATTENTION, *FEED_FORWARD]
-        return {"attention": list(ATTENTION), "linear": linear, "everything": list(EVERYTHING)}[self.layers]
+        return {"attention": list(ATTENTION), "linear": linear, "everything": list(EVERYTHING)}[
+            self.layers
+        ]
 
     @property
     def alpha(self) -> float | None:

@@ -25,7 +25,9 @@ def expected_calibration_error(
     """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if p.ndim != 2 or len(p) == 0 or y.shape != (len(p),):
-        raise ValueError(f"probabilities must be (N, C) and labels (N,), not {p.shape} and {y.shape}")
+        raise ValueError(
+            f"probabilities must be (N, C) and labels (N,), not {p.shape} and {y.shape}"
+        )
     if p.min() < 0 or not np.allclose(p.sum(1), 1, atol=1e-3):
         raise ValueError("rows of probabilities must be at least 0 and sum to 1")
     confidence, right = p.max(1), p.argmax(1) == y

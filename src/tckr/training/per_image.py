@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Below the norm by more than rounding, so that it cannot lift a clipped gradient above it.
+HAIR = 1 - 1e-5
+
 
 class PerImageGradients:
     """Records the trained layers of a network during a forward pass and then computes a gradient per image.
@@ -38,15 +41,21 @@ class PerImageGradients:
                 norm in training mode lets one image change what is computed of another.
         """
         self.parameters: list[nn.Parameter] = []
-        self._layers: list[tuple[nn.Module, str, int]] = []  # layer, name in it, place in `parameters`
+        self._layers: list[
+            tuple[nn.Module, str, int]
+        ] = []  # layer, name in it, place in `parameters`
         for name, layer in network.named_modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training:
-                raise TypeError(f"{name} normalises over the batch, so that images depend on each other")
+                raise TypeError(
+                    f"{name} normalises over the batch, so that images depend on each other"
+                )
             for own, parameter in layer.named_parameters(recurse=False):
                 if not parameter.requires_grad:
                     continue
                 if type(layer) not in RULES:
-                    raise TypeError(f"{name} is a {type(layer).__name__}, which has no rule for a gradient per image")
+                    raise TypeError(
+                        f"{name} is a {type(layer).__name__}, which has no rule for a gradient per image"
+                    )
                 if any(parameter is other for other in self.parameters):
                     raise TypeError(f"{name}.{own} is shared with another layer")
                 self._layers.append((layer, own, len(self.parameters)))
@@ -129,10 +138,12 @@ def clipped_sum(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
         [tensor([0.9000, 1.2000])]
     """
     size = norms(gradients)
-    factors = (max_norm / size).clamp(max=1)
+    factors = (HAIR * max_norm / size).clamp(max=1)
     factors = torch.where(size.isfinite(), factors, 0.0)
     return [
-        torch.tensordot(factors, each.nan_to_num(0.0, 0.0, 0.0), 1) if each.ndim > 1 else factors @ each
+        torch.tensordot(factors, each.nan_to_num(0.0, 0.0, 0.0), 1)
+        if each.ndim > 1
+        else factors @ each
         for each in gradients
     ]
 
@@ -148,7 +159,7 @@ def _linear(layer: Any, inputs: Tensor, gradient: Tensor) -> Parts:
 
 def _convolution(layer: Any, inputs: Tensor, gradient: Tensor) -> Parts:
     def weight() -> Tensor:
-        images, passes, channels = inputs.shape[:3]
+        images, passes = inputs.shape[:2]
         x, margins = inputs.flatten(0, 1), _margins(layer)
         if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and not any(margins):
             patches = x.flatten(2)

@@ -8,19 +8,20 @@ gradient norm and no count is kept or shown, because nothing pays for them.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tckr.dp.budget import Plan
+from tckr.dp.ledger import Entry, code_of
+from tckr.dp.mechanisms import add_noise
+from tckr.dp.noise import Noise
 from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.progress import track
 from tckr.errors import Paused, UserError
 from tckr.options import PrivateSchedule
 from tckr.training.per_image import clipped_sum, recording
-
-if TYPE_CHECKING:
-    from tckr.dp.mechanisms import Noise
 
 SPEED_ONLY = {"micro_batch"}
 ADAM_EPSILON = 1e-12  # far below the gradients, which clipping makes as small as it likes
@@ -36,8 +37,8 @@ def private_minimize(
     loss: Loss,
     images: int,
     schedule: PrivateSchedule,
-    noise_multiplier: float,
-    noise: "Noise",
+    entry: Entry,
+    noise: Noise,
     description: str,
     *,
     count: int | None = None,
@@ -54,7 +55,7 @@ def private_minimize(
         loss: see `Loss`.
         images: number of rows to sample from.
         schedule: steps, sampling rate, clipping, learning rate.
-        noise_multiplier: standard deviation of the noise in units of `max_grad_norm`; 0 for none.
+        entry: what the ledger charged, see `private_plan`: its noise is the noise that is added.
         noise: draws the sample of each step and the noise.
         description: name of the progress bar and of the training in error messages.
         count: the number of images as the ledger states it, a public constant by which sums are divided; None takes
@@ -65,13 +66,15 @@ def private_minimize(
 
     Raises:
         Paused: the checkpoint's deadline has passed; the state is saved.
-        UserError: the weights diverged, or the checkpoint is of another recipe, noise or data.
+        UserError: the weights diverged, the ledger charged another schedule, or the checkpoint is of another recipe,
+            noise or data.
     """
+    check_charged(entry, private_plan(schedule, 0.0, entry.name, private_minimize))
     started = time.monotonic()
     state = _State.of(network, schedule)
     recipe = schedule.model_dump(exclude=SPEED_ONLY)
     fingerprint = {
-        "description": description, "schedule": recipe, "noise_multiplier": noise_multiplier,
+        "description": description, "schedule": recipe, "noise_multiplier": entry.noise_multiplier,
         "shapes": [list(each.shape) for each in state.parameters], "count": count or images, **(identity or {}),
     }  # fmt: skip
     saved = checkpoint.load(fingerprint) if checkpoint else None
@@ -80,8 +83,8 @@ def private_minimize(
     expected = schedule.sampling_rate * (count or images)
     pieces = _Pieces(schedule.micro_batch)
     for index in track(range(state.done, schedule.steps), description, schedule.steps, state.done):
-        rows = noise.poisson_sample(images, schedule.sampling_rate)
-        sums = noisy_sum(network, loss, rows, schedule.max_grad_norm, noise_multiplier, noise, pieces)
+        rows = torch.from_numpy(noise.poisson_sample(images, entry.sampling_rate)).nonzero()[:, 0]
+        sums = _noisy(gradient_sum(network, loss, rows, entry.sensitivity, pieces), entry, noise)
         state.step([each / expected for each in sums], schedule.averaging)
         if not all(bool(each.isfinite().all()) for each in state.parameters):
             raise UserError(
@@ -90,7 +93,10 @@ def private_minimize(
             )
         if checkpoint:
             checkpoint.save(fingerprint, state.dump())
-            late = checkpoint.deadline is not None and time.monotonic() - started >= checkpoint.deadline
+            late = (
+                checkpoint.deadline is not None
+                and time.monotonic() - started >= checkpoint.deadline
+            )
             if late and state.done < schedule.steps:
                 raise Paused(description, state.done, schedule.steps)
     if schedule.averaging:
@@ -98,25 +104,41 @@ def private_minimize(
             torch._foreach_copy_(list(state.parameters), state.average)
 
 
-def noisy_sum(
-    network: nn.Module,
-    loss: Loss,
-    rows: Tensor,
-    max_grad_norm: float,
-    noise_multiplier: float,
-    noise: "Noise",
-    pieces: "_Pieces | None" = None,
-) -> list[Tensor]:
-    """Return the sum of the clipped gradients of the images at `rows`, with noise added once, float64.
+def private_plan(
+    schedule: PrivateSchedule, share: float, name: str, code: Callable[..., Any]
+) -> Plan:
+    """Return what to plan in the ledger for `private_minimize`: a Gaussian on a Poisson sample.
 
-    Returns:
-        One tensor per trained parameter.
+    Args:
+        share: of the budget, in mu^2.
+        name: in the ledger.
+        code: what calls `private_minimize`.
     """
-    sums = gradient_sum(network, loss, rows, max_grad_norm, pieces)
-    if noise_multiplier:
-        for each in sums:
-            each += noise.normal(each.shape, noise_multiplier * max_grad_norm, each.device).to(each)
-    return sums
+    return Plan(
+        name=name,
+        mechanism="subsampled_gaussian",
+        sampling_rate=schedule.sampling_rate,
+        steps=schedule.steps,
+        sensitivity=schedule.max_grad_norm,
+        share=share,
+        why="a step adds up gradients, of which each is of one image alone and clipped to this norm",
+        code=code_of(code),
+    )
+
+
+def check_charged(entry: Entry, plan: Plan) -> None:
+    """Check that the ledger charged what is about to run.
+
+    Raises:
+        UserError: the mechanism, its sampling rate, steps or sensitivity differ.
+    """
+    for field_ in ("mechanism", "sampling_rate", "steps", "sensitivity"):
+        charged, wanted = getattr(entry, field_), getattr(plan, field_)
+        if charged != wanted:
+            raise UserError(
+                f"The ledger charged '{entry.name}' for {field_} {charged}, but the parameters say {wanted}.",
+                "go back to the parameters that were charged, or start over with a new ledger and count both.",
+            )
 
 
 def gradient_sum(
@@ -138,12 +160,20 @@ def gradient_sum(
     def add(part: Tensor) -> None:
         with recording(network) as record:
             found = clipped_sum(record.gradients(loss(part), len(part)), max_grad_norm)
-            found = [each.double() for each in found]  # all memory is taken before the first image counts
+            # All memory is taken before the first image counts: a piece is added whole or not at all.
+            found = [each.double() for each in found]
         for total, each in zip(sums, found, strict=True):
-            total += each
+            total.add_(each)
 
     pieces.over(rows, add)
     return sums
+
+
+def _noisy(sums: list[Tensor], entry: Entry, noise: Noise) -> list[Tensor]:
+    """Add noise to the sums of all parameters, which are one vector: the gradient of an image is clipped as a whole."""
+    vector = add_noise(torch.cat([each.flatten() for each in sums]), entry, noise)
+    parts = vector.split([each.numel() for each in sums])
+    return [part.view(each.shape) for part, each in zip(parts, sums, strict=True)]
 
 
 class _Pieces:
@@ -164,7 +194,9 @@ class _Pieces:
                         "choose fewer passes, a smaller model or a lower resolution, or free the device.",
                     ) from error
                 part = None
-            if part is None:  # here, not above: there the error still holds what the failed attempt had allocated
+            if (
+                part is None
+            ):  # here, not above: there the error still holds what the failed attempt had allocated
                 self.size = (min(self.size, len(rows)) + 1) // 2
                 torch.cuda.empty_cache()
                 continue
