@@ -145,16 +145,16 @@ class LinearOnFeatures(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) in [0, 1] to what the head reads, float32 (B, D + 1)."""
-        # In float32 throughout, also under autocast: rounding would differ between training and labelling.
-        with torch.autocast(x.device.type, enabled=False):
-            vectors = F.normalize(self.body(x.float()).float(), dim=1) * math.sqrt(self.body.size)
-            return F.pad(vectors, (0, 1), value=1.0)
+        vectors = F.normalize(self.body(x.float()), dim=1) * math.sqrt(self.body.size)
+        return F.pad(vectors, (0, 1), value=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W), float in [0, 1] or uint8, to logits (B, n_classes)."""
         if x.dtype == torch.uint8:
             x = x / 255
-        return self.head(self.features(x))
+        # In float32 also under autocast: a student should not learn from rounded labels.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(self.features(x))
 
 
 def load_clip_features(folder: str | Path) -> ClipFeatures:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,7 @@ from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.training.private import check_charged, private_minimize, private_plan
 
-__all__ = ["GroupNormResNet", "teacher_plan", "train_private_teacher"]
+__all__ = ["teacher_plan", "train_private_teacher"]
 
 GIB = 1 << 30
 PART = 256  # images of 28 x 28 whose features are computed at once
@@ -234,23 +233,6 @@ def _features(teacher: LinearOnFeatures, images: Tensor, cache_gib: float) -> It
                 part = part / 255 if part.dtype == torch.uint8 else part.float()
                 held[start : start + size] = teacher.features(part)
         yield held
-
-
-class GroupNormResNet(ResNet):
-    """Our residual network with group norm, under which no image affects what is computed of another.
-
-    Pre-train it as it is: a network with batch norm cannot be turned into one.
-    """
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        """As for `ResNet`."""
-        super().__init__(*arguments, **named)
-        for module in list(self.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, nn.BatchNorm2d):
-                    channels = child.num_features
-                    groups = max(g for g in (1, 2, 4, 8, 16) if channels % g == 0)
-                    setattr(module, name, nn.GroupNorm(groups, channels))
 
 
 def _fine_tune(
