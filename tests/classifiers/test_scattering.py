@@ -47,7 +47,9 @@ def test_shapes_and_lengths(channels: int, height: int, width: int) -> None:
 
 def test_an_image_alone_decides_its_features() -> None:
     images = torch.rand(5, 1, 28, 28)
-    assert torch.allclose(scattering_features(images)[3:4], scattering_features(images[3:4]), atol=1e-4)
+    assert torch.allclose(
+        scattering_features(images)[3:4], scattering_features(images[3:4]), atol=1e-4
+    )
 
 
 def test_an_image_without_contrast_gives_finite_numbers() -> None:

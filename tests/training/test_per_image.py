@@ -30,9 +30,15 @@ def compare(network: nn.Module, inputs: Tensor, images: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(SIZES, SIZES, st.integers(1, 5), st.integers(1, 5), st.lists(SIZES, max_size=2), st.booleans())
-def test_linear(images: int, passes: int, inside: int, outside: int, positions: list[int], bias: bool) -> None:
-    compare(nn.Linear(inside, outside, bias), torch.randn(images * passes, *positions, inside), images)
+@given(
+    SIZES, SIZES, st.integers(1, 5), st.integers(1, 5), st.lists(SIZES, max_size=2), st.booleans()
+)
+def test_linear(
+    images: int, passes: int, inside: int, outside: int, positions: list[int], bias: bool
+) -> None:
+    compare(
+        nn.Linear(inside, outside, bias), torch.randn(images * passes, *positions, inside), images
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -53,14 +59,21 @@ def test_convolution(
 
 @settings(max_examples=15, deadline=None)
 @given(SIZES, SIZES, st.integers(1, 2), SIZES, st.lists(st.integers(2, 3), max_size=2))
-def test_group_norm(images: int, passes: int, groups: int, width: int, positions: list[int]) -> None:
+def test_group_norm(
+    images: int, passes: int, groups: int, width: int, positions: list[int]
+) -> None:
     layer = nn.GroupNorm(groups, 2 * groups * width)
     nn.init.normal_(layer.weight)
     compare(layer, torch.randn(images * passes, 2 * groups * width, *positions), images)
 
 
 @settings(max_examples=15, deadline=None)
-@given(SIZES, SIZES, st.lists(st.integers(2, 3), max_size=2), st.lists(st.integers(2, 4), min_size=1, max_size=2))
+@given(
+    SIZES,
+    SIZES,
+    st.lists(st.integers(2, 3), max_size=2),
+    st.lists(st.integers(2, 4), min_size=1, max_size=2),
+)
 def test_layer_norm(images: int, passes: int, positions: list[int], shape: list[int]) -> None:
     layer = nn.LayerNorm(shape)
     nn.init.normal_(layer.weight)
@@ -88,23 +101,23 @@ def test_a_layer_that_the_loss_does_not_reach_has_no_gradient() -> None:
     assert not found[2].any()
 
 
+def tied() -> nn.Module:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[1].weight = network[0].weight  # PyTorch lists it once
+    return network
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: nn.Embedding(3, 2), "no rule"),
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "over the batch"),
-        (lambda: tied(), "shared"),
+        (tied, "shared"),
     ],
 )
 def test_what_cannot_be_private_is_refused(build: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         PerImageGradients(build())
-
-
-def tied() -> nn.Module:
-    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    network[1].weight = network[0].weight  # PyTorch lists it once
-    return network
 
 
 def test_a_change_in_place_is_noticed() -> None:

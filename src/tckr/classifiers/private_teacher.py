@@ -157,7 +157,7 @@ def train_head(
         float64 (n_classes, D).
     """
     device, count = labels.device, count or len(labels)
-    rate = options.rate_for(entry.noise_multiplier, count)
+    rate = options.rate_for(entry.noise_multiplier, count, features.shape[1])
     shape = (n_classes, features.shape[1])
     weight, velocity, average = (
         torch.zeros(shape, dtype=torch.float64, device=device) for _ in range(3)
