@@ -72,7 +72,7 @@ def _write(model: Network, folder: Path) -> None:
     if _name(type(model)) not in KINDS:
         from tckr.classifiers import hub
 
-        hub.save(model, folder)
+        hub.save(model, folder)  # type: ignore[arg-type]  # what is not ours is of transformers
         return
     config = {"class": _name(type(model)), **model.config}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -108,7 +108,7 @@ def _subsampled(spectrum: Tensor, step: int) -> Tensor:
     """Keep every `step`-th pixel of each axis: in the Fourier domain the mean of what falls together."""
     height, width = (side // step for side in spectrum.shape[-2:])
     rows = sum(spectrum.split(height, -2))  # as slices: many times faster than a strided mean
-    return sum(rows.split(width, -1)) / step**2  # type: ignore[union-attr, return-value]
+    return sum(rows.split(width, -1)) / step**2
 
 
 @lru_cache(maxsize=8)
@@ -127,7 +127,7 @@ def _filters(
         for j in range(SCALES)
     ]
     found = (phi, phi_half, *wavelets)
-    return tuple(each.to(device=device, dtype=dtype) for each in found)  # type: ignore[return-value]
+    return tuple(each.to(device=device, dtype=dtype) for each in found)
 
 
 def _morlet(height: int, width: int, sigma: float, angle: float, frequency: float) -> Tensor:

@@ -159,8 +159,8 @@ def denoising_loss(
     """Return the loss of `private_minimize`: of each image the mean over its passes, at noise levels of its own."""
     device, passes = pipeline.device, options.schedule.passes
     measure = DenoisingLoss(noise_schedule(pipeline), device, options.snr_gamma)
-    measure.sample_timesteps = lambda rows: timesteps(
-        rows // passes, passes, len(measure.alpha), device
+    measure.sample_timesteps = lambda count: timesteps(
+        count // passes, passes, len(measure.alpha), device
     )
     edges = torch.tensor(
         [1 - options.class_only - options.unconditional, 1 - options.unconditional]

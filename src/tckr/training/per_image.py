@@ -81,8 +81,10 @@ class PerImageGradients:
         for layer, _, output, version in calls:
             if output._version != version:
                 raise RuntimeError(f"the output of a {type(layer).__name__} was changed in place")
-        outputs = torch.autograd.grad(loss, [call[2] for call in calls], allow_unused=True)
-        places = defaultdict(dict)
+        outputs: Sequence[Tensor | None] = torch.autograd.grad(
+            loss, [call[2] for call in calls], allow_unused=True
+        )
+        places: dict[nn.Module, dict[str, int]] = defaultdict(dict)
         for layer, own, place in self._layers:
             places[layer][own] = place
         found: list[Tensor | None] = [None] * len(self.parameters)

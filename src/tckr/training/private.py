@@ -184,7 +184,7 @@ class _Pieces:
 
     def over(self, rows: Tensor, work: Callable[[Tensor], None]) -> None:
         while len(rows):
-            part = rows[: self.size]
+            part, fits = rows[: self.size], True
             try:
                 work(part)
             except torch.OutOfMemoryError as error:
@@ -193,11 +193,11 @@ class _Pieces:
                         "The device has not enough memory for the gradient of a single image.",
                         "choose fewer passes, a smaller model or a lower resolution, or free the device.",
                     ) from error
-                part = None
+                fits = False
             if (
-                part is None
+                not fits
             ):  # here, not above: there the error still holds what the failed attempt had allocated
-                self.size = (min(self.size, len(rows)) + 1) // 2
+                self.size = (len(part) + 1) // 2
                 torch.cuda.empty_cache()
                 continue
             rows = rows[len(part) :]
