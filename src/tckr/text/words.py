@@ -22,6 +22,7 @@ from tckr.dp.mechanisms import noisy_histogram
 from tckr.dp.noise import Noise
 
 Cells = NDArray[np.int64]
+WORDS_HASHED = 512  # columns of `bag_of_words`
 
 
 class Vocabulary(Protocol):
@@ -265,7 +266,9 @@ def bag_of_words(sentences: Sequence[str]) -> NDArray[np.float64]:
     """Return how often each word occurs, by hash, as rows of length 1: the same for a sentence whatever the others are."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    counted = HashingVectorizer(n_features=512, alternate_sign=False, norm="l2").transform(
+    if not len(sentences):
+        return np.zeros((0, WORDS_HASHED))
+    counted = HashingVectorizer(n_features=WORDS_HASHED, alternate_sign=False, norm="l2").transform(
         sentences
     )
     return np.asarray(counted.toarray(), np.float64)
