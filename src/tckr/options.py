@@ -81,6 +81,37 @@ class Schedule(Options):
         return self.learning_rate * (self.final + (1 - self.final) * cosine)
 
 
+class PrivateSchedule(Options):
+    """How long, how fast and how sharply clipped to optimise under differential privacy (DP-SGD).
+
+    Fixed before any private image is read; the noise multiplier is not among them, because it follows from the budget.
+    """
+
+    steps: int = Field(ge=1, description="optimiser steps, each of them paid for")
+    sampling_rate: float = Field(
+        gt=0, le=1, description="probability of each image to be in a step (Poisson sampling)"
+    )
+    learning_rate: float = Field(gt=0, description="constant")
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="largest norm of one image's gradient, the sensitivity of a step"
+    )
+    passes: int = Field(
+        1,
+        ge=1,
+        description="views or noise levels an image, averaged before its gradient is clipped",
+    )
+    optimiser: Literal["adam", "sgd"] = Field("adam", description="sgd has momentum 0.9")
+    averaging: float = Field(
+        0.9, ge=0, lt=1, description="decay of the exponential average of the weights; 0: none"
+    )
+    # Speed only.
+    micro_batch: int = Field(
+        64,
+        ge=1,
+        description="images whose gradients are held at once; halved where memory runs out",
+    )
+
+
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield `a.b.c` and its value for every leaf of nested dictionaries and typed options."""
     for key, value in values.items():

@@ -6,6 +6,7 @@
 import json
 import shutil
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from tckr.classifiers.hub import HubClassifier
 
 KIND = "tckr.classifiers.resnet.ResNet"
+KINDS = (
+    KIND,
+    "tckr.classifiers.features.LinearOnFeatures",
+    "tckr.classifiers.group_norm.GroupNormResNet",
+)
 
 # Both map float images (B, C, H, W) in [0, 1] to logits, and have a `config`, equal for networks of one architecture.
 Network: TypeAlias = Union[ResNet, "HubClassifier"]
@@ -64,15 +70,19 @@ def save(model: Network, folder: Path | str) -> None:
 
 
 def _write(model: Network, folder: Path) -> None:
-    if not isinstance(model, ResNet):
+    if _name(type(model)) not in KINDS:
         from tckr.classifiers import hub
 
-        hub.save(model, folder)
+        hub.save(model, folder)  # type: ignore[arg-type]  # what is not ours is of transformers
         return
-    config = {"class": KIND, **model.config, **names.in_config(model)}
+    config = {"class": _name(type(model)), **model.config, **names.in_config(model)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def load(folder: Path | str) -> Network:
@@ -93,10 +103,11 @@ def load(folder: Path | str) -> Network:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = config.pop("class", None) if isinstance(config, dict) else None
-        if kind != KIND:
+        if kind not in KINDS:
             raise UserError(f"{folder} holds {kind or 'an unknown class'}, not {KIND}.", remedy)
         classes = names.from_config(config)
-        model = ResNet(**config)
+        module, _, name = kind.rpartition(".")
+        model = getattr(import_module(module), name).from_config(**config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         if classes:
             names.named(model, classes)

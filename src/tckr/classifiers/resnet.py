@@ -1,5 +1,7 @@
 """A small residual network: fast on a CPU core, for images of any size, grey or colour."""
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,6 +83,11 @@ class ResNet(nn.Module):
             "stride": self.stride,
             "depth": self.depth,
         }
+
+    @classmethod
+    def from_config(cls, **config: Any) -> Self:
+        """Build it, its weights without meaning, from `config`."""
+        return cls(**config)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float images (B, C, H, W) in [0, 1] to logits (B, n_classes)."""

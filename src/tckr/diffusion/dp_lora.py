@@ -1,0 +1,205 @@
+"""Adapt a generator to a private set under differential privacy: LoRA by DP-SGD, several noise levels an image.
+
+Yu et al. 2022 (arXiv 2110.06500) for low-rank updates under DP; Dockhorn et al. 2023 (arXiv 2210.09929, section 3.2) for
+noise multiplicity: the gradients of K noise levels of an image are averaged *before* clipping, which costs nothing. An
+image's own caption is read in that image's passes only, so that it too is inside the clipped gradient.
+
+Each image draws timesteps, noise, wording and orientation for itself. Timesteps are stratified within the passes of one
+image, never over a batch: there, one image more would move the timesteps of all others, and clipping would no longer
+bound what it changes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from tckr.diffusion.adapter import Adapter
+from tckr.diffusion.embeddings import PromptEmbeds
+from tckr.diffusion.lora import _check_moved, _Encoded, _encoded, _weights, _with_lora
+from tckr.diffusion.loss import DenoisingLoss, noise_schedule
+from tckr.diffusion.memory import scratch
+from tckr.diffusion.options import AdaptationOptions
+from tckr.diffusion.private_options import DPAdaptationOptions
+from tckr.dp.budget import Plan
+from tckr.dp.ledger import Entry
+from tckr.dp.noise import Noise
+from tckr.engine.checkpoint import Checkpoint
+from tckr.training.private import Loss, private_minimize, private_plan
+
+__all__ = ["adapt_privately", "adaptation_plan", "train_privately"]
+
+DESCRIPTION = "private adaptation"
+
+
+def adaptation_plan(
+    options: DPAdaptationOptions, share: float, name: str = "generator adaptation"
+) -> Plan:
+    """Return what to plan in the ledger: a Gaussian on a Poisson sample.
+
+    >>> adaptation_plan(DPAdaptationOptions(generator="sd"), share=1).sampling_rate
+    0.15
+    """
+    return private_plan(options.schedule, share, name, adapt_privately)
+
+
+def adapt_privately(
+    pipeline: Any,
+    images: Tensor,
+    prompts: Sequence[str],
+    class_names: Sequence[str],
+    options: DPAdaptationOptions,
+    entry: Entry,
+    noise: Noise,
+    seed: int,
+    *,
+    count: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    cache_folder: Path | None = None,
+) -> Adapter:
+    """Fit an adapter under differential privacy and leave the pipeline as it was.
+
+    The losses are not returned: nothing pays for them.
+
+    Args:
+        pipeline: as `pipeline.load` returns it.
+        images: uint8 (N, C, H, W).
+        prompts: N prompts; prompt i may tell of image i, and of no other.
+        class_names: N class names.
+        options: rank, layers, schedule.
+        entry: what the ledger charged, planned by `adaptation_plan`.
+        noise: draws the samples and the noise.
+        seed: of the initial weights, timesteps, wordings and orientations, which need not be secret.
+        count: the number of images as the ledger states it; see `private_minimize`.
+        checkpoint: see `private_minimize`.
+        cache_folder: as for `tckr.diffusion.lora.adapt`.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        Paused: the checkpoint's deadline has passed.
+        UserError: the weights diverged, the ledger charged another schedule, or the checkpoint is of another recipe,
+            noise or data.
+    """
+    torch.manual_seed(seed)
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch(cache_folder))
+        data = _encoded(pipeline, images, prompts, class_names, _as_lora(options), folder)
+        stack.enter_context(_with_lora(pipeline.unet, _as_lora(options)))
+        private_minimize(
+            pipeline.unet,
+            denoising_loss(pipeline, data, len(images), options),
+            len(images),
+            options.schedule,
+            entry,
+            noise,
+            DESCRIPTION,
+            count=count,
+            checkpoint=checkpoint,
+            identity={"data": _fingerprint(images, prompts, class_names, options), "seed": seed},
+        )
+        weights = _weights(pipeline.unet)
+    _check_moved(weights)
+    return Adapter(weights)
+
+
+def train_privately(
+    pipeline: Any,
+    images: Tensor,
+    prompts: Sequence[str],
+    class_names: Sequence[str],
+    options: DPAdaptationOptions,
+    entry: Entry,
+    noise: Noise,
+    seed: int,
+    *,
+    count: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    cache_folder: Path | None = None,
+) -> None:
+    """Fine-tune every weight of the denoiser under differential privacy, in place; arguments as for `adapt_privately`.
+
+    `options.rank` and `options.layers` have no meaning here. A gradient an image of the whole denoiser is large: choose
+    `schedule.micro_batch` accordingly.
+    """
+    torch.manual_seed(seed)
+    unet = pipeline.unet
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch(cache_folder))
+        data = _encoded(pipeline, images, prompts, class_names, _as_lora(options), folder)
+        stack.callback(unet.requires_grad_, False)
+        unet.requires_grad_(True)
+        private_minimize(
+            unet,
+            denoising_loss(pipeline, data, len(images), options),
+            len(images),
+            options.schedule,
+            entry,
+            noise,
+            DESCRIPTION,
+            count=count,
+            checkpoint=checkpoint,
+            identity={"data": _fingerprint(images, prompts, class_names, options), "seed": seed},
+        )
+
+
+def _as_lora(options: DPAdaptationOptions) -> AdaptationOptions:
+    """Return the options as the adaptation without privacy reads them: rank, alpha, layers, flip and cache are the same."""
+    return cast(AdaptationOptions, options)
+
+
+def denoising_loss(
+    pipeline: Any, data: _Encoded, images: int, options: DPAdaptationOptions
+) -> Loss:
+    """Return the loss of `private_minimize`: of each image the mean over its passes, at noise levels of its own."""
+    device, passes = pipeline.device, options.schedule.passes
+    measure = DenoisingLoss(noise_schedule(pipeline), device, options.snr_gamma)
+    measure.sample_timesteps = lambda count: timesteps(
+        count // passes, passes, len(measure.alpha), device
+    )
+    edges = torch.tensor(
+        [1 - options.class_only - options.unconditional, 1 - options.unconditional]
+    )
+
+    def loss(rows: Tensor) -> Tensor:
+        own = rows.cpu().repeat_interleave(passes)
+        wording = torch.bucketize(torch.rand(len(own)), edges)
+        texts = data.texts[wording, own]
+        mirrored = (
+            (torch.rand(len(own)) < 0.5)
+            if options.flip
+            else torch.zeros(len(own), dtype=torch.bool)
+        )
+        latents = data.latents.read(own + images * mirrored)["latents"]
+        prompt_embeds = PromptEmbeds(**data.prompt_embeds.read(texts))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            mean = measure(pipeline.unet, latents.float(), prompt_embeds)
+        return mean * len(rows)
+
+    return loss
+
+
+def timesteps(images: int, passes: int, steps: int, device: torch.device) -> Tensor:
+    """Draw int64 (images * passes,) timesteps: of each image one from each of `passes` equal parts of the schedule.
+
+    >>> drawn = timesteps(3, 2, 1000, torch.device("cpu")).view(3, 2)
+    >>> bool((drawn[:, 0] < 500).all() and (drawn[:, 1] >= 500).all())
+    True
+    """
+    places = torch.arange(passes, device=device) + torch.rand(images, passes, device=device)
+    return (places / passes * steps).long().clamp(max=steps - 1).flatten()
+
+
+def _fingerprint(
+    images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: DPAdaptationOptions
+) -> str:
+    """Return a hash of the data and of the options that `private_minimize` does not compare itself."""
+    digest = hashlib.sha256(images.contiguous().numpy().data)
+    chosen: Mapping[str, Any] = options.model_dump(exclude={"schedule", "cache_gib", "checkpoints"})
+    digest.update(repr((list(prompts), list(class_names), sorted(chosen.items()))).encode())
+    return digest.hexdigest()

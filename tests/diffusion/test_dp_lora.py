@@ -1,0 +1,168 @@
+"""Private adaptation: its gradients are those of micro-batches of one, and one image is one clipped gradient."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import miniatures
+from charged import charged
+from tckr.diffusion.dp_lora import (
+    _as_lora,
+    adapt_privately,
+    adaptation_plan,
+    denoising_loss,
+    timesteps,
+    train_privately,
+)
+from tckr.diffusion.lora import _encoded, _with_lora
+from tckr.diffusion.private_options import DPAdaptationOptions
+from tckr.dp import Noise, recorder
+from tckr.options import PrivateSchedule
+from tckr.training.per_image import recording
+from tckr.training.private import gradient_sum
+
+ENDLESS = 1e12
+IMAGES = torch.randint(
+    0, 256, (5, 1, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+PROMPTS = [f"a small red shape {number}" for number in range(5)]
+NAMES = ["bag"] * 5
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Any:
+    torch.manual_seed(0)
+    built = miniatures.generator()
+    for part in (built.unet, built.vae, built.text_encoder):
+        part.requires_grad_(False).eval()
+    return built
+
+
+def options(layers: str = "everything", **changes: object) -> DPAdaptationOptions:
+    usual: dict[str, object] = {"steps": 2, "sampling_rate": 1.0, "learning_rate": 1e-2, "max_grad_norm": 1e-3, "passes": 2, "micro_batch": 3}  # fmt: skip
+    schedule = PrivateSchedule(**(usual | changes))  # type: ignore[arg-type]
+    return DPAdaptationOptions(generator="tiny", rank=2, layers=layers, schedule=schedule)  # type: ignore[arg-type]
+
+
+class Fixed:
+    """The loss with the same random numbers for an image, wherever it stands: drawn per image, in its order."""
+
+    def __init__(self, pipeline: Any, chosen: DPAdaptationOptions, folder: Any) -> None:
+        data = _encoded(pipeline, IMAGES, PROMPTS, NAMES, _as_lora(chosen), folder)
+        self.loss = denoising_loss(pipeline, data, len(IMAGES), chosen)
+
+    def one(self, row: int) -> torch.Tensor:
+        torch.manual_seed(row)
+        return self.loss(torch.tensor([row]))
+
+
+@pytest.mark.parametrize("layers", ["attention", "linear", "everything"])
+def test_gradients_are_those_of_micro_batches_of_one(
+    pipeline: Any, layers: str, tmp_path: Any
+) -> None:
+    chosen = options(layers)
+    with _with_lora(pipeline.unet, _as_lora(chosen)) as trained:
+        for each in trained:
+            torch.nn.init.normal_(each, std=0.1)
+        data = _encoded(pipeline, IMAGES, PROMPTS, NAMES, _as_lora(chosen), tmp_path)
+        loss = denoising_loss(pipeline, data, len(IMAGES), chosen)
+        with recording(pipeline.unet) as record:
+            torch.manual_seed(0)
+            together = record.gradients(loss(torch.arange(3)), 3)
+            assert len(record.parameters) == len(trained)
+        torch.manual_seed(0)
+        plain = torch.autograd.grad(loss(torch.arange(3)), record.parameters)
+        for ours, each in zip(
+            together, plain, strict=True
+        ):  # their sum is the gradient of the batch
+            torch.testing.assert_close(ours.sum(0), each, rtol=1e-3, atol=1e-5)
+        for row in range(2):  # and of a batch of one it is that image's own
+            torch.manual_seed(row)
+            with recording(pipeline.unet) as record:
+                [*alone] = record.gradients(loss(torch.tensor([row])), 1)
+            torch.manual_seed(row)
+            wanted = torch.autograd.grad(loss(torch.tensor([row])), record.parameters)
+            for ours, each in zip(alone, wanted, strict=True):
+                torch.testing.assert_close(ours[0], each, rtol=1e-3, atol=1e-5)
+
+
+def test_without_noise_and_clipping_it_is_plain_training(pipeline: Any, tmp_path: Any) -> None:
+    chosen = options(max_grad_norm=ENDLESS, steps=1, averaging=0, optimiser="sgd")
+    entry = charged(adaptation_plan(chosen, 1), 0.0)
+    adapter = adapt_privately(pipeline, IMAGES, PROMPTS, NAMES, chosen, entry, Noise(seed=0), 7)
+    torch.manual_seed(7)
+    data = _encoded(pipeline, IMAGES, PROMPTS, NAMES, _as_lora(chosen), tmp_path)
+    with _with_lora(pipeline.unet, _as_lora(chosen)) as trained:
+        loss = denoising_loss(pipeline, data, len(IMAGES), chosen)
+        optimizer = torch.optim.SGD(trained, 1e-2)
+        (loss(torch.arange(3)) / 5).backward()
+        (loss(torch.arange(3, 5)) / 5).backward()
+        optimizer.step()
+        wanted = {
+            name: each.detach()
+            for name, each in pipeline.unet.named_parameters()
+            if "lora_B" in name
+        }
+    for name, each in wanted.items():
+        ours = adapter.weights[name.replace(".private.", ".")]
+        torch.testing.assert_close(ours, each, rtol=1e-4, atol=1e-8)
+
+
+def test_an_image_more_changes_the_sum_by_the_clipping_norm_at_most(
+    pipeline: Any, tmp_path: Any
+) -> None:
+    chosen = options(max_grad_norm=1e-3, micro_batch=1)
+    with _with_lora(pipeline.unet, _as_lora(chosen)) as trained:
+        for each in trained:
+            torch.nn.init.normal_(each, std=0.1)
+        fixed = Fixed(pipeline, chosen, tmp_path)
+
+        def total(rows: list[int]) -> torch.Tensor:
+            sums = [
+                gradient_sum(
+                    pipeline.unet, lambda part: fixed.one(int(part)), torch.tensor([r]), 1e-3
+                )
+                for r in rows
+            ]
+            return torch.cat([sum(parts).flatten() for parts in zip(*sums, strict=True)])
+
+        change = (total([0, 1, 2, 3]) - total([0, 1, 2])).norm()
+    assert 0 < float(change) <= 1e-3
+
+
+def test_recorded_on_neighbouring_sets(pipeline: Any) -> None:
+    # Noise levels are drawn in the order of the images, so that leaving out the last one leaves those of the others;
+    # in a batch of one, where no kernel sees the others either.
+    chosen = options("attention", micro_batch=1, steps=1)
+    entry = charged(adaptation_plan(chosen, 1), 1.0)
+
+    def run(count: int) -> None:
+        adapt_privately(
+            pipeline, IMAGES[:count], PROMPTS[:count], NAMES[:count], chosen, entry, Noise(seed=0), 7, count=5
+        )  # fmt: skip
+
+    with recorder.recording() as first:
+        run(5)
+    with recorder.recording(replay=first) as second:
+        run(4)
+    assert 0 < recorder.check_sensitivity(first, second)["generator adaptation"] <= 1e-3
+
+
+def test_each_image_has_strata_of_its_own() -> None:
+    drawn = timesteps(500, 4, 1000, torch.device("cpu")).view(500, 4)
+    assert (drawn // 250 == torch.arange(4)).all()
+    assert drawn[:, 0].unique().numel() > 100
+
+
+def test_the_whole_denoiser(pipeline: Any) -> None:
+    chosen = options(micro_batch=2, steps=1)
+    entry = charged(adaptation_plan(chosen, 1), 1.0)
+    before = [each.clone() for each in pipeline.unet.parameters()]
+    train_privately(pipeline, IMAGES, PROMPTS, NAMES, chosen, entry, Noise(seed=0), 0)
+    moved = [not torch.equal(a, b) for a, b in zip(before, pipeline.unet.parameters(), strict=True)]
+    assert all(moved)
+    assert not any(each.requires_grad for each in pipeline.unet.parameters())
+    with torch.no_grad():
+        for each, old in zip(pipeline.unet.parameters(), before, strict=True):
+            each.copy_(old)
