@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tckr.images.names import folder_names, markdown, one_line, printable, spreadsheet
@@ -44,6 +44,7 @@ def test_no_name_is_a_formula(name: str) -> None:
 
 
 @given(st.lists(WITH_SURROGATES, max_size=6))
+@example(["_", "_"])
 def test_folders_are_distinct_and_can_be_made_anywhere(names: list[str]) -> None:
     folders = folder_names(names)
     assert len({folder.casefold() for folder in folders}) == len(names)

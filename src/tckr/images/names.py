@@ -90,6 +90,8 @@ def _folder_name(name: str) -> str:
         safe = safe[:-1]
     safe = safe.rstrip(". ").lstrip(". ")
     safe = re.sub(r"^_{2,}", "_", safe)  # `datasets` skips folders that begin with two
+    if safe == "_":  # a number behind it would make two of one
+        return ""
     return f"{safe}_" if RESERVED.fullmatch(safe) else safe
 
 
