@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tckr.engine.memory import free_memory
+from tckr.engine.scratch import VARIABLE
 from tckr.errors import UserError
 
-VARIABLE = "TCKR_SCRATCH"  # names the place of scratch files
 PLACE = (
     "data/02_intermediate/scratch"  # without it, in the folder of the project, where a run works
 )
