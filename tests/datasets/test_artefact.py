@@ -47,7 +47,7 @@ def test_files_open_without_tckr(tmp_path: Path) -> None:
         {"x": torch.zeros(1), "y": 1},
         {1: torch.zeros(1)},
         torch.zeros(1),
-        {"a", "b"},
+        {"a"},
         Path("x"),
     ],
     ids=repr,
