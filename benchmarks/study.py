@@ -36,6 +36,7 @@ from tckr.images.tables import of_split
 from tckr.images.tensors import to_tensor
 from tckr.options import Schedule
 from tckr.pipelines.captioning.nodes import caption_members
+from tckr.pipelines.ingestion.nodes import state_public_facts
 from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members, train_teacher
 from tckr.pipelines.student_training.nodes import accuracies
 from tckr.settings import CONFIG_LOADER_ARGS
@@ -104,7 +105,8 @@ class Seed:
         self.teacher = self._accuracy(self._teacher)
         count = len(setting.members)
         arm = TCKR.partly(knowledge_recycling=setting.recycling)
-        fitted = fitted_on_members(arm, {"captions": setting.captions}, setting.images)
+        facts = state_public_facts(setting.images)
+        fitted = fitted_on_members(arm, {"captions": setting.captions}, facts)
         self._plan = fitted.plan_prompts(count, seed)
 
     def adapted(self, schedule: Schedule | None = None) -> tuple[Any, pd.DataFrame, float]:

@@ -49,7 +49,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         so_far = pipelines[name] = so_far + stages[name]
     pipelines["knowledge_recycling"] = pipelines["__default__"] = pipelines["privacy_audit"]
     for arm in SYNTHESIZERS:
-        pipelines[arm] = sum(arm_stages(arm).values(), ingestion + teacher)
+        pipelines[arm] = sum(arm_stages(arm).values(), ingestion + shared_pipeline(arm))
     pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP, default)
     pipelines[EXPORT] = stage(EXPORT)
     requested = project._requested_pipelines

@@ -38,7 +38,7 @@ class Toy(Synthesizer):
         return ({str(c): private.images[private.labels == c].float().mean(0) for c in range(3)},)
 
     def plan_prompts(self, fitted, count, seed, *, nested=False, closed=()):
-        names, labels = class_prompts(fitted.class_names, fitted.labels)
+        names, labels = class_prompts(fitted.class_names)
         rows = [i % len(names) for i in range(count)]
         return pd.DataFrame({"prompt": [names[i] for i in rows], "label": [labels[i] for i in rows]})
 

@@ -116,9 +116,7 @@ def test_other_captions_alone_give_other_images(fitted: Fitted) -> None:
     reworded = captions.assign(prompt=[f"a tall grey boot {i}" for i in range(len(captions))])
     other = Fitted(
         fitted.synthesizer,
-        fitted.labels,
-        fitted.class_names,
-        fitted.shape,
+        fitted.facts,
         {**fitted.artefacts, "captions": reworded},
     )
     here, there = (f.sample(COUNT, SEED, closed=("adapter",)) for f in (fitted, other))
@@ -142,9 +140,7 @@ def test_a_closed_channel_is_the_control_of_that_name(arm: TCKR, fitted: Fitted)
         recycling = arm.knowledge_recycling.model_copy(update=option)
         control = Fitted(
             arm.model_copy(update={"knowledge_recycling": recycling}),
-            fitted.labels,
-            fitted.class_names,
-            fitted.shape,
+            fitted.facts,
             fitted.artefacts,
         )
         assert equal(control.sample(COUNT, SEED), fitted.sample(COUNT, SEED, closed=(closed,)))
@@ -190,9 +186,7 @@ def test_in_one_process_changes_no_image(arm: TCKR, fitted: Fitted) -> None:
     alone = arm.model_copy(update={"knowledge_recycling": recycling}).in_one_process()
     assert alone.knowledge_recycling.sampling.workers == 1
     assert alone.in_one_process() == alone
-    worker = Fitted(
-        alone, fitted.labels, fitted.class_names, fitted.shape, fitted.artefacts, fitted.device
-    )
+    worker = Fitted(alone, fitted.facts, fitted.artefacts, fitted.device)
     assert equal(worker.sample(COUNT, SEED), fitted.sample(COUNT, SEED))
 
 

@@ -16,7 +16,10 @@ from tckr.synthesizers.registry import DEFAULT, synthesizer_class
 
 SEED = "params:seed"
 # What all arms share is made once: the private set, its report and sheet, the teacher.
-SHARED = ("images", "ingestion_report", "private_sheet", "teacher", "teacher_recipe", "lineage")
+SHARED = (
+    *("images", "public_facts", "ingestion_report", "private_sheet"),
+    *("teacher", "teacher_recipe", "lineage"),
+)
 # Groups that every arm has for itself, beside those of its synthesizer.
 OWN = ("student_training",)
 # Steps that have a stage of their own, with pictures of what they did.
@@ -41,11 +44,14 @@ def arm_stages(arm: str) -> dict[str, Pipeline]:
     if arm == DEFAULT:
         return stages
     own = {*synthesizer.model_fields, *OWN}
-    return {name: in_namespace(arm, made, SHARED, own) for name, made in stages.items()}
+    shared = set(SHARED) - set(synthesizer.artefacts())
+    return {name: in_namespace(arm, made, shared, own) for name, made in stages.items()}
 
 
-def shared_pipeline() -> Pipeline:
-    """Return what all arms read and none makes for itself: the teacher."""
+def shared_pipeline(arm: str = DEFAULT) -> Pipeline:
+    """Return what an arm reads and does not make for itself: the teacher, unless it has one of its own."""
+    if synthesizer_class(arm).own_teacher:
+        return Pipeline([])
     module = import_module("tckr.pipelines.knowledge_recycling")
     made: Pipeline = module.create_teacher_pipeline()
     return made
@@ -59,16 +65,22 @@ def _stage(name: str, *arguments: Any) -> Pipeline:
 def step_node(step: Step, arm: type[Synthesizer]) -> Node:
     """Return the node of one step: it runs the synthesizer's own method on the members."""
     place = arm.steps.index(step)
-    read = [name for earlier in arm.steps[:place] for name in earlier.makes]
+    # A step that reads no private image reads nothing either that tells of one image.
+    earlier = [each for each in arm.steps[:place] if step.private or not each.per_image]
+    read = [name for each in earlier for name in each.makes]
 
     def run_step(
-        synthesizer: Synthesizer, artefacts: Mapping[str, Any], images: pd.DataFrame, seed: int
+        synthesizer: Synthesizer,
+        artefacts: Mapping[str, Any],
+        seed: int,
+        images: pd.DataFrame | None = None,
     ) -> Any:
-        members = of_split(images, "members")
-        private = PrivateSet(*images_and_labels(members), class_names(images))
-        made = getattr(synthesizer, step.name)(
-            private, aligned(artefacts, synthesizer, members), seed, best()
-        )
+        private = None
+        if images is not None:
+            members = of_split(images, "members")
+            private = PrivateSet(*images_and_labels(members), class_names(images))
+            artefacts = aligned(artefacts, synthesizer, members)
+        made = getattr(synthesizer, step.name)(private, artefacts, seed, best())
         if step.per_image:
             ids = members["image_id"].to_numpy()
             made = tuple(table.assign(image_id=ids) for table in made)
@@ -76,7 +88,8 @@ def step_node(step: Step, arm: type[Synthesizer]) -> Node:
 
     run_step.__name__, run_step.__doc__ = step.name, getattr(arm, step.name).__doc__
     outputs = list(step.makes) if len(step.makes) > 1 else step.makes[0]
-    return arm_node(run_step, arm, {"images": "images", "seed": SEED}, outputs, artefacts=read)
+    datasets = {"images": "images", "seed": SEED} if step.private else {"seed": SEED}
+    return arm_node(run_step, arm, datasets, outputs, artefacts=read)
 
 
 def arm_node(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -91,6 +90,21 @@ class SyntheticSet(NamedTuple):
     labels: "Tensor"
 
 
+@dataclass(frozen=True)
+class PublicFacts:
+    """What an arm may know of the members without having seen one: everybody may know it, under differential privacy too.
+
+    Attributes:
+        n_members: members.
+        class_names: names of the classes 0, 1, ..., as the owner names them, whether or not a member shows each.
+        shape: channels, height and width of the images.
+    """
+
+    n_members: int
+    class_names: Sequence[str]
+    shape: Sequence[int]
+
+
 class Step(NamedTuple):
     """One step of an arm's fit, a method of its synthesizer: `method(private, artefacts, seed, device)`.
 
@@ -99,11 +113,15 @@ class Step(NamedTuple):
         makes: the artefacts that it returns, in order; they are catalog entries too.
         per_image: row i of what it makes depends on image i alone, so that it is computed once for all audited images
             and shadows read their own rows.
+        charges: name of the mechanism in the ledger that pays for what the step takes from private images.
+        private: False for a step that reads no private image: it is called with None in their place.
     """
 
     name: str
     makes: tuple[str, ...]
     per_image: bool = False
+    charges: str | None = None
+    private: bool = True
 
 
 class Synthesizer(Options, ABC):
@@ -115,7 +133,8 @@ class Synthesizer(Options, ABC):
         threats: what a release would contain beside the student, and the audit therefore attacks.
         label_source: whether the set is labelled by the teacher, or by the prompts alone.
         by_products: artefacts that nothing is drawn from, such as losses.
-        ledger: mechanisms under differential privacy; empty means that nothing is proven.
+        own_teacher: the steps that make the arm's own `teacher` and its `teacher_recipe`, from private images alone;
+            empty: the teacher that all arms share.
     """
 
     steps: ClassVar[tuple[Step, ...]] = ()
@@ -123,7 +142,7 @@ class Synthesizer(Options, ABC):
     threats: ClassVar[tuple[str, ...]] = ("images",)
     label_source: ClassVar[Literal["teacher", "prompts"]] = "teacher"
     by_products: ClassVar[tuple[str, ...]] = ()
-    ledger: ClassVar[tuple[str, ...]] = ()
+    own_teacher: ClassVar[tuple[str, ...]] = ()
 
     knowledge_recycling: RecyclingOptions
 
@@ -200,13 +219,31 @@ class Synthesizer(Options, ABC):
             device: where to compute.
             known: artefacts by name that were made before, aligned with `private`.
         """
-        artefacts = dict(known or {})
-        for step in self.steps:
+        artefacts = self._made(self.steps, private, seed, device, known or {})
+        facts = PublicFacts(len(private.labels), private.class_names, private.images.shape[1:])
+        return Fitted(self, facts, artefacts, device)
+
+    def fit_teacher(self, private: PrivateSet, seed: int, device: str = "cpu") -> Any:
+        """Train the arm's own teacher on other private images: a shadow's, where the synthetic set is held fixed."""
+        steps = [step for step in self.steps if step.name in self.own_teacher]
+        return self._made(steps, private, seed, device, {})["teacher"]
+
+    def _made(
+        self,
+        steps: Sequence[Step],
+        private: PrivateSet,
+        seed: int,
+        device: str,
+        known: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return what is known and what the steps add to it."""
+        artefacts = dict(known)
+        for step in steps:
             if not set(step.makes) <= artefacts.keys():
-                made = getattr(self, step.name)(private, artefacts, seed, device)
+                read = private if step.private else None
+                made = getattr(self, step.name)(read, artefacts, seed, device)
                 artefacts |= zip(step.makes, made, strict=True)
-        shape = private.images.shape[1:]
-        return Fitted(self, private.labels.tolist(), private.class_names, shape, artefacts, device)
+        return artefacts
 
     def provenance(self) -> dict[str, str]:
         """Return columns that say of every synthetic image how it was made."""
@@ -234,6 +271,11 @@ class Synthesizer(Options, ABC):
         chosen = [s for s in cls.steps if per_image is None or s.per_image == per_image]
         return tuple(name for step in chosen for name in step.makes)
 
+    @classmethod
+    def ledger(cls) -> tuple[str, ...]:
+        """Return the names of the arm's mechanisms under differential privacy; none means that nothing is proven."""
+        return tuple(step.charges for step in cls.steps if step.charges)
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -241,20 +283,26 @@ class Fitted:
 
     Attributes:
         synthesizer: the arm.
-        labels: classes of the private images, in the order of the per-image artefacts.
-        class_names: names of the classes 0, 1, ...
-        shape: channels, height and width of the images to draw.
+        facts: what it knows of the private images beside the artefacts.
         artefacts: what the steps made, by name.
         device: where to draw.
     """
 
     synthesizer: Synthesizer
-    labels: Sequence[int]
-    class_names: Sequence[str]
-    shape: Sequence[int]
+    facts: PublicFacts
     artefacts: Mapping[str, Any]
     device: str = "cpu"
     loaded: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes 0, 1, ..."""
+        return self.facts.class_names
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Channels, height and width of the images to draw."""
+        return self.facts.shape
 
     def sample(
         self, count: int, seed: int, *, nested: bool = False, closed: Collection[str] = ()
@@ -294,7 +342,6 @@ class Fitted:
             self.synthesizer.drawing(),
             dict(self.artefacts),
             list(self.class_names),
-            list(self.labels),
             list(self.shape),
             list(prompts),
             seed,
@@ -326,11 +373,15 @@ def slope(seconds: Callable[[int], float], few: int, many: int) -> float:
     return max(long - short, 0.0) / (many - few)
 
 
-def class_prompts(class_names: Sequence[str], labels: Sequence[int]) -> tuple[list[str], list[int]]:
-    """Return one bare prompt per class that occurs: its name.
+def class_prompts(class_names: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return one bare prompt per class: its name.
 
-    >>> class_prompts(["boot", "bag", "coat"], [2, 0, 2])
-    (['boot', 'coat'], [0, 2])
+    >>> class_prompts(["boot", "bag"])
+    (['boot', 'bag'], [0, 1])
     """
-    present = np.unique(np.asarray(labels)).tolist()
-    return [class_names[label] for label in present], present
+    return list(class_names), list(range(len(class_names)))
+
+
+def number_of(class_names: Sequence[str]) -> dict[str, int]:
+    """Return the number of each class by its name."""
+    return {name: number for number, name in enumerate(class_names)}

@@ -6,29 +6,20 @@ drawn (Generative Knowledge Distillation, `tckr.classifiers.distillation`).
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from tckr.diffusion.options import AdaptationOptions, SamplingOptions
-from tckr.engine.content import source_state
+from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import (
-    Fitted,
-    PrivateSet,
-    RecyclingOptions,
-    Step,
-    Synthesizer,
-    class_prompts,
-)
+from tckr.synthesizers.base import Fitted, PrivateSet, Step, class_prompts, number_of
+from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 from tckr.text.options import CaptionOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tckr.diffusion.adapter import Adapter
     from tckr.engine.checkpoint import Checkpoint, Checkpoints
 
@@ -36,7 +27,7 @@ if TYPE_CHECKING:
 TRIAL_STEPS = {"cuda": (10, 110), "cpu": (2, 6)}
 
 
-class TckrRecyclingOptions(RecyclingOptions):
+class TckrRecyclingOptions(DrawingOptions):
     """How the synthetic set is made."""
 
     generator: Literal["adapted", "base"] = Field(
@@ -46,7 +37,6 @@ class TckrRecyclingOptions(RecyclingOptions):
         "captions",
         description="captions of the members, or the bare class name (a control: no caption leaks)",
     )
-    sampling: SamplingOptions = SamplingOptions()
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
@@ -56,14 +46,13 @@ class TckrRecyclingOptions(RecyclingOptions):
         )
 
 
-class TCKR(Synthesizer):
+class TCKR(TextToImage):
     """Caption, adapt, generate."""
 
     steps: ClassVar[tuple[Step, ...]] = (
         Step("caption_members", ("captions",), per_image=True),
         Step("adapt_generator", ("adapter", "adaptation_losses")),
     )
-    channels: ClassVar[tuple[str, ...]] = ("adapter", "captions")
     threats: ClassVar[tuple[str, ...]] = ("generator", "images", "prompts")
     by_products: ClassVar[tuple[str, ...]] = ("adaptation_losses",)
 
@@ -152,63 +141,16 @@ class TCKR(Synthesizer):
         from tckr.diffusion.sampling import balanced_prompts
 
         if self.knowledge_recycling.prompts == "captions" and "captions" not in closed:
-            prompts, labels = fitted.artefacts["captions"]["prompt"].tolist(), fitted.labels
+            captions, numbers = fitted.artefacts["captions"], number_of(fitted.class_names)
+            prompts = captions["prompt"].tolist()
+            labels = [numbers[name] for name in captions["class_name"]]
         else:
-            prompts, labels = class_prompts(fitted.class_names, fitted.labels)
+            prompts, labels = class_prompts(fitted.class_names)
         return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
 
-    def draw(
-        self, fitted: Fitted, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
-    ) -> "Iterator[Tensor]":
-        """Draw from the adapted generator; with the channel closed, from the base one."""
-        return self.draw_from(0, fitted, prompts, seed, closed=closed)
-
-    def draw_from(
-        self,
-        start: int,
-        fitted: Fitted,
-        prompts: Sequence[str],
-        seed: int,
-        *,
-        closed: Collection[str] = (),
-    ) -> "Iterator[Tensor]":
-        """Draw the images from number `start` on alone."""
-        from tckr.diffusion.sampling import stream
-
-        adapted = self.knowledge_recycling.generator == "adapted" and "adapter" not in closed
-        pipeline = fitted.once(adapted, lambda: self.generator(fitted, adapted))
-        channels, height, width = fitted.shape
-        options = self.knowledge_recycling.sampling
-        noise = derive(seed, "sampling")
-        return stream(pipeline, prompts, (height, width), channels, options, noise, start=start)
-
-    def drawing(self) -> dict[str, Any]:
-        """Name generator and sampling: captions and adapter stand for the options that made them."""
-        options = self.generator_adaptation
-        return {
-            "generator": source_state(options.generator),
-            "resolution": options.resolution,
-            "adapted": self.knowledge_recycling.generator,
-            "sampling": self.knowledge_recycling.sampling.recipe(),
-        }
-
-    def generator(self, fitted: Fitted, adapted: bool) -> Any:
-        """Load the diffusers pipeline, with the adapter merged in or as it was downloaded."""
-        from tckr.diffusion.pipeline import load
-
-        options = self.generator_adaptation
-        pipeline = load(options.generator, fitted.device, options.resolution)
-        return fitted.artefacts["adapter"].apply(pipeline) if adapted else pipeline
-
-    def provenance(self) -> dict[str, str]:
-        """Say which generator drew the images."""
-        return {"generator": self.knowledge_recycling.generator}
-
-    def in_one_process(self) -> "TCKR":
-        """Return the same arm, drawing in this process."""
-        sampling = self.knowledge_recycling.sampling.model_copy(update={"workers": 1})
-        recycling = self.knowledge_recycling.model_copy(update={"sampling": sampling})
-        return self.model_copy(update={"knowledge_recycling": recycling})
+    def adapted(self, closed: Collection[str] = ()) -> bool:
+        """Whether the adapter is merged in: the control draws from the generator as it was downloaded."""
+        return self.knowledge_recycling.generator == "adapted" and super().adapted(closed)
 
     def estimate_fit(
         self, private: PrivateSet, known: Mapping[str, Any], device: str

@@ -26,7 +26,7 @@ TEACHER, CONTROL = "teacher", "control"
 def draw_sets(
     synthesizer: Synthesizer,
     artefacts: Mapping[str, Any],
-    images: pd.DataFrame,
+    public_facts: dict[str, Any],
     options: SweepOptions,
     seed: int,
 ) -> Tensors:
@@ -40,8 +40,8 @@ def draw_sets(
     Raises:
         UserError: all images are equal, or not finite.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, images)
-    members = len(fitted.labels)
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts)
+    members = fitted.facts.n_members
     sets = {
         tables.RELEASED: fitted.sample(
             images_at(options.cardinalities[-1], members), seed, nested=True

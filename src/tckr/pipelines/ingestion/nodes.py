@@ -8,7 +8,7 @@ from PIL import Image
 
 from tckr.engine.seeds import derive
 from tckr.images.options import IngestionOptions
-from tckr.images.tables import of_split
+from tckr.images.tables import class_names, of_split
 
 
 def ingest(path: Path, options: IngestionOptions, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -16,6 +16,19 @@ def ingest(path: Path, options: IngestionOptions, seed: int) -> tuple[pd.DataFra
     from tckr.images.ingest import ingest as read_and_split
 
     return read_and_split(path, options, derive(seed, "ingestion"))
+
+
+def state_public_facts(images: pd.DataFrame) -> dict[str, Any]:
+    """State what arms may know of the members without reading one: their number, the classes, the images' shape."""
+    from tckr.images.tensors import to_tensor
+
+    members = of_split(images, "members")
+    shape = to_tensor(members["image"].head(1)).shape[1:]
+    return {
+        "n_members": len(members),
+        "class_names": class_names(images),
+        "shape": [int(size) for size in shape],
+    }
 
 
 def draw_private_sheet(images: pd.DataFrame) -> Image.Image:

@@ -2,12 +2,17 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.ingestion.nodes import draw_near_duplicates, draw_private_sheet, ingest
+from tckr.pipelines.ingestion.nodes import (
+    draw_near_duplicates,
+    draw_private_sheet,
+    ingest,
+    state_public_facts,
+)
 from tckr.pipelines.stage import as_stage
 
 
 def create_pipeline() -> Pipeline:
-    """raw_images -> images, ingestion_report -> private_sheet, near_duplicates_sheet."""
+    """raw_images -> images, ingestion_report -> public_facts, private_sheet, near_duplicates_sheet."""
     return as_stage(
         "ingestion",
         [
@@ -16,6 +21,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["raw_images", "params:ingestion", "params:seed"],
                 outputs=["images", "ingestion_report"],
                 name="ingest",
+            ),
+            Node(
+                state_public_facts,
+                inputs="images",
+                outputs="public_facts",
+                name="state_public_facts",
             ),
             Node(
                 draw_private_sheet,

@@ -32,9 +32,8 @@ from tckr.images.tables import (
     of_split,
     with_class_names,
 )
-from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier
-from tckr.synthesizers.base import Fitted, Synthesizer
+from tckr.synthesizers.base import Fitted, PublicFacts, Synthesizer
 
 if TYPE_CHECKING:
     from tckr.images.unfinished import Unfinished
@@ -86,9 +85,11 @@ def _validate(teacher: Classifier, validation: pd.DataFrame) -> dict[str, int]:
 
 
 def generate_images(
-    synthesizer: Synthesizer, artefacts: Mapping[str, Any], images: pd.DataFrame, seed: int
+    synthesizer: Synthesizer, artefacts: Mapping[str, Any], public_facts: dict[str, Any], seed: int
 ) -> pd.DataFrame:
     """Draw class-balanced prompts and the synthetic images they describe; see `tckr.synthesizers`.
+
+    The private images are not among the inputs; what comes from them, comes through the arm's artefacts.
 
     Returns:
         An image table of `cardinality` times the members, all in split "train", with the prompts.
@@ -96,8 +97,8 @@ def generate_images(
     Raises:
         UserError: all images are equal, or not finite.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, images)
-    count = synthesizer.knowledge_recycling.n_images(len(fitted.labels))
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts)
+    count = synthesizer.knowledge_recycling.n_images(fitted.facts.n_members)
     plan = fitted.plan_prompts(count, seed)
     drawn = draw(fitted, plan["prompt"].tolist(), seed)
     check_distinct(drawn.image_ids)
@@ -140,16 +141,10 @@ def draw(fitted: Fitted, prompts: Sequence[str], seed: int) -> "Unfinished":
 
 
 def fitted_on_members(
-    synthesizer: Synthesizer, artefacts: Mapping[str, Any], images: pd.DataFrame
+    synthesizer: Synthesizer, artefacts: Mapping[str, Any], public_facts: Mapping[str, Any]
 ) -> Fitted:
     """Return the synthesizer as its steps left it, ready to sample."""
-    from tckr.images.tensors import to_tensor
-
-    members = of_split(images, "members")
-    shape = to_tensor(members["image"].head(1)).shape[1:]
-    made = aligned(artefacts, synthesizer, members)
-    labels = members["label"].tolist()
-    return Fitted(synthesizer, labels, class_names(images), shape, made, best())
+    return Fitted(synthesizer, PublicFacts(**public_facts), artefacts, best())
 
 
 def content(images: Any) -> dict[str, list[Any]]:

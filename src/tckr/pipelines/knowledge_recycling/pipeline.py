@@ -9,11 +9,11 @@ from tckr.synthesizers.base import Synthesizer
 
 
 def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
-    """Wire the images of an arm: images, its artefacts, teacher -> synthetic_images -> recycled_set, warnings."""
+    """Wire the images of an arm: public_facts, its artefacts, teacher -> synthetic_images -> recycled_set, warnings."""
     labelled = {"synthetic_images": "synthetic_images"}
     if arm.label_source == "teacher":
         labelled |= {"teacher": "teacher", "teacher_recipe": "teacher_recipe"}
-    drawn = {"images": "images", "seed": SEED}
+    drawn = {"public_facts": "public_facts", "seed": SEED}
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
     return as_stage(
         "knowledge_recycling",
@@ -24,7 +24,8 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
                 arm,
                 labelled,
                 ["recycled_set", "warnings"],
-                artefacts=[name for name in read if name == "captions"],
+                # Captions of members are looked at without noise: not where a ledger counts what is read.
+                artefacts=[name for name in read if name == "captions" and not arm.ledger()],
             ),
             Node(
                 nodes.draw_recycled_sheet,

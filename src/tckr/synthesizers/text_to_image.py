@@ -1,0 +1,95 @@
+"""What arms share that draw from a diffusers text-to-image pipeline, as it was downloaded or with an adapter in it."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from tckr.diffusion.options import SamplingOptions
+from tckr.engine.content import source_state
+from tckr.engine.seeds import derive
+from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DrawingOptions(RecyclingOptions):
+    """How large the synthetic set is, and how the generator is sampled."""
+
+    sampling: SamplingOptions = SamplingOptions()
+
+
+class Source(NamedTuple):
+    """A generator: folder or hub id, and the side at which it is sampled, pixels (None: its own)."""
+
+    generator: str
+    resolution: int | None
+
+
+class TextToImage(Synthesizer):
+    """An arm whose images are drawn by a text-to-image pipeline; its artefact `adapter`, if it has one, is merged in."""
+
+    channels: ClassVar[tuple[str, ...]] = ("adapter", "captions")
+
+    knowledge_recycling: DrawingOptions
+
+    def source(self) -> Source:
+        """Return the generator that the arm draws from."""
+        options = getattr(self, "generator_adaptation")  # noqa: B009 - of arms with an adapter
+        return Source(options.generator, options.resolution)
+
+    def adapted(self, closed: Collection[str] = ()) -> bool:
+        """Whether the adapter is merged in: not if its channel is closed."""
+        return "adapter" not in closed
+
+    def draw(
+        self, fitted: Fitted, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
+    ) -> "Iterator[Tensor]":
+        """Draw from the generator, adapted or as it was downloaded."""
+        return self.draw_from(0, fitted, prompts, seed, closed=closed)
+
+    def draw_from(
+        self,
+        start: int,
+        fitted: Fitted,
+        prompts: Sequence[str],
+        seed: int,
+        *,
+        closed: Collection[str] = (),
+    ) -> "Iterator[Tensor]":
+        """Draw the images from number `start` on alone."""
+        from tckr.diffusion.sampling import stream
+
+        adapted = self.adapted(closed)
+        pipeline = fitted.once(adapted, lambda: self.generator(fitted, adapted))
+        channels, height, width = fitted.shape
+        options = self.knowledge_recycling.sampling
+        noise = derive(seed, "sampling")
+        return stream(pipeline, prompts, (height, width), channels, options, noise, start=start)
+
+    def generator(self, fitted: Fitted, adapted: bool) -> Any:
+        """Load the diffusers pipeline, with the adapter merged in or as it was downloaded."""
+        from tckr.diffusion.pipeline import load
+
+        source = self.source()
+        pipeline = load(source.generator, fitted.device, source.resolution)
+        return fitted.artefacts["adapter"].apply(pipeline) if adapted else pipeline
+
+    def drawing(self) -> dict[str, Any]:
+        """Name generator and sampling: the artefacts stand for the options that made them."""
+        source = self.source()
+        return {
+            "generator": source_state(source.generator),
+            "resolution": source.resolution,
+            "adapted": self.adapted(),
+            "sampling": self.knowledge_recycling.sampling.recipe(),
+        }
+
+    def provenance(self) -> dict[str, str]:
+        """Say which generator drew the images."""
+        return {"generator": "adapted" if self.adapted() else "base"}
+
+    def in_one_process(self) -> Self:
+        """Return the same arm, drawing in this process."""
+        sampling = self.knowledge_recycling.sampling.model_copy(update={"workers": 1})
+        recycling = self.knowledge_recycling.model_copy(update={"sampling": sampling})
+        return self.model_copy(update={"knowledge_recycling": recycling})
