@@ -40,14 +40,8 @@ from tckr.options import PrivateSchedule
 from tckr.text.captioner import caption
 from tckr.text.captioner import load as load_captioner
 from tckr.text.options import CaptionOptions
-from tckr.text.words import (
-    SHIPPED,
-    Vocabulary,
-    WordHistogram,
-    count_words,
-    draw_prompts,
-    words_plan,
-)
+from tckr.text.vocabulary import SHIPPED, Vocabulary
+from tckr.text.words import WordHistogram, count_words, draw_prompts, words_plan
 
 MODELS = ROOT / "data/06_models/foundation"
 SAMPLE = ROOT / "data/01_raw/fashion_mnist"

@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from charged import charged
 from tckr.dp import Noise, recorder
 from tckr.foundation.attributes import describe
-from tckr.text.words import (
-    SHIPPED,
-    Slot,
-    Slots,
-    Topics,
-    Vocabulary,
-    count_words,
-    draw_prompts,
-    words_plan,
-)
+from tckr.text.vocabulary import SHIPPED, Slot, Slots, Topics, Vocabulary
+from tckr.text.words import count_words, draw_prompts, words_plan
 
 GRAMMAR = Slots(
     "{size} {colour} {kind}, on {ground}",

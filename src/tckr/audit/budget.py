@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import torch
+from torch import nn
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.results import Plan
@@ -69,8 +71,8 @@ def seconds_per_group(config: ShadowConfig, workers: int) -> float:
         trainers = ShadowTrainers(config)
         per_step = {"hard": _per_step(lambda n: (trainers.teachers, TrainSpec(0, n)), config)}
         per_step["stored"] = per_step["hard"]
-        (teacher,) = trainers.teachers.fit([TrainSpec(0, 1)])
-        teacher.to(config.device)
+        teacher, teaching = _teacher(trainers, per_step["hard"])
+        seconds += teaching
         taught = [plan for plan in config.students.values() if plan.labels == "on_the_fly"]
         if taught:
             per_step["on_the_fly"] = _per_step(
@@ -78,12 +80,24 @@ def seconds_per_group(config: ShadowConfig, workers: int) -> float:
             )
         students = set(config.students.values())  # each is trained once, whatever its names
         lessons = sum(per_step[plan.labels] for plan in students)
-        seconds += config.steps * (per_step["hard"] + config.distillation.patience * lessons)
+        seconds += config.steps * config.distillation.patience * lessons
         logits(teacher, trainers.teachers.images[:SCORED])  # the first call sets up libraries
         start = time.perf_counter()
         logits(teacher, trainers.teachers.images[:SCORED])
         queried = len(config.images) * config.queries * (1 + len(students))
         return seconds + (time.perf_counter() - start) * queried / min(SCORED, len(config.images))
+
+
+def _teacher(trainers: ShadowTrainers, per_step: float) -> tuple[nn.Module, float]:
+    """Return a teacher to learn from in the probe, and the seconds that a whole one takes; an arm's own is made once."""
+    config = trainers.config
+    if config.own_teacher is None:
+        (teacher,) = trainers.teachers.fit([TrainSpec(0, 1)])
+        return teacher.to(config.device), config.steps * per_step
+    start = time.perf_counter()
+    half = np.arange(len(config.images)) % 2 == 0
+    teacher = config.own_teacher.fit(config.images, config.labels, half, 0, config.device)
+    return teacher.to(config.device), time.perf_counter() - start
 
 
 def _per_step(training: Callable[[int], tuple[Trainer, TrainSpec]], config: ShadowConfig) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,49 @@ from tckr.audit.options import GeneratorThreat
 from tckr.engine.rows import take
 from tckr.options import recipe
 from tckr.synthesizers.base import PrivateSet, Synthesizer, SyntheticSet
+
+
+@dataclass(frozen=True)
+class OwnTeacher:
+    """Train the arm's own teacher on a shadow's members, as the target's was: the same mechanism with its own ledger.
+
+    Attributes:
+        synthesizer: the target's, with the target's own settings.
+        class_names: names of the classes 0, 1, ...
+    """
+
+    synthesizer: Synthesizer
+    class_names: Sequence[str]
+
+    def __repr__(self) -> str:
+        """Return what tells one way to a teacher from another, for fingerprints."""
+        return repr((_settings(self.synthesizer), list(self.class_names)))
+
+    def fit(
+        self, images: Tensor, labels: Tensor, inside: NDArray[np.bool_], seed: int, device: str
+    ) -> Any:
+        """Return the teacher of a shadow; arguments as for `Resynthesis.run`."""
+        rows = np.flatnonzero(inside).tolist()
+        private = PrivateSet(images, labels, self.class_names).at(rows)
+        return self.synthesizer.fit_teacher(private, seed, device)
+
+
+class Resynthesized(NamedTuple):
+    """What a shadow made again.
+
+    Attributes:
+        sets: the synthetic sets by name.
+        signals: white-box signals (n,) of the fitted generator by name.
+        teacher: the arm's own, if it has one.
+    """
+
+    sets: dict[str, SyntheticSet]
+    signals: dict[str, NDArray[np.float64]]
+    teacher: Any = None
+
+
+def _settings(synthesizer: Synthesizer) -> tuple[str, dict[str, Any]]:
+    return type(synthesizer).__name__, recipe(dict(synthesizer))
 
 
 @dataclass(frozen=True)
@@ -40,14 +83,13 @@ class Resynthesis:
     def __repr__(self) -> str:
         """Return what tells one resynthesis from another, for fingerprints."""
         known = {name: table.to_csv(index=False) for name, table in self.known.items()}
-        arm = (type(self.synthesizer).__name__, recipe(dict(self.synthesizer)))
-        settings = (arm, list(self.class_names), known, self.count)
+        settings = (_settings(self.synthesizer), list(self.class_names), known, self.count)
         return repr((settings, sorted(self.closed.items()), self.threat, list(self.queried)))
 
     def run(
         self, images: Tensor, labels: Tensor, inside: NDArray[np.bool_], seed: int, device: str
-    ) -> tuple[dict[str, SyntheticSet], dict[str, NDArray[np.float64]]]:
-        """Return the sets, and white-box signals (n,) of the fitted generator by name.
+    ) -> Resynthesized:
+        """Return the sets, and what else the fit made that is attacked or taught by.
 
         Args:
             images: uint8 (N, C, H, W), all audited ones.
@@ -70,7 +112,8 @@ class Resynthesis:
         signals: dict[str, NDArray[np.float64]] = {}
         if self.threat is not None:
             signals = self._query(fitted.artefacts, images, device)
-        return sets, signals
+        teacher = fitted.artefacts["teacher"] if self.synthesizer.own_teacher else None
+        return Resynthesized(sets, signals, teacher)
 
     def _query(
         self, artefacts: Mapping[str, Any], images: Tensor, device: str

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tckr.audit.membership import fingerprint
-from tckr.audit.resynthesis import Resynthesis
+from tckr.audit.resynthesis import OwnTeacher, Resynthesis, Resynthesized
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import hard_targets, student_spec, student_trainer
 from tckr.classifiers.models import Network
@@ -59,6 +59,7 @@ class ShadowConfig:
         students: by name; the students of a group differ in what they learn from, not in their seed.
         pools: synthetic images that all shadows share, as released.
         resynthesis: makes further pools, again for each shadow (scope `pipeline`).
+        own_teacher: trains the teachers of an arm that does not take the classifier's recipe for them.
         queries: views of every audited image with which a model is queried; see `signals.query_views`.
         device: where shadows are trained.
         stack: networks that a GPU trains side by side.
@@ -74,6 +75,7 @@ class ShadowConfig:
     students: Mapping[str, StudentConfig] = field(default_factory=dict)
     pools: Mapping[str, SyntheticSet] = field(default_factory=dict)
     resynthesis: Resynthesis | None = None
+    own_teacher: OwnTeacher | None = None
     queries: int = 1
     device: str = "cpu"
     stack: int = 1
@@ -95,7 +97,8 @@ class ShadowConfig:
                 digest.update(part.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
-        digest.update(repr((recipe, plans, self.resynthesis, self.queries, self.device)).encode())
+        ways = (self.resynthesis, self.own_teacher, self.queries, self.device)
+        digest.update(repr((recipe, plans, *ways)).encode())
         return digest.hexdigest()[:32]
 
     def in_files(self) -> "ShadowConfig":
@@ -327,32 +330,21 @@ def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> l
     The number of steps is the target's for all.
     """
     config = trainers.config
-    signals: list[Scores] = [{} for _ in shadows]
+    made, signals = None, [Scores() for _ in shadows]
     if config.resynthesis is not None:
         (shadow,) = shadows
-        pools, queried = config.resynthesis.run(
+        made = config.resynthesis.run(
             config.images, config.labels, shadow.inside, shadow.seeds(config.seed)[2], config.device
         )
-        for name, pool in pools.items():
+        for name, pool in made.sets.items():
             trainers.set_pool(name, pool)
         signals = [
             {
                 f"generator.{name}": values[:, None].astype(np.float32)
-                for name, values in queried.items()
+                for name, values in made.signals.items()
             }
         ]
-    teachers = trainers.teachers.fit(
-        [
-            TrainSpec(
-                shadow.seeds(config.seed)[0],
-                config.steps,
-                torch.from_numpy(np.flatnonzero(shadow.inside)),
-            )
-            for shadow in shadows
-        ],
-        "shadow teachers",
-        side_by_side=len(shadows),
-    )
+    teachers = _train_teachers(shadows, trainers, made)
     students = _train_students(shadows, teachers, trainers)
     groups = []
     for i, teacher in enumerate(teachers):
@@ -360,6 +352,31 @@ def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> l
         taught = {name: by_plan[plan] for name, plan in config.students.items()}
         groups.append({TEACHER: trainers.scores(teacher), **taught, **signals[i]})
     return groups
+
+
+def _train_teachers(
+    shadows: Sequence[ShadowModel], trainers: ShadowTrainers, made: Resynthesized | None
+) -> list[nn.Module]:
+    """Train the teachers as the target's was: by the classifier's recipe, or in the arm's own way."""
+    config = trainers.config
+    if config.own_teacher is None:
+        specs = [
+            TrainSpec(
+                shadow.seeds(config.seed)[0],
+                config.steps,
+                torch.from_numpy(np.flatnonzero(shadow.inside)),
+            )
+            for shadow in shadows
+        ]
+        return list(trainers.teachers.fit(specs, "shadow teachers", side_by_side=len(shadows)))
+    if made is not None:  # it was made with the sets, under one ledger
+        return [made.teacher]
+    return [
+        config.own_teacher.fit(
+            config.images, config.labels, shadow.inside, shadow.seeds(config.seed)[0], config.device
+        )
+        for shadow in shadows
+    ]
 
 
 def _train_students(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tckr.audit.results import ModelAudit, Plan
-    from tckr.audit.resynthesis import Resynthesis
+    from tckr.audit.resynthesis import OwnTeacher, Resynthesis
     from tckr.audit.shadow_models import ShadowConfig
     from tckr.synthesizers.base import SyntheticSet
 
@@ -125,6 +125,7 @@ def shadow_config(
     options: AuditOptions,
     seed: int,
     resynthesis: "Resynthesis | None" = None,
+    own_teacher: "OwnTeacher | None" = None,
 ) -> "ShadowConfig":
     """Return what each shadow repeats: the recipe of the target students, on fixed sets or on sets made again.
 
@@ -135,6 +136,7 @@ def shadow_config(
         options: of the audit.
         seed: of the run.
         resynthesis: with it each shadow makes its own sets (scope `pipeline`).
+        own_teacher: of an arm that does not take the classifier's recipe for its teacher.
     """
     from tckr.audit import attribution
     from tckr.audit.shadow_models import ShadowConfig, StudentConfig
@@ -157,6 +159,7 @@ def shadow_config(
         students=students,
         pools=sets,
         resynthesis=resynthesis,
+        own_teacher=own_teacher,
         queries=options.queries,
         device=best(),
         stack=options.stack,

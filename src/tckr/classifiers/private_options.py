@@ -37,6 +37,11 @@ class PrivateTeacherOptions(Options):
     encoder: Annotated[str | None, ModelSource("encoder")] = Field(
         None, description="features clip: folder of a transformers CLIPModel"
     )
+    network: str | None = Field(
+        None,
+        description="features network, and dp_sgd: folder of a classifier that tckr saved, trained on public images or on"
+        " images under differential privacy, never on private ones",
+    )
     steps: int = Field(100, ge=1, description="linear: full-batch steps")
     learning_rate: float | None = Field(
         None, gt=0, description="linear: null takes it from noise, steps and number of images"
@@ -60,6 +65,11 @@ class PrivateTeacherOptions(Options):
     cache_gib: float = Field(
         2.0, ge=0, description="linear: memory for features, GiB; more goes to a temporary file"
     )
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether it starts from a network that was trained before."""
+        return self.kind == "dp_sgd" or self.features == "network"
 
     @model_validator(mode="after")
     def _fits(self) -> "PrivateTeacherOptions":

@@ -8,7 +8,7 @@ under differential privacy (De et al. 2022, arXiv 2204.13650), with group norm a
 
 import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.training.private import check_charged, private_minimize, private_plan
 
-__all__ = ["teacher_plan", "train_private_teacher"]
+__all__ = ["teacher_plan", "teacher_size", "train_private_teacher"]
 
 GIB = 1 << 30
 PART = 256  # images of 28 x 28 whose features are computed at once
@@ -58,6 +58,29 @@ def teacher_plan(options: PrivateTeacherOptions, share: float, name: str = "teac
         why="a step adds up gradients, of which each is of one image alone and clipped to this norm; features are fixed",
         code=code_of(train_private_teacher),
     )
+
+
+def teacher_size(
+    options: PrivateTeacherOptions,
+    shape: Sequence[int],
+    n_classes: int,
+    network: ResNet | None = None,
+) -> int:
+    """Return how many numbers the noise of a step falls on: the weights that are trained.
+
+    >>> teacher_size(PrivateTeacherOptions(), (1, 28, 28), 10)
+    39700
+
+    Args:
+        options: kind and features.
+        shape: channels, height and width of the images.
+        n_classes: classes of the teacher.
+        network: as for `train_private_teacher`.
+    """
+    if options.kind == "dp_sgd":
+        assert network is not None
+        return sum(weights.numel() for weights in network.parameters())
+    return n_classes * (_body(shape, options, network).size + 1)
 
 
 def train_private_teacher(
@@ -120,7 +143,7 @@ def train_private_teacher(
             images, labels, n_classes, options, entry, noise, device, network,
             count, seed, checkpoint,
         )  # fmt: skip
-    teacher = LinearOnFeatures(_body(images, options, network), n_classes).to(device)
+    teacher = LinearOnFeatures(_body(images.shape[1:], options, network), n_classes).to(device)
     with _features(teacher, images, options.cache_gib) as features:
         weight = train_head(features, labels.to(device), n_classes, options, entry, noise, count)
     if not bool(weight.isfinite().all()):
@@ -203,10 +226,10 @@ def clipped_gradient_sum(
 
 
 def _body(
-    images: Tensor, options: PrivateTeacherOptions, network: ResNet | None
+    shape: Sequence[int], options: PrivateTeacherOptions, network: ResNet | None
 ) -> Scattering | NetworkFeatures | ClipFeatures:
     if options.features == "scattering":
-        return Scattering(*images.shape[1:])
+        return Scattering(*shape)
     if options.features == "clip":
         assert options.encoder is not None  # PrivateTeacherOptions sees to it
         return load_clip_features(options.encoder)

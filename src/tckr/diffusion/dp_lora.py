@@ -31,7 +31,14 @@ from tckr.dp.noise import Noise
 from tckr.engine.checkpoint import Checkpoint
 from tckr.training.private import Loss, private_minimize, private_plan
 
-__all__ = ["adapt_privately", "adaptation_plan", "train_privately"]
+__all__ = [
+    "adapt_privately",
+    "adaptation_fingerprint",
+    "adaptation_plan",
+    "lora_size",
+    "train_privately",
+    "untouched",
+]
 
 DESCRIPTION = "private adaptation"
 
@@ -101,7 +108,10 @@ def adapt_privately(
             DESCRIPTION,
             count=count,
             checkpoint=checkpoint,
-            identity={"data": _fingerprint(images, prompts, class_names, options), "seed": seed},
+            identity={
+                "data": adaptation_fingerprint(images, prompts, class_names, options),
+                "seed": seed,
+            },
         )
         weights = _weights(pipeline.unet)
     _check_moved(weights)
@@ -144,8 +154,35 @@ def train_privately(
             DESCRIPTION,
             count=count,
             checkpoint=checkpoint,
-            identity={"data": _fingerprint(images, prompts, class_names, options), "seed": seed},
+            identity={
+                "data": adaptation_fingerprint(images, prompts, class_names, options),
+                "seed": seed,
+            },
         )
+
+
+def adaptation_fingerprint(
+    images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: DPAdaptationOptions
+) -> str:
+    """Return a hash of the data and of the options that `private_minimize` does not compare itself."""
+    digest = hashlib.sha256(images.contiguous().numpy().data)
+    chosen: Mapping[str, Any] = options.model_dump(exclude={"schedule", "cache_gib", "checkpoints"})
+    digest.update(repr((list(prompts), list(class_names), sorted(chosen.items()))).encode())
+    return digest.hexdigest()
+
+
+def untouched(pipeline: Any, options: DPAdaptationOptions) -> Adapter:
+    """Return an adapter that changes nothing: the second factor of every update is zero."""
+    with _with_lora(pipeline.unet, _as_lora(options)):
+        return Adapter(_weights(pipeline.unet))
+
+
+def lora_size(options: DPAdaptationOptions) -> int:
+    """Return how many weights the adapter of a generator has: the numbers that the noise of a step falls on."""
+    from tckr.diffusion.pipeline import bare_unet
+
+    with _with_lora(bare_unet(options.generator), _as_lora(options)) as trained:
+        return sum(weights.numel() for weights in trained)
 
 
 def _as_lora(options: DPAdaptationOptions) -> AdaptationOptions:
@@ -193,13 +230,3 @@ def timesteps(images: int, passes: int, steps: int, device: torch.device) -> Ten
     """
     places = torch.arange(passes, device=device) + torch.rand(images, passes, device=device)
     return (places / passes * steps).long().clamp(max=steps - 1).flatten()
-
-
-def _fingerprint(
-    images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: DPAdaptationOptions
-) -> str:
-    """Return a hash of the data and of the options that `private_minimize` does not compare itself."""
-    digest = hashlib.sha256(images.contiguous().numpy().data)
-    chosen: Mapping[str, Any] = options.model_dump(exclude={"schedule", "cache_gib", "checkpoints"})
-    digest.update(repr((list(prompts), list(class_names), sorted(chosen.items()))).encode())
-    return digest.hexdigest()

@@ -238,6 +238,23 @@ class Ledger:
         )
         return self._entries[name]
 
+    def record(self, entry: Entry) -> None:
+        """Take over a planned mechanism that was spent on a copy of this ledger, as by another node of a run.
+
+        Raises:
+            UserError: it is not planned, not spent, or not as it was planned.
+        """
+        planned = self[entry.name]
+        state = {"spent", "seeded"}
+        if entry.spent is None or entry.model_dump(exclude=state) != planned.model_dump(
+            exclude=state
+        ):
+            raise UserError(
+                f"'{entry.name}' was not run as this ledger planned it.",
+                "run the arm from its start.",
+            )
+        self._entries[entry.name] = entry
+
     def epsilon(self, delta: float | None = None, *, spent: bool = False) -> float:
         """Return the epsilon of all mechanisms together.
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,11 +62,13 @@ class Summary:
         self._console.print(f"  on {_machine()}", style="dim")
         for line in describe_start(self._lineage):
             self._console.print(f"  {line}", markup=False)
-        for stage in stages_of(pipeline):
+        stages = stages_of(pipeline)
+        width = max([21, *map(len, stages)])
+        for stage in stages:
             told = describe(stage, pipeline, catalog)
             last = self._lineage.last_seconds(stage)
             took = f" (last time {_duration(last)})" if last is not None and last > 5 else ""
-            self._console.print(f"  {stage:<21} {told}{took}", markup=False)
+            self._console.print(f"  {stage:<{width}} {told}{took}", markup=False)
         self._console.print()
 
     @hook_impl
@@ -160,6 +163,9 @@ def _starts(name: str, nodes: list[Node], catalog: CatalogProtocol) -> bool:
 
 
 def _names(nodes: list[Node]) -> str:
+    if len(nodes) == 1 and nodes[0].func.__doc__:
+        summary = nodes[0].func.__doc__.strip().splitlines()[0]
+        return re.split(r"[.;:]( |$)", summary)[0].lower()
     return ", ".join(node.short_name for node in nodes[:3]).replace("_", " ").lower()
 
 

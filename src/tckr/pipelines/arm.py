@@ -115,6 +115,8 @@ def arm_node(
     """
     groups = {name: field.annotation for name, field in arm.model_fields.items()}
     read = {**{name: name for name in artefacts}, **(extra or {})}
+    if both := groups.keys() & {*read, *datasets}:
+        raise ValueError(f"{arm.__name__} calls parameters and an artefact {', '.join(both)}")
 
     def call(**given: Any) -> Any:
         synthesizer = arm(**{name: given.pop(name) for name in groups})

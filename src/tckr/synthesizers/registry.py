@@ -9,6 +9,7 @@ DEFAULT = "tckr"
 SYNTHESIZERS = {
     "tckr": "tckr.synthesizers.tckr:TCKR",
     "unadapted": "tckr.synthesizers.unadapted:Unadapted",
+    "private": "tckr.synthesizers.private:Private",
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tckr.options import ModelSource, Options
 
@@ -37,3 +37,26 @@ class CaptionOptions(Options):
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
         return f"describe every member, with {self.captioner}"
+
+
+class WordsOptions(Options):
+    """In what the captions of members are counted, under differential privacy."""
+
+    kind: Literal["slots", "topics"] = Field(
+        "slots",
+        description="slots: the sentences of the shipped captioner; topics: groups of public captions, for any captioner",
+    )
+    pairs: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="slots: count each with the one that it goes together with most; auto: where members are many enough",
+    )
+    public_captions: str | None = Field(
+        None, description="topics: text file of captions of public images, one a line"
+    )
+    topics: int = Field(200, ge=2, description="topics: groups")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "WordsOptions":
+        if self.kind == "topics" and self.public_captions is None:
+            raise ValueError("topics need public_captions")
+        return self

@@ -135,11 +135,16 @@ def _shadow_config(
     seed: int,
 ) -> "ShadowConfig":
     """Return what a shadow of this arm repeats: in scope `pipeline` the synthesizer too."""
+    from tckr.audit.resynthesis import OwnTeacher
+
     resynthesis = None
     if options.scope == "pipeline":
         count = len(recycled_set)
         resynthesis = tables.resynthesize(images, synthesizer, artefacts, count, options, seed)
-    return tables.shadow_config(images, recycled_set, student_recipe, options, seed, resynthesis)
+    own = OwnTeacher(synthesizer, class_names(images)) if synthesizer.own_teacher else None
+    return tables.shadow_config(
+        images, recycled_set, student_recipe, options, seed, resynthesis, own
+    )
 
 
 def draw_memberships(images: pd.DataFrame, audit_plan: dict[str, Any], seed: int) -> pd.DataFrame:

@@ -10,9 +10,9 @@ from tckr.synthesizers.base import Synthesizer
 AUDIT = "params:privacy_audit"
 SHADOWS = {"images": "images", "student_recipe": "student_recipe", "options": AUDIT, "seed": SEED}
 SCORES = ["target_scores", "shadow_scores", "membership_matrix", AUDIT]
-# Pictures that stages before the audit may have left for the report.
-PICTURES_BEFORE = {
-    "adapter": ("adaptation_sheet", "adaptation_curve"),
+# Pictures that the stages of some steps leave for the report.
+PICTURES_OF_STEP = {
+    "adapt_generator": ("adaptation_sheet", "adaptation_curve"),
 }
 
 
@@ -104,9 +104,7 @@ def score_nodes(arm: type[Synthesizer]) -> list[Node]:
 
 def report_nodes(arm: type[Synthesizer]) -> list[Node]:
     """Wire what people and MLflow read."""
-    pictures = [
-        name for made, names in PICTURES_BEFORE.items() if made in arm.artefacts() for name in names
-    ]
+    pictures = [name for step in arm.steps for name in PICTURES_OF_STEP.get(step.name, ())]
     return [
         Node(figures.gather_metrics, inputs="audit", outputs="metrics", name="gather_metrics"),
         Node(

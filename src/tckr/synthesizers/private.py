@@ -1,0 +1,216 @@
+"""Private recycling: a teacher under differential privacy labels images that no private image shaped.
+
+What it says of them is post-processing, and so is the student. The captioner speaks of every member, and a noisy histogram
+of its words is all that is used of that; prompts are drawn from it. The generator stays as it was downloaded (share 0), or is
+adapted under differential privacy too, the own caption of each image inside its clipped gradient.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+from pydantic import Field
+
+from tckr.diffusion.private_options import DPAdaptationOptions
+from tckr.engine.seeds import derive
+from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step, class_prompts
+from tckr.synthesizers.tckr import TCKR
+from tckr.synthesizers.text_to_image import DrawingOptions
+from tckr.synthesizers.under_dp import (
+    CLOSE_LEDGER,
+    PLAN_BUDGET,
+    TRAIN_TEACHER,
+    Charged,
+    PrivacyOptions,
+    UnderDP,
+    spent,
+)
+from tckr.text.options import CaptionOptions, WordsOptions
+
+if TYPE_CHECKING:
+    from tckr.diffusion.adapter import Adapter
+
+WORDS, ADAPTATION = "words", "generator adaptation"
+
+
+class PrivateBudget(PrivacyOptions):
+    """The total and how it is shared out: shares are of mu^2 and count relative to one another.
+
+    None of the shares was chosen by private images. Words need little: a count of hundreds stands out of noise of some tens.
+    The adaptation has none by default, since some thousand images do not outweigh the noise on 100,000 weights
+    (`tckr.dp.check_signal`); what is left makes the teacher better, and the labels are what the student learns.
+    """
+
+    words: float = Field(
+        0.05, ge=0, description="share of the words of the prompts; 0: class names alone"
+    )
+    adaptation: float = Field(0.0, ge=0, description="share of the generator's adaptation; 0: none")
+    teacher: float = Field(0.95, gt=0, description="share of the teacher")
+
+
+class PrivateDrawingOptions(DrawingOptions):
+    """How the synthetic set is made."""
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        return f"synthetic images, {self.cardinality:g} x the members, prompted with words from a noisy histogram"
+
+
+class Private(UnderDP):
+    """Count words, adapt if asked, teach, all under one ledger."""
+
+    steps: ClassVar[tuple[Step, ...]] = (
+        PLAN_BUDGET,
+        Step("caption_members", ("captions",), per_image=True),
+        Step("count_words", ("word_counts", "words_charge"), charges=WORDS),
+        Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
+        TRAIN_TEACHER,
+        CLOSE_LEDGER,
+    )
+    channels: ClassVar[tuple[str, ...]] = ("adapter", "words")
+    by_products: ClassVar[tuple[str, ...]] = (
+        *("budget", "captions", "words_charge", "adaptation_charge"),
+        *("teacher", "teacher_recipe", "teacher_charge", "ledger"),
+    )
+
+    privacy: PrivateBudget
+    captioning: CaptionOptions
+    words: WordsOptions
+    generator_adaptation: DPAdaptationOptions
+    knowledge_recycling: PrivateDrawingOptions
+
+    def mechanisms(self, facts: PublicFacts) -> Sequence[Charged]:
+        """Plan the words, the adaptation and the teacher."""
+        from tckr.text.vocabulary import vocabulary
+        from tckr.text.words import words_plan
+
+        share = self.privacy
+        charged = [
+            # Every vocabulary of these options has the same sensitivity.
+            Charged(words_plan(vocabulary(self.words, 0.0, 1.0), share.words, WORDS)),
+            self.teacher_mechanism(facts, share.teacher),
+        ]
+        if share.adaptation:
+            from tckr.diffusion.dp_lora import adaptation_plan, lora_size
+
+            size = lora_size(self.generator_adaptation)
+            plan = adaptation_plan(self.generator_adaptation, share.adaptation, ADAPTATION)
+            charged.insert(1, Charged(plan, size))
+        return charged
+
+    def public(self) -> Mapping[str, str]:
+        """Say what is taken from no private image."""
+        return {
+            "number of members, names of the classes, size of the images": "stated by the owner",
+            "normalisation": "constants",
+            "captioner, generator, features of the teacher": "never saw a private image",
+            "cells of the words": "the captioner's grammar, or captions of public images",
+            "hyper-parameters and number of steps": "fixed by theory and public images, whatever the private ones are",
+        }
+
+    def absent(self) -> Mapping[str, str]:
+        """Say what is not taken at all."""
+        return {
+            "class counts": "the set is balanced over the named classes",
+            "captions of members": "read by the histogram and inside clipped gradients alone",
+            "validation images, early stopping, choice of a checkpoint": "nothing is chosen by them",
+        }
+
+    def caption_members(
+        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
+    ) -> tuple[pd.DataFrame]:
+        """Describe each image in one sentence; see `TCKR.caption_members`."""
+        return TCKR.partly(captioning=self.captioning).caption_members(private, {}, seed, device)
+
+    def count_words(
+        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Count the words of each class's captions, with noise.
+
+        Returns:
+            Tensors `counts` int64 (classes, cells) and `sigma` float64 () of their noise, and the spent entry.
+
+        Raises:
+            UserError: the noise is louder than a class.
+        """
+        import torch
+
+        from tckr.text.vocabulary import vocabulary
+        from tckr.text.words import check_classes, count_words
+
+        if not self.privacy.words:
+            return {"counts": torch.zeros(0, 0, dtype=torch.int64), "sigma": torch.zeros(1)}, {}
+        entry, noise = self.charge(artefacts, WORDS, private)
+        captions, names = artefacts["captions"]["caption"].tolist(), private.class_names
+        # Chosen by public numbers alone: members, classes, and the noise that was planned.
+        cells = vocabulary(self.words, artefacts["budget"].n / len(names), entry.sigma)
+        found = count_words(captions, private.labels.tolist(), len(names), cells, entry, noise)
+        check_classes(found, names)
+        counted = {
+            "counts": torch.from_numpy(found.counts),
+            "sigma": torch.tensor([found.sigma], dtype=torch.float64),
+        }
+        return counted, spent(entry)
+
+    def adapt_privately(
+        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
+    ) -> "tuple[Adapter, dict[str, Any]]":
+        """Fine-tune the denoiser by DP-SGD; with share 0 the adapter changes nothing, and no image is read."""
+        from tckr.diffusion.dp_lora import adapt_privately, adaptation_fingerprint, untouched
+        from tckr.diffusion.pipeline import load
+        from tckr.engine.checkpoint import Checkpoints
+        from tckr.engine.once_saved import once_saved
+
+        options = self.generator_adaptation
+        pipeline = load(options.generator, device, options.resolution)
+        if not self.privacy.adaptation:
+            return untouched(pipeline, options), {}
+        prompts = artefacts["captions"]["prompt"].tolist()
+        classes = [private.class_names[label] for label in private.labels.tolist()]
+        entry, noise = self.charge(artefacts, ADAPTATION, private)
+        unfinished = None
+        if options.checkpoints:
+            work = adaptation_fingerprint(private.images, prompts, classes, options)
+            unfinished = Checkpoints(Path(options.checkpoints) / work)
+        adapter = adapt_privately(
+            pipeline,
+            private.images,
+            prompts,
+            classes,
+            options,
+            entry,
+            noise,
+            derive(seed, "generator_adaptation"),
+            count=artefacts["budget"].n,
+            checkpoint=unfinished.of("adapter") if unfinished else None,
+        )
+        if unfinished:
+            once_saved(unfinished.remove)
+        return adapter, spent(entry)
+
+    def plan_prompts(
+        self,
+        fitted: Fitted,
+        count: int,
+        seed: int,
+        *,
+        nested: bool = False,
+        closed: Collection[str] = (),
+    ) -> pd.DataFrame:
+        """Draw words of each class from the noisy histogram; every prefix is balanced over the classes."""
+        from tckr.diffusion.sampling import balanced_prompts
+        from tckr.text.vocabulary import vocabulary_of
+        from tckr.text.words import WordHistogram, draw_prompts
+
+        names, found = fitted.class_names, fitted.artefacts["word_counts"]
+        if not self.privacy.words or "words" in closed:
+            prompts, labels = class_prompts(names)
+            return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
+        counts, sigma = found["counts"].numpy(), float(found["sigma"])
+        histogram = WordHistogram(counts, sigma, vocabulary_of(self.words, counts.shape[1]))
+        return draw_prompts(histogram, names, count, derive(seed, "prompts"))
+
+    def adapted(self, closed: Collection[str] = ()) -> bool:
+        """Whether the adapter is merged in: there is none without a share."""
+        return self.privacy.adaptation > 0 and super().adapted(closed)

@@ -1,0 +1,207 @@
+"""What arms under differential privacy share: a budget planned before anything is read, a private teacher, a ledger.
+
+The steps of such an arm begin with `plan_budget`, which plans every mechanism, and end with `close_ledger`. Each step that
+reads private images names the mechanism that pays for it (`Step.charges`), asks `charge` for its entry, and returns the
+spent entry beside what it made. A step without `charges` sees private images only to say something of each alone
+(`per_image`), which only a charged step may read.
+"""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import Field
+
+from tckr.classifiers.options import ClassifierOptions
+from tckr.classifiers.private_options import PrivateTeacherOptions
+from tckr.dp import Entry, Ledger, Noise, Plan, check_signal, delta_default
+from tckr.engine.rows import PART
+from tckr.engine.seeds import derive
+from tckr.errors import UserError
+from tckr.options import Options
+from tckr.synthesizers.base import PrivateSet, PublicFacts, Step
+from tckr.synthesizers.text_to_image import TextToImage
+
+PLAN_BUDGET = Step("plan_budget", ("budget",))
+TRAIN_TEACHER = Step(
+    "train_teacher", ("teacher", "teacher_recipe", "teacher_charge"), charges="teacher"
+)
+CLOSE_LEDGER = Step("close_ledger", ("ledger",), private=False)
+
+
+class PrivacyOptions(Options):
+    """The budget of everything together."""
+
+    epsilon: float = Field(10.0, gt=0, allow_inf_nan=False, description="total of all mechanisms")
+    delta: float | None = Field(
+        None, gt=0, lt=1, description="total of all mechanisms; null: 1 / (N ln N)"
+    )
+    noise_seed: int | None = Field(
+        None,
+        ge=0,
+        description="tests only: noise that anybody can compute again; what it made protects nobody and is not released",
+    )
+
+    def describe(self) -> str:
+        """Say in a few words what is promised."""
+        return f"differential privacy, epsilon {self.epsilon:g} in all"
+
+
+class Charged(NamedTuple):
+    """A mechanism to plan, and how many numbers its noise falls on, where a sum of vectors could drown in it."""
+
+    plan: Plan
+    dimension: int | None = None
+
+
+class UnderDP(TextToImage):
+    """An arm whose images, labels, teacher and student are under one ledger."""
+
+    own_teacher: ClassVar[tuple[str, ...]] = ("plan_budget", "train_teacher")
+
+    privacy: PrivacyOptions
+    private_teacher: PrivateTeacherOptions
+    classifier: ClassifierOptions
+
+    @abstractmethod
+    def mechanisms(self, facts: PublicFacts) -> Sequence[Charged]:
+        """Return everything that will read private images, each with its share of the budget; share 0 leaves it out."""
+
+    @abstractmethod
+    def public(self) -> Mapping[str, str]:
+        """Return what is taken from no private image, and why it need not be."""
+
+    @abstractmethod
+    def absent(self) -> Mapping[str, str]:
+        """Return what others take from private images and this arm does not, and why it can do without."""
+
+    def plan_budget(
+        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
+    ) -> tuple[Ledger]:
+        """Calibrate the noise of every mechanism, before the first one runs; of the images, only their hash is taken.
+
+        Raises:
+            UserError: the budget is out of range, or leaves a mechanism more noise than signal.
+        """
+        facts = PublicFacts(len(private.labels), private.class_names, private.images.shape[1:])
+        n = facts.n_members
+        delta = self.privacy.delta or delta_default(n)
+        ledger = Ledger(self.privacy.epsilon, delta, n, data_hash(private))
+        charged = [each for each in self.mechanisms(facts) if each.plan.share > 0]
+        ledger.plan([each.plan for each in charged])
+        for plan, dimension in charged:
+            if dimension is not None:
+                check_signal(ledger[plan.name], n, dimension, delta)
+        for how, declared in (("public", self.public()), ("absent", self.absent())):
+            for what, why in declared.items():
+                ledger.declare(what, how, why)  # type: ignore[arg-type]
+        return (ledger,)
+
+    def charge(
+        self, artefacts: Mapping[str, Any], name: str, private: PrivateSet
+    ) -> tuple[Entry, Noise]:
+        """Spend a planned mechanism, just before it reads the private images; return its entry and source of noise.
+
+        Raises:
+            UserError: it is not planned, was spent already, or the images are not those of the ledger.
+        """
+        budget: Ledger = artefacts["budget"]
+        found = data_hash(private)
+        if budget.data_hash != found:
+            raise UserError(
+                f"The budget was planned for other private images ({budget.data_hash[:8]}) than '{name}' would read"
+                f" ({found[:8]}).",
+                "run the arm from its start: a ledger is of one private set.",
+            )
+        noise = Noise(self.privacy.noise_seed)
+        return budget.spend(name, noise), noise
+
+    def teacher_mechanism(self, facts: PublicFacts, share: float) -> Charged:
+        """Return the plan of the teacher."""
+        from tckr.classifiers.private_teacher import teacher_plan, teacher_size
+
+        classes = len(facts.class_names)
+        size = teacher_size(self.private_teacher, facts.shape, classes, self._network())
+        return Charged(teacher_plan(self.private_teacher, share), size)
+
+    def train_teacher(
+        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
+    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Train the teacher under differential privacy; no validation image is looked at.
+
+        Returns:
+            The teacher, the recipe of its students and their shadows, and the spent entry.
+        """
+        from tckr.classifiers.names import named
+        from tckr.classifiers.private_teacher import train_private_teacher
+        from tckr.images.degenerate import validation_facts
+
+        entry, noise = self.charge(artefacts, "teacher", private)
+        options, n = self.private_teacher, len(private.labels)
+        teacher = train_private_teacher(
+            private.images,
+            private.labels,
+            len(private.class_names),
+            options,
+            entry,
+            noise,
+            device,
+            network=self._network(),
+            count=artefacts["budget"].n,
+            seed=derive(seed, "teacher"),
+        )
+        recipe = {
+            "classifier": self.classifier.model_dump(mode="json"),
+            "steps": self.classifier.steps(n),
+            "classes": list(private.class_names),
+            "validation": validation_facts(private.labels.numpy()[:0], private.labels.numpy()[:0]),
+        }
+        return named(teacher, private.class_names), recipe, spent(entry)
+
+    def _network(self) -> Any:
+        """Return the network that the teacher starts from, if it is of that kind."""
+        from tckr.classifiers.models import load
+
+        options = self.private_teacher
+        if not options.needs_network:
+            return None
+        if options.network is None:
+            raise UserError(
+                "This kind of private teacher starts from a network that was trained before, and none is named.",
+                "set private_teacher.network to a folder of a classifier that saw public images alone.",
+            )
+        return load(options.network)
+
+    def close_ledger(
+        self, private: None, artefacts: Mapping[str, Any], seed: int, device: str
+    ) -> tuple[Ledger]:
+        """Return the ledger with every mechanism as it was run.
+
+        Raises:
+            UserError: a planned mechanism was not run, or not as planned.
+        """
+        ledger: Ledger = artefacts["budget"]
+        for name, made in artefacts.items():
+            if name.endswith("_charge") and made:
+                ledger.record(Entry.model_validate(made))
+        unspent = [entry.name for entry in ledger if entry.spent is None]
+        if unspent:
+            raise UserError(
+                f"Planned and not run: {', '.join(unspent)}.", "run the arm from its start."
+            )
+        return (ledger,)
+
+
+def spent(entry: Entry | None) -> dict[str, Any]:
+    """Return a spent entry as the catalog keeps it; nothing for a mechanism without a share."""
+    return {} if entry is None else entry.model_dump(mode="json")
+
+
+def data_hash(private: PrivateSet) -> str:
+    """Return the SHA-256 of images and labels: which private set a ledger is of. It stays with the owner."""
+    digest = hashlib.sha256(str(tuple(private.images.shape)).encode())
+    digest.update(private.labels.numpy().tobytes())
+    for part in private.images.split(PART):
+        digest.update(part.contiguous().numpy().data)
+    return digest.hexdigest()
