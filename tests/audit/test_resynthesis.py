@@ -22,6 +22,7 @@ from tckr.errors import UserError
 from tckr.images.tensors import to_png, to_tensor
 from tckr.options import Schedule
 from tckr.pipelines.generator_adaptation.nodes import adapt_generator
+from tckr.pipelines.ingestion.nodes import state_public_facts
 from tckr.pipelines.knowledge_recycling.nodes import generate_images
 from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
 from tckr.synthesizers.unadapted import Unadapted, UnadaptedRecyclingOptions
@@ -52,6 +53,7 @@ def resynthesis(generator: Path) -> Resynthesis:
         knowledge_recycling=TckrRecyclingOptions(cardinality=10 / 12, sampling=SAMPLING),
     )
     known = pd.DataFrame({"image_id": [str(i) for i in range(N)], "prompt": prompts})
+    known = known.assign(class_name=[CLASSES[i % 2] for i in range(N)])
     return Resynthesis(
         synthesizer,
         class_names=CLASSES,
@@ -86,20 +88,20 @@ def test_a_shadow_walks_the_way_of_the_target(resynthesis: Resynthesis) -> None:
     images, labels = audited()
     inside = np.arange(N) < 12
     table = private_table(inside)
-    captions = resynthesis.known["captions"][inside].assign(class_name=table["class_name"])
+    captions = resynthesis.known["captions"][inside]
     synthesizer = resynthesis.synthesizer
     assert isinstance(synthesizer, TCKR)
     adapter, *_ = adapt_generator(table, captions, synthesizer.generator_adaptation, SEED)
     artefacts = {"captions": captions, "adapter": adapter}
-    recycled = generate_images(synthesizer, artefacts, table, SEED)
+    recycled = generate_images(synthesizer, artefacts, state_public_facts(table), SEED)
     drawn = to_tensor(recycled["image"])
 
-    made, signals = resynthesis.run(images, labels, inside, SEED, best())
+    made, signals, _ = resynthesis.run(images, labels, inside, SEED, best())
     assert len(recycled) == resynthesis.count
     assert torch.equal(made["own"].images, drawn)
     assert made["own"].labels.tolist() == recycled["label"].tolist()
     assert signals == {}
-    other, _ = resynthesis.run(images, labels, ~inside, SEED, best())
+    other, _, _ = resynthesis.run(images, labels, ~inside, SEED, best())
     assert not torch.equal(other["own"].images, drawn)
 
 
@@ -110,10 +112,10 @@ def test_an_arm_without_steps_walks_the_way_of_the_target_too(generator: Path) -
         generator=str(generator), cardinality=10 / 12, sampling=SAMPLING
     )
     arm = Unadapted(knowledge_recycling=options)
-    recycled = generate_images(arm, {}, private_table(inside), SEED)
+    recycled = generate_images(arm, {}, state_public_facts(private_table(inside)), SEED)
     again = Resynthesis(arm, CLASSES, known={}, count=10, closed={"own": ()})
     for members in (inside, ~inside):  # nothing of the members reaches it
-        made, signals = again.run(images, labels, members, SEED, best())
+        made, signals, _ = again.run(images, labels, members, SEED, best())
         assert torch.equal(made["own"].images, to_tensor(recycled["image"]))
         assert made["own"].labels.tolist() == recycled["label"].tolist()
         assert signals == {}
@@ -125,7 +127,7 @@ def test_sets_and_queries(resynthesis: Resynthesis) -> None:
     everything = replace(
         resynthesis, closed=SETS, threat=GeneratorThreat(timesteps=(0.3,)), queried=(0, 5)
     )
-    made, signals = everything.run(images, labels, np.arange(N) % 2 < 2, 0, "cpu")
+    made, signals, _ = everything.run(images, labels, np.arange(N) % 2 < 2, 0, "cpu")
     assert set(made) == set(SETS)
     assert all(synthetic.images.shape == (10, 1, 16, 16) for synthetic in made.values())
     assert {name: values.shape for name, values in signals.items()} == {

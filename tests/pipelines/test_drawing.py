@@ -18,6 +18,7 @@ from tckr.diffusion import sampling
 from tckr.diffusion.options import SamplingOptions
 from tckr.images.tensors import to_png, to_tensor
 from tckr.images.unfinished import INDEX, Unfinished, forget
+from tckr.pipelines.ingestion.nodes import state_public_facts
 from tckr.pipelines.knowledge_recycling.nodes import generate_images, label_images
 from tckr.synthesizers.unadapted import Unadapted, UnadaptedRecyclingOptions
 
@@ -89,16 +90,16 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
 def test_a_killed_drawing_goes_on_and_gives_the_same_bytes(
     arm, images, drawn, tmp_path, monkeypatch
 ) -> None:
-    whole = generate_images(arm(checkpoints=None), {}, images, SEED)
+    whole = generate_images(arm(checkpoints=None), {}, state_public_facts(images), SEED)
     assert whole["image"].dtype == "encoded image"
     assert drawn == list(range(20))
     drawn.clear()
     with monkeypatch.context() as patched:
         kill_at(patched, batch=3)
         with pytest.raises(KeyboardInterrupt):
-            generate_images(arm(), {}, images, SEED)
+            generate_images(arm(), {}, state_public_facts(images), SEED)
     drawn.clear()
-    again = generate_images(arm(), {}, images, SEED)
+    again = generate_images(arm(), {}, state_public_facts(images), SEED)
     assert drawn == list(range(12, 20))
     pd.testing.assert_frame_equal(again, whole)
 
@@ -124,12 +125,12 @@ def test_what_changes_an_image_begins_anew_and_what_does_not_goes_on(
     with monkeypatch.context() as patched:
         kill_at(patched, batch=3)
         with pytest.raises(KeyboardInterrupt):
-            generate_images(arm(), {}, images, SEED)
+            generate_images(arm(), {}, state_public_facts(images), SEED)
     drawn.clear()
-    generate_images(arm(), {}, images, SEED + 1)
+    generate_images(arm(), {}, state_public_facts(images), SEED + 1)
     assert len(drawn) == 20
     drawn.clear()
-    table = generate_images(arm(batch_size=5, release_prompts=True), {}, images, SEED)
+    table = generate_images(arm(batch_size=5, release_prompts=True), {}, state_public_facts(images), SEED)
     assert drawn == list(range(10, 20))  # 10 and 11 again, in the batch that they belong to
     assert len(table) == 20
     assert len(list((tmp_path / "drawing").iterdir())) == 2
