@@ -90,10 +90,11 @@ def _same_rows(lesson: Lesson, other: Lesson) -> bool:
 
 
 def _views(lesson: Lesson, size: int) -> int:
-    """Return how many views of each image have labels: those that are stored, or as many as a head of `size` asks for."""
-    if lesson.targets is not None and not _is_hard(lesson):
-        return lesson.targets.shape[1] if lesson.targets.ndim == 3 else 1
-    return min(MOST_VIEWS, math.ceil(ROWS * size / len(lesson.indices)))
+    """Return how many views of each image are looked at: what a head of `size` asks for, of stored ones what there is."""
+    wanted = min(MOST_VIEWS, math.ceil(ROWS * size / len(lesson.indices)))
+    if lesson.targets is None or _is_hard(lesson):
+        return wanted
+    return min(wanted, lesson.targets.shape[1] if lesson.targets.ndim == 3 else 1)
 
 
 def _fit(
@@ -132,9 +133,10 @@ def _fit(
                 products.addmm_(wide.T, wide)
                 for i, lesson in enumerate(lessons):
                     teacher = teachers[i]
-                    if teacher is not None:
-                        alike = getattr(teacher, "config", None) == network.config
-                        z = (teacher.head(x) if alike else teacher(batch)).double()
+                    if isinstance(teacher, LinearOnFeatures) and teacher.config == network.config:
+                        z = teacher.head(x).double()  # the same features
+                    elif teacher is not None:
+                        z = teacher(batch).double()
                     else:
                         z = _logarithms(lesson.targets, part, number, hard[i], options).to(device)
                     sums[i].addmm_(wide.T, z - z.mean(1, keepdim=True))

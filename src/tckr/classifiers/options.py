@@ -116,7 +116,7 @@ class DistillationOptions(Options):
         ge=1,
         le=64,
         description="stored: fixed views of each image (tckr.classifiers.fixed_views) with a label of their own; 1: one"
-        " label for all random views",
+        " label for all random views; a run takes what its recycled set has (knowledge_recycling.stored_views)",
     )
     patience: float = Field(
         default=1.0,
