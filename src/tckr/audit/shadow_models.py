@@ -228,6 +228,7 @@ class ShadowTrainers:
             steps=steps or self.config.steps,
             teacher=teacher,
             size=plan.size,
+            augmentation=self.config.classifier.augmentation,
         )
         return trainer, spec
 

@@ -41,7 +41,6 @@ def views(
         float32 (B, C, H, W) in [0, 1], channels last in memory.
     """
     device, n = images.device, len(index)
-    height, width = images.shape[2:]
 
     def whole(low: int, high: int) -> Tensor:
         return torch.randint(low, high + 1, (n, 1), generator=generator, device=device)
@@ -50,24 +49,55 @@ def views(
         unit = torch.rand((n, 1, 1, 1), generator=generator, device=device)
         return (2 * unit - 1) * limit
 
-    rows = whole(0, 2 * options.shift) + torch.arange(
-        -options.shift, height - options.shift, device=device
-    )
-    columns = torch.arange(-options.shift, width - options.shift, device=device).expand(n, width)
-    if options.flip:
-        columns = torch.where(whole(0, 1).bool(), columns.flip(1), columns)
-    columns = columns + whole(0, 2 * options.shift)
+    down = whole(0, 2 * options.shift) - options.shift
+    mirrored = whole(0, 1).bool() if options.flip else None
+    right = whole(0, 2 * options.shift) - options.shift
+    contrast, offset = None, None
+    if options.contrast or options.offset:
+        contrast, offset = 1 + uniform(options.contrast), uniform(options.offset)
+    batch = moved(images, index, down, right, mirrored, contrast, offset)
+    return aug_mix(batch, generator) if options.augmix else batch
+
+
+def moved(
+    images: Tensor,
+    index: Tensor,
+    down: Tensor,
+    right: Tensor,
+    mirrored: Tensor | None,
+    contrast: Tensor | None,
+    offset: Tensor | None,
+) -> Tensor:
+    """Return the images at `index`, mirrored, then moved in their frames, then in contrast and brightness.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        index: int64 (B,) into `images`, on its device, as all that follows.
+        down: int64 (B, 1), pixels; the image's edge pixels fill what it leaves.
+        right: int64 (B, 1), pixels.
+        mirrored: bool (B, 1); None mirrors none.
+        contrast: float (B, 1, 1, 1), factor of what differs from the image's mean; None leaves contrast and brightness.
+        offset: float (B, 1, 1, 1), added; white is 1.
+
+    Returns:
+        float32 (B, C, H, W) in [0, 1], channels last in memory.
+    """
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device) + down
+    columns = torch.arange(width, device=images.device).expand(len(index), width)
+    if mirrored is not None:
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    columns = columns + right
     # Beyond an edge lies the edge's own pixel.
     rows, columns = rows.clamp_(0, height - 1), columns.clamp_(0, width - 1)
     # Indexing puts the channel last: the layout in which convolutions are fast.
     picked = images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     batch = picked.float().div_(255)
-    if options.contrast or options.offset:
+    if contrast is not None and offset is not None:
         mean = batch.mean((1, 2, 3), keepdim=True)
-        batch = (batch - mean) * (1 + uniform(options.contrast)) + mean
-        batch = (batch + uniform(options.offset)).clamp_(0, 1)
-    batch = batch.permute(0, 3, 1, 2)
-    return aug_mix(batch, generator) if options.augmix else batch
+        batch = (batch - mean) * contrast + mean
+        batch = (batch + offset).clamp_(0, 1)
+    return batch.permute(0, 3, 1, 2)
 
 
 # AugMix as published: number of chains, longest chain, and the largest strength (of 10) that is drawn.

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from tckr.classifiers.fixed_views import labels_of_views
 from tckr.classifiers.models import Network
-from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.trainer import Trainer, TrainSpec
 
@@ -74,7 +75,7 @@ def train_student(
         steps: optimizer steps of the teacher, `options.steps(number of members)`; the student takes
             `distillation.patience` times as many, whatever the cardinality.
         teacher: needed for labels on the fly, and for stored ones where `soft` is None. It stays on its device.
-        soft: float32 (M, n_classes), probabilities stored with the images.
+        soft: float32 (M, n_classes), probabilities stored with the images, or (M, K, n_classes) of K fixed views.
         device: where to train.
 
     Returns:
@@ -86,7 +87,10 @@ def train_student(
     trainer = student_trainer(
         images, labels, options, n_classes, distillation=distillation, device=device
     )
-    spec = student_spec(images, distillation, seed, steps=steps, teacher=teacher, soft=soft)
+    spec = student_spec(
+        images, distillation, seed, steps=steps, teacher=teacher, soft=soft,
+        augmentation=options.augmentation,
+    )  # fmt: skip
     return trainer.fit([spec], "student")[0]
 
 
@@ -118,6 +122,7 @@ def student_spec(
     teacher: nn.Module | None = None,
     soft: Tensor | None = None,
     size: int | None = None,
+    augmentation: AugmentationOptions | None = None,
 ) -> TrainSpec:
     """Return the spec of one student for a `student_trainer`.
 
@@ -129,6 +134,7 @@ def student_spec(
         teacher: as for `train_student`.
         soft: as for `train_student`.
         size: train on the first `size` images only; None trains on all.
+        augmentation: of the recipe, within which stored views lie; needed for more than one.
 
     Raises:
         ValueError: no teacher, or no stored probabilities, for labels that need them.
@@ -137,7 +143,11 @@ def student_spec(
     if source != "hard" and teacher is None and (source == "on_the_fly" or soft is None):
         raise ValueError(f"labels {source} need a teacher")
     if source == "stored" and soft is None and teacher is not None:
-        soft = soft_labels(teacher, images)
+        if distillation.views == 1:
+            soft = soft_labels(teacher, images)
+        else:
+            assert augmentation is not None
+            soft = labels_of_views(teacher, images, distillation.views, augmentation)
     return TrainSpec(
         seed,
         distillation.steps(steps),

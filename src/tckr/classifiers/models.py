@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tckr.classifiers import names
-from tckr.classifiers.options import OURS, ClassifierOptions
+from tckr.classifiers.features import LinearOnFeatures, Scattering
+from tckr.classifiers.options import OURS, SCATTERING, ClassifierOptions
 from tckr.classifiers.resnet import ResNet, stem_stride
 from tckr.errors import UserError
 
@@ -29,15 +30,17 @@ KINDS = (
 )
 
 # Both map float images (B, C, H, W) in [0, 1] to logits, and have a `config`, equal for networks of one architecture.
-Network: TypeAlias = Union[ResNet, "HubClassifier"]
+Network: TypeAlias = Union[ResNet, LinearOnFeatures, "HubClassifier"]
 
 
-def build(options: ClassifierOptions, channels: int, n_classes: int, side: int) -> Network:
+def build(
+    options: ClassifierOptions, channels: int, n_classes: int, side: int | tuple[int, int]
+) -> Network:
     """Return an untrained network (its body possibly pretrained) on the CPU, its weights drawn by torch's default generator.
 
     Args:
         channels: of the images, 1 grey or 3 colour.
-        side: length of the shorter side of the images, pixels.
+        side: height and width of the images, or the length of both, pixels.
 
     Raises:
         UserError: the architecture is a folder or hub id without a fitting model.
@@ -46,9 +49,12 @@ def build(options: ClassifierOptions, channels: int, n_classes: int, side: int) 
         >>> build(ClassifierOptions(), channels=1, n_classes=10, side=28).config["widths"]
         [16, 32, 96]
     """
+    height, width = side if isinstance(side, tuple) else (side, side)
     if options.architecture == OURS:
-        stride = options.stride or stem_stride(side)
+        stride = options.stride or stem_stride(min(height, width))
         return ResNet(channels, n_classes, options.widths, stride, options.depth)
+    if options.architecture == SCATTERING:
+        return LinearOnFeatures(Scattering(channels, height, width), n_classes)
     from tckr.classifiers.hub import from_source
 
     return from_source(options.architecture, options.pretrained, channels, n_classes)

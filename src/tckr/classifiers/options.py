@@ -10,6 +10,7 @@ from tckr.options import ModelSource, Options
 LabelSource = Literal["on_the_fly", "stored", "hard"]
 Decay = Literal["linear", "cosine"]
 OURS = "resnet"
+SCATTERING = "scattering"
 
 
 class AugmentationOptions(Options):
@@ -44,8 +45,8 @@ class ClassifierOptions(Options):
     architecture: Annotated[str, ModelSource("classifier")] = Field(
         default=OURS,
         min_length=1,
-        description="resnet (ours, see widths, depth, stride), or a folder or hub id of any"
-        " transformers image classifier",
+        description="resnet (ours, see widths, depth, stride), scattering (a linear head on the scattering"
+        " transform, fitted in closed form: see ridge), or a folder or hub id of any transformers image classifier",
     )
     pretrained: bool = Field(
         default=False,
@@ -77,6 +78,12 @@ class ClassifierOptions(Options):
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="share of the target made uniform"
     )
+    ridge: float | None = Field(
+        default=None,
+        gt=0,
+        description="scattering: weight of the head's squared norm, where a feature's mean square is 1;"
+        " null: 1e-5 for a teacher's labels, 1 for classes",
+    )
     augmentation: AugmentationOptions = AugmentationOptions()
     compile: bool = Field(
         default=False,
@@ -85,10 +92,10 @@ class ClassifierOptions(Options):
 
     @model_validator(mode="after")
     def _fits(self) -> "ClassifierOptions":
-        if self.architecture != OURS and self.optimiser == "muon":
+        if self.architecture not in (OURS, SCATTERING) and self.optimiser == "muon":
             raise ValueError(f"optimiser muon is for architecture {OURS}: choose adamw")
-        if self.architecture == OURS and self.pretrained:
-            raise ValueError(f"architecture {OURS} has no pretrained weights")
+        if self.architecture in (OURS, SCATTERING) and self.pretrained:
+            raise ValueError(f"architecture {self.architecture} has no pretrained weights")
         return self
 
     def steps(self, n_members: int) -> int:
@@ -103,6 +110,13 @@ class DistillationOptions(Options):
         default="on_the_fly",
         description="teacher's probabilities of each augmented view (on_the_fly), those stored with"
         " the images (stored), or the class of the prompt (hard)",
+    )
+    views: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="stored: fixed views of each image (tckr.classifiers.fixed_views) with a label of their own; 1: one"
+        " label for all random views; a run takes what its recycled set has (knowledge_recycling.stored_views)",
     )
     patience: float = Field(
         default=1.0,

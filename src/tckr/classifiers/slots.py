@@ -40,7 +40,7 @@ class TrainingSlot:
             options: the recipe.
             model: any network of the recipe; it is copied.
             teacher: any teacher; it is copied. None trains on targets.
-            targets: float32 (N, n_classes); they are copied. None with a teacher.
+            targets: float32 (N, n_classes) or (N, K, n_classes); they are copied. None with a teacher.
             capacity: largest number of steps of a network.
         """
         self.feed, self.options = feed, options

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tckr.classifiers.augment import mix_up, views
+from tckr.classifiers.fixed_views import show, view_table
 from tckr.classifiers.options import ClassifierOptions
 
 
@@ -31,13 +32,20 @@ def train_step(
         options: of which augmentation and label smoothing are read.
         generator: on their device; draws the views.
         teacher: in evaluation mode; None trains on `target`.
-        target: float32 (B, n_classes), of the batch; read only without a teacher.
+        target: float32 (B, n_classes), of the batch, or (B, K, n_classes) of K fixed views of each image, of which one is
+            drawn; read only without a teacher.
 
     Returns:
         The loss of the batch, a scalar.
     """
     optimizer.zero_grad(set_to_none=True)
-    batch = views(images, rows, options.augmentation, generator)
+    if teacher is None and target is not None and target.ndim == 3:
+        table = view_table(target.shape[1], options.augmentation, images.device)
+        numbers = torch.randint(len(table), (len(rows),), generator=generator, device=images.device)
+        batch = show(images, rows, numbers, table)
+        target = target[torch.arange(len(rows), device=target.device), numbers]
+    else:
+        batch = views(images, rows, options.augmentation, generator)
     device = images.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         if teacher is not None:

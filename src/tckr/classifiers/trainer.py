@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tckr.classifiers.feed import Feed, Resident, Streamed, fits
+from tckr.classifiers.heads import Lesson, fit_heads
 from tckr.classifiers.models import Network, build
 from tckr.classifiers.optimizers import build_optimizer, learning_rates
-from tckr.classifiers.options import ClassifierOptions
+from tckr.classifiers.options import SCATTERING, ClassifierOptions
 from tckr.classifiers.slots import TrainingSlot
 from tckr.classifiers.step import frozen, train_step
 from tckr.engine.progress import track
@@ -27,8 +28,8 @@ class TrainSpec:
         steps: optimizer steps; None takes the recipe's number for the images read.
         indices: int64 (K,), the images to train on; None trains on all.
         teacher: gives soft labels on the fly; it is not changed and stays on its device. None trains on targets.
-        targets: of all images of the trainer, int64 (N,) classes or float (N, n_classes) probabilities; None takes the
-            trainer's own.
+        targets: of all images of the trainer, int64 (N,) classes or float (N, n_classes) probabilities, or (N, K,
+            n_classes) of K fixed views of each (`fixed_views`); None takes the trainer's own.
     """
 
     seed: int
@@ -89,7 +90,7 @@ class Trainer:
         self.options, self.n_classes = options, n_classes
         self.device = torch.device(device)
         self.channels = images.shape[1]
-        self.side = min(images.shape[-2:])
+        self.side = (int(images.shape[-2]), int(images.shape[-1]))
         if resident is None:
             resident = images.is_cuda or fits(images.nbytes, self.device)
         self.resident = resident
@@ -101,6 +102,8 @@ class Trainer:
         self, specs: Sequence[TrainSpec], description: str = "classifier", side_by_side: int = 1
     ) -> list[Network]:
         """Train one network per spec.
+
+        Heads on the scattering transform are fitted in closed form, without steps or a seed (`heads`).
 
         On one machine the same spec gives the same network, whatever else is trained before, after or beside it.
 
@@ -118,7 +121,13 @@ class Trainer:
             UserError: the training diverged.
         """
         networks: list[Network] = []
-        if self.device.type == "cuda":
+        if self.options.architecture == SCATTERING:
+            lessons = [
+                Lesson(self._checked(spec.indices), spec.teacher, self._targets_of(spec))
+                for spec in specs
+            ]
+            networks += fit_heads(self.images, lessons, self.options, self.n_classes, self.device)
+        elif self.device.type == "cuda":
             for start in range(0, len(specs), side_by_side):
                 networks += self._fit_on_gpu(specs[start : start + side_by_side], description)
         else:
@@ -223,7 +232,7 @@ class Trainer:
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _targets_of(self, spec: TrainSpec) -> Tensor | None:
-        """Return what to train on without a teacher, float32 (N, n_classes) on the device."""
+        """Return what to train on without a teacher, float32 (N, n_classes) or (N, K, n_classes) on the device."""
         if spec.teacher is not None:
             return None
         if spec.targets is None and self._targets is None:
@@ -239,8 +248,8 @@ class Trainer:
                 raise ValueError(f"classes must lie in 0..{self.n_classes - 1}")
             one_hot = torch.zeros(len(targets), self.n_classes, device=self.device)
             return one_hot.scatter_(1, targets.to(self.device)[:, None], 1.0)
-        if targets.shape[1] != self.n_classes:
-            raise ValueError(f"soft targets have {targets.shape[1]} columns, not {self.n_classes}")
+        if targets.shape[-1] != self.n_classes:
+            raise ValueError(f"soft targets have {targets.shape[-1]} columns, not {self.n_classes}")
         return targets.to(self.device, torch.float32)
 
     def _checked(self, indices: Tensor | None) -> Tensor:

@@ -23,13 +23,17 @@ from tckr.images.names import markdown
 from tckr.images.sheets import sheet
 from tckr.images.split import SPLITS
 from tckr.images.stores import ParquetImages
-from tckr.images.tables import CLASSES, UNFINISHED, class_names, with_class_names
+from tckr.images.tables import CLASSES, UNFINISHED, VIEWS, class_names, with_class_names
 from tckr.images.tensors import to_tensor
 from tckr.images.unfinished import forget
 from tckr.options import Options
 
 # A row group ends at the first of these: one is what is read to see a single image (docs/benchmarks.md).
 GROUP_BYTES, GROUP_ROWS = 4 << 20, 1000
+
+# Columns of a teacher's class probabilities: of the image, and of each of its fixed views.
+SOFT = {"soft_label": pa.list_(pa.float32()), "soft_labels": pa.list_(pa.list_(pa.float32()))}
+LISTED = ".list.element"
 
 SOFT_LABELS = """\
 The column `soft_label` holds a teacher's class probabilities, and **that teacher was trained on private images**. Soft
@@ -39,6 +43,11 @@ column if hard labels are enough."""
 PROMPTS = """\
 The column `prompt` holds what the generator was asked for. Such prompts may repeat captions of private images, word for
 word."""
+VIEWS_TEXT = """\
+The column `soft_labels` holds the teacher's class probabilities of several views of each image, the image itself first: train
+on a view with its own label. Pixel (y, x) of a view is the image's pixel (y + down, x + right), of a mirrored view
+(y + down, W - 1 - x + right) where W is the width; coordinates beyond an edge are those of the edge. Then what differs from
+the view's mean is multiplied by the contrast, the offset is added (white is 1), and the result is clipped to [0, 1]."""
 CANARIES = """\
 The rows marked in the column `canary` have a `label` and a `class_name` that are **wrong on purpose**, to measure what a
 model learns by heart. Leave them out to train a model for use."""
@@ -57,8 +66,8 @@ class Card(Options):
 class ImageTableDataset(FolderDataset[pd.DataFrame]):
     """A versioned folder `data/<split>-*.parquet` + `README.md` (dataset card) of a table of images.
 
-    The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats), canary
-    (bool) and any other column are kept, and so are the names of all classes (`tckr.images.tables.with_class_names`).
+    The table needs the columns image (PNG bytes), split, label (0..C-1) and class_name; soft_label (C floats), soft_labels
+    (K x C floats, see `tckr.classifiers.fixed_views`), canary (bool) and any other column are kept, and so are the names of all classes (`tckr.images.tables.with_class_names`).
     `datasets.load_dataset(folder)` opens it with Image, ClassLabel and float32 list features; the files are named after
     their content, so that its cache takes no other set for this one. Rows come back grouped by split, in their order
     within it.
@@ -218,6 +227,7 @@ def _card_text(
         + "\n".join(rows),
         CANARIES if "canary" in table and table["canary"].any() else "",
         *_warnings(table),
+        *_views(table),
         *_privacy(table),
         "## Use",
         '```python\nfrom datasets import load_dataset\n\nimages = load_dataset("path/of/this/folder")\n```',
@@ -229,6 +239,18 @@ def _privacy(table: pd.DataFrame) -> list[str]:
     warnings = {"soft_label": SOFT_LABELS, "prompt": PROMPTS}
     given = [text for column, text in warnings.items() if column in table]
     return ["## Privacy", *given] if given else []
+
+
+def _views(table: pd.DataFrame) -> list[str]:
+    """Return how to make the views again whose soft labels are stored."""
+    if "soft_labels" not in table or VIEWS not in table.attrs:
+        return []
+    rows = [
+        f"| {number} | {'yes' if mirrored else 'no'} | {down} | {right} | {contrast:g} | {offset:g} |"
+        for number, (mirrored, down, right, contrast, offset) in enumerate(table.attrs[VIEWS])
+    ]
+    head = "| view | mirrored | down | right | contrast | offset |\n| ---: | --- | ---: | ---: | ---: | ---: |\n"
+    return ["## Views", VIEWS_TEXT, head + "\n".join(rows)]
 
 
 def _warnings(table: pd.DataFrame) -> list[str]:
@@ -249,8 +271,7 @@ def _rank(split: str) -> tuple[int, str]:
 def _write_split(rows: pd.DataFrame, names: list[str], file: Path) -> None:
     """Write the rows of a split by row groups, of which one is in memory at a time."""
     images = encoded(rows["image"])
-    soft = rows.get("soft_label")
-    known = [name for name in ("image", "label", "soft_label") if name in rows]
+    known = [name for name in ("image", "label", *SOFT) if name in rows]
     others = pa.Table.from_pandas(rows.drop(columns=known), preserve_index=False)
     # Pandas has large strings, which the feature types of `datasets` keep apart from plain ones.
     plain = pa.schema([(one.name, _plain(one.type)) for one in others.schema])
@@ -267,14 +288,22 @@ def _write_split(rows: pd.DataFrame, names: list[str], file: Path) -> None:
                 ),
                 "label": pa.array(labels[start:stop]),
             }
-            if soft is not None:
-                part = [np.asarray(row, dtype=np.float32) for row in soft.iloc[start:stop]]
-                columns["soft_label"] = pa.array(part, pa.list_(pa.float32()))
+            for name, kind in SOFT.items():
+                if name in rows:
+                    part = [_nested(row) for row in rows[name].iloc[start:stop]]
+                    columns[name] = pa.array(part, kind)
             part = others.slice(start, len(contents)).cast(plain)
             columns |= {name: part[name] for name in part.column_names}
             table = pa.table({name: columns[name] for name in rows.columns}).cast(schema)
             writer.write_table(table, row_group_size=len(contents))
             start = stop
+
+
+def _nested(row: Any) -> Any:
+    """Return the probabilities of an image, or those of each of its views, as float32."""
+    if np.ndim(row[0]) == 0:
+        return np.asarray(row, dtype=np.float32)
+    return [np.asarray(view, dtype=np.float32) for view in row]
 
 
 def _row_groups(images: EncodedImages) -> Iterator[list[bytes]]:
@@ -307,6 +336,7 @@ def _features(columns: list[str], names: list[str], others: pa.Schema) -> Any:
         "image": Image(),
         "label": ClassLabel(names=names),
         "soft_label": List(Value("float32")),
+        "soft_labels": List(List(Value("float32"))),
     }
     inferred = Features.from_arrow_schema(others)
     return Features({name: known.get(name) or inferred[name] for name in columns})
@@ -315,7 +345,9 @@ def _features(columns: list[str], names: list[str], others: pa.Schema) -> Any:
 def _layout(schema: pa.Schema) -> dict[str, Any]:
     """Return how the columns are written: PNGs as they are, for they do not get smaller, and all else compressed."""
     leaves = [
-        "soft_label.list.element" if name == "soft_label" else name
+        {"soft_label": f"soft_label{LISTED}", "soft_labels": f"soft_labels{LISTED * 2}"}.get(
+            name, name
+        )
         for name in schema.names
         if name != "image"
     ]

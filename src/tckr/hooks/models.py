@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from tckr.classifiers.options import OURS
+from tckr.classifiers.options import OURS, SCATTERING
 from tckr.engine.loading import description, download
 from tckr.engine.untrusted import check_no_code, only_pickled
 from tckr.engine.weights import (
@@ -31,7 +31,7 @@ class Kind(NamedTuple):
     meaning: str
     others: Callable[[], Collection[str]] = tuple  # values that will do as well
     beside: tuple[tuple[str, ...], ...] = ()  # of each tuple one file must lie beside the weights
-    own: str | None = None  # a value of the parameter that names no folder
+    own: tuple[str, ...] = ()  # values of the parameter that name no folder
 
 
 def _captioners() -> Collection[str]:
@@ -70,7 +70,7 @@ KINDS = {
         "resnet",
         "a transformers image classifier",
         _classifiers,
-        own=OURS,
+        own=(OURS, SCATTERING),
     ),
     "encoder": Kind(
         "config.json",
@@ -115,7 +115,7 @@ def check_model(parameter: str, kind_name: str, source: str, weights: bool = Tru
         UserError: nothing is there, or something else, or its weights are missing.
     """
     kind = KINDS[kind_name]
-    if source == kind.own:
+    if source in kind.own:
         return
     remedy = download(source, parameter, kind.meaning)
     folder = local_folder(source, kind.file)

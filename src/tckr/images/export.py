@@ -20,6 +20,7 @@ SHARD = 10_000  # images in a tar file
 NOT_LISTED = (
     "image",
     "soft_label",
+    "soft_labels",
     "split",
     "label",
     "class_name",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Keys of a table's `attrs`: the names of all classes, and the folder of unfinished work in which its images lie, of no use
 # once the table is saved.
-CLASSES, UNFINISHED = "class_names", "unfinished"
+CLASSES, UNFINISHED, VIEWS = "class_names", "unfinished", "views"
 
 
 def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:

@@ -33,6 +33,13 @@ class RecyclingOptions(Options):
         False,
         description="release the prompts with the images: captions of members tell who was one (docs/audit.md)",
     )
+    stored_views: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="fixed views of each image of which the teacher's soft labels are stored: 4 or more let whoever has"
+        " the set alone train as good a student as with the teacher",
+    )
     checkpoints: str | None = Field(
         None,
         description="folder in which an interrupted drawing keeps its images, to go on from there; null: it starts anew",
@@ -201,7 +208,7 @@ class Synthesizer(Options, ABC):
 
     def drawing(self) -> dict[str, Any]:
         """Return what of the options decides the images, given artefacts, prompts and seed: by default all of them."""
-        aside = {"knowledge_recycling": {"checkpoints", "release_prompts"}}
+        aside = {"knowledge_recycling": {"checkpoints", "release_prompts", "stored_views"}}
         return self.model_dump(mode="json", exclude=aside)
 
     def fit(

@@ -103,6 +103,7 @@ def train_students(
             steps=teacher_recipe["steps"],
             teacher=teacher,
             size=plan["size"],
+            augmentation=trainers[key].options.augmentation,
         )
         (models[name],) = trainers[key].fit([spec], "student")
         size = plan["size"] or len(sets[plan["pool"]].images)

@@ -27,6 +27,7 @@ from tckr.images.degenerate import (
 )
 from tckr.images.tables import (
     UNFINISHED,
+    VIEWS,
     class_names,
     images_and_labels,
     of_split,
@@ -183,6 +184,8 @@ def label_images(
     if teacher is not None:
         probabilities = soft_labels_of(teacher.to(best()), images.array).numpy()
         released = released.assign(soft_label=list(probabilities))
+        if (views := synthesizer.knowledge_recycling.stored_views) > 1:
+            released = _with_views(released, teacher, views, teacher_recipe or {})
     labels = synthetic_images["label"].to_numpy(dtype=np.int64)
     found += check_labels(labels, probabilities, class_names(synthetic_images))
     log(found)
@@ -191,6 +194,22 @@ def label_images(
         earlier += check_teacher(teacher_recipe["validation"])
     found = [*earlier, *found]  # those were logged when they were found
     return with_warnings(released, found), [warning._asdict() for warning in found]
+
+
+def _with_views(
+    released: pd.DataFrame, teacher: Classifier, count: int, teacher_recipe: dict[str, Any]
+) -> pd.DataFrame:
+    """Add the soft labels of the fixed views that lie within the recipe's augmentation, and say which they are."""
+    from tckr.classifiers.fixed_views import fixed_views, labels_of_encoded
+    from tckr.classifiers.options import ClassifierOptions
+
+    augmentation = ClassifierOptions.model_validate(
+        teacher_recipe.get("classifier", {})
+    ).augmentation
+    labels = labels_of_encoded(teacher, released["image"].array, count, augmentation)
+    with_views = released.assign(soft_labels=list(labels.numpy()))
+    with_views.attrs[VIEWS] = [list(view) for view in fixed_views(count, augmentation)]
+    return with_views
 
 
 def draw_recycled_sheet(images: pd.DataFrame, recycled_set: pd.DataFrame) -> Image.Image:

@@ -42,9 +42,15 @@ def train_student(
             "set its student_training.labels to hard.",
         )
     soft = None
-    if "soft_label" in recycled_set:
+    if "soft_labels" in recycled_set:
+        rows = np.array([np.stack(row) for row in recycled_set["soft_labels"]], dtype=np.float32)
+        soft = torch.from_numpy(rows)
+    elif "soft_label" in recycled_set:
         rows = np.stack(recycled_set["soft_label"].to_list()).astype(np.float32)
         soft = torch.from_numpy(rows)
+    if soft is not None and options.labels == "stored":
+        # What the shadows of the audit have to repeat.
+        options = options.model_copy(update={"views": soft.shape[1] if soft.ndim == 3 else 1})
     pixels, labels = images_and_labels(recycled_set)
     student = distillation.train_student(
         pixels,
