@@ -170,7 +170,7 @@ def test_shadows_of_an_audit_take_it():
     inside[0, :21] = inside[1, 19:] = True
     scores = run_shadows(config, inside.numpy())
     assert scores["student"].shape == (2, 40, 1)
-    # 50 images with three views each do not quite determine the 1,297 numbers of a head.
+    # 50 images with three views each do not quite determine the 325 weights of a class.
     assert abs(scores["student"] - scores["teacher"]).max() < 0.2 * abs(scores["teacher"]).max()
     assert abs(scores["student"][0] - scores["student"][1]).max() > 0
 
