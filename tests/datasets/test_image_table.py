@@ -13,9 +13,11 @@ from kedro.io.core import Version
 from PIL import Image
 
 import datasets
+from tckr.classifiers.fixed_views import fixed_views
+from tckr.classifiers.options import AugmentationOptions
 from tckr.datasets.image_table import ImageTableDataset
 from tckr.images.degenerate import RunWarning, with_warnings
-from tckr.images.tables import class_names, with_class_names
+from tckr.images.tables import VIEWS, class_names, with_class_names
 from tckr.images.tensors import to_png
 
 CLASSES = ["ant", "bee", "cow"]
@@ -84,6 +86,29 @@ def test_the_datasets_library_opens_the_recycled_set(versioned, recycled, tmp_pa
     assert train[1]["image"].mode == "L"
     assert train[1]["image"].size == (8, 8)
     assert np.allclose(train[1]["soft_label"], recycled["soft_label"][1])
+
+
+def test_labels_of_views_are_kept_and_the_card_says_how_to_make_the_views(
+    versioned, recycled, tmp_path
+):
+    soft = np.random.default_rng(2).dirichlet(np.ones(3), (len(recycled), 4)).astype(np.float32)
+    several = recycled.assign(soft_labels=list(soft))
+    several.attrs[VIEWS] = [list(view) for view in fixed_views(4, AugmentationOptions())]
+    dataset = versioned()
+    dataset.save(several)
+    back = dataset.load()
+    assert (np.array([np.stack(row) for row in back["soft_labels"]]) == soft).all()
+    (train,) = opened(dataset, tmp_path).values()
+    assert np.allclose(train["soft_labels"][:], soft)
+    text = (dataset._get_load_path() / "README.md").read_text(encoding="utf-8")
+    view = fixed_views(4, AugmentationOptions())[3]
+    assert f"| 3 | yes | {view.down} | {view.right} | {view.contrast:g} | {view.offset:g} |" in text
+    assert "soft_labels" not in (card_of(versioned(), recycled))
+
+
+def card_of(dataset, table) -> str:
+    dataset.save(table)
+    return (dataset._get_load_path() / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_datasets_library_opens_all_splits(versioned, private, tmp_path):

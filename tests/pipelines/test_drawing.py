@@ -11,15 +11,21 @@ import torch
 from kedro.io.core import Version
 
 import miniatures
+from tckr.classifiers import distillation
+from tckr.classifiers.fixed_views import labels_of_views
+from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.resnet import ResNet
 from tckr.datasets.image_table import ImageTableDataset
 from tckr.diffusion import sampling
 from tckr.diffusion.options import SamplingOptions
+from tckr.engine.seeds import derive
+from tckr.images.tables import VIEWS
 from tckr.images.tensors import to_png, to_tensor
 from tckr.images.unfinished import INDEX, Unfinished, forget
 from tckr.pipelines.ingestion.nodes import state_public_facts
 from tckr.pipelines.knowledge_recycling.nodes import generate_images, label_images
+from tckr.pipelines.student_training.nodes import train_student
 from tckr.synthesizers.unadapted import Unadapted, UnadaptedRecyclingOptions
 
 SEED = 3
@@ -130,7 +136,9 @@ def test_what_changes_an_image_begins_anew_and_what_does_not_goes_on(
     generate_images(arm(), {}, state_public_facts(images), SEED + 1)
     assert len(drawn) == 20
     drawn.clear()
-    table = generate_images(arm(batch_size=5, release_prompts=True), {}, state_public_facts(images), SEED)
+    table = generate_images(
+        arm(batch_size=5, release_prompts=True), {}, state_public_facts(images), SEED
+    )
     assert drawn == list(range(10, 20))  # 10 and 11 again, in the batch that they belong to
     assert len(table) == 20
     assert len(list((tmp_path / "drawing").iterdir())) == 2
@@ -196,3 +204,36 @@ def test_soft_labels_do_not_depend_on_how_many_are_decoded_at_once(
     expected = soft_labels(teacher, to_tensor(table["image"]))
     rows = torch.from_numpy(np.stack(labelled["soft_label"]))
     assert torch.equal(rows, expected)
+
+
+def test_labels_of_several_views_go_with_the_set_and_teach_the_student(arm) -> None:
+    pixels = torch.randint(0, 256, (30, 1, 16, 16), dtype=torch.uint8)
+    table = pd.DataFrame(
+        {
+            "image": to_png(pixels),
+            "image_id": [str(row) for row in range(len(pixels))],
+            "label": np.arange(len(pixels)) % 3,
+            "class_name": np.array(["bag", "boot", "coat"])[np.arange(len(pixels)) % 3],
+            "prompt": "bag",
+        }
+    )
+    teacher = ResNet(1, 3, (8, 16), 1).eval()
+    recipe = ClassifierOptions(widths=(8,), batch_size=8, augmentation=AugmentationOptions(shift=2))
+    teacher_recipe = {
+        "classifier": recipe.model_dump(mode="json"), "classes": ["bag", "boot", "coat"], "steps": 2,
+        "validation": {"images": 30, "right": 27, "largest": 10},
+    }  # fmt: skip
+    labelled, _ = label_images(arm(stored_views=4), {}, table, teacher, teacher_recipe)
+    expected = labels_of_views(teacher, pixels, 4, recipe.augmentation)
+    rows = np.array([np.stack(row) for row in labelled["soft_labels"]])
+    assert np.allclose(rows, expected, atol=1e-6)
+    assert len(labelled.attrs[VIEWS]) == 4
+    stored = DistillationOptions(labels="stored")
+    student, students_recipe = train_student(labelled, teacher_recipe, stored, 0, teacher)
+    assert students_recipe["distillation"]["views"] == 4  # which the audit repeats
+    alone = DistillationOptions(labels="stored", views=4)
+    same = distillation.train_student(
+        pixels, torch.zeros(30, dtype=torch.int64), recipe, derive(0, "student"), 3,
+        distillation=alone, steps=2, soft=expected,
+    )  # fmt: skip
+    assert torch.allclose(student.head.weight, same.head.weight, atol=1e-4)

@@ -21,7 +21,7 @@ from tckr.engine.progress import track
 from tckr.errors import UserError
 
 LARGEST = 16_000  # numbers of a vector of which the matrix of products, 2 GB, is formed
-ROWS = 2  # views of images, as a multiple of the numbers of a vector: enough to determine a head
+ROWS = 1.25  # views of images, as a multiple of the numbers of a vector: enough to determine a head
 MOST_VIEWS = 8  # of an image, however few there are
 RIDGE, RIDGE_HARD = (
     1e-5,
