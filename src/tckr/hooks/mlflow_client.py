@@ -16,6 +16,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tckr.engine.processes import identity, is_alive
 from tckr.hooks.private import close_to_others
@@ -36,9 +37,19 @@ def is_final(error: Exception) -> bool:
 class MlflowRun:
     """One run of an experiment. Each method may be called again after it failed."""
 
-    def __init__(self, config: Any, project: Path, name: str, tags: Mapping[str, str]) -> None:
-        """Args: config: kedro-mlflow's. project: its folder. name: of the run. tags: of the run."""
-        self._config, self._project = config, project
+    def __init__(
+        self, config: Any, project: Path, artefacts: Path, name: str, tags: Mapping[str, str]
+    ) -> None:
+        """Take what is known before the run.
+
+        Args:
+            config: kedro-mlflow's.
+            project: its folder.
+            artefacts: folder for the artefacts of an experiment that is new to a local database and names no other.
+            name: of the run.
+            tags: of the run.
+        """
+        self._config, self._project, self._artefacts = config, project, artefacts
         self._origin = {
             PROCESS: identity(),
             "mlflow.user": _user(),
@@ -67,8 +78,11 @@ class MlflowRun:
         lock = file.with_name(f".{file.name}.lock")
         with FileLock(lock, timeout=60):
             make_database(file)
-            client = self._with_experiment(uri, self._project / "mlruns")
-        for path in (file, lock, self._project / "mlruns"):
+            client = self._with_experiment(uri, self._artefacts)
+            location = client.get_experiment(self._experiment).artifact_location
+            if Path(local_file_uri_to_path(location)).is_relative_to(self._artefacts):
+                self._artefacts.mkdir(parents=True, exist_ok=True)
+        for path in (file, lock, self._artefacts, self._project / "mlruns"):  # of older experiments
             close_to_others(path, deep=False)
         return client
 
@@ -77,7 +91,9 @@ class MlflowRun:
         found = client.get_experiment_by_name(wanted.name)
         if found is None:
             location = wanted.create_experiment_kwargs.artifact_location
-            if location is None and place is not None:
+            if location is not None and "://" not in location:
+                location = str(self._project / location)
+            elif location is None and place is not None:
                 location = str(place / wanted.name)
             try:
                 client.create_experiment(
