@@ -18,8 +18,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from tckr.engine.processes import identity, is_alive
 from tckr.hooks.private import close_to_others
+from tckr.process import Process
 
 PROCESS = "process"  # the tag that names the process of a run, by which a dead one is known
 # Error codes of what MLflow has understood and does not accept, however often it is sent.
@@ -51,7 +51,7 @@ class MlflowRun:
         """
         self._config, self._project, self._artefacts = config, project, artefacts
         self._origin = {
-            PROCESS: identity(),
+            PROCESS: Process.this().name,
             "mlflow.user": _user(),
             "mlflow.source.name": str(project),
             "mlflow.source.type": "LOCAL",
@@ -115,9 +115,9 @@ class MlflowRun:
             [self._experiment], "attributes.status = 'RUNNING'", max_results=1000
         )
         for run in running:
-            process = run.data.tags.get(PROCESS)
+            process = Process.named(run.data.tags.get(PROCESS, ""))
             ours = run.data.tags.get("mlflow.source.name") == str(self._project)
-            if ours and process is not None and not is_alive(process):
+            if ours and process is not None and process.has_ended:
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _create(self, name: str, tags: Mapping[str, str], started: int) -> str:
