@@ -200,6 +200,12 @@ class TCKR(Synthesizer):
         pipeline = load(options.generator, fitted.device, options.resolution)
         return fitted.artefacts["adapter"].apply(pipeline) if adapted else pipeline
 
+    def count_cut(self, prompts: Sequence[str]) -> int:
+        """Return how many prompts the generator does not read to their ends."""
+        from tckr.diffusion.pipeline import count_cut
+
+        return count_cut(self.generator_adaptation.generator, prompts)
+
     def provenance(self) -> dict[str, str]:
         """Say which generator drew the images."""
         return {"generator": self.knowledge_recycling.generator}

@@ -95,6 +95,12 @@ class Unadapted(Synthesizer):
             "sampling": options.sampling.recipe(),
         }
 
+    def count_cut(self, prompts: Sequence[str]) -> int:
+        """Return how many prompts the generator does not read to their ends."""
+        from tckr.diffusion.pipeline import count_cut
+
+        return count_cut(self.knowledge_recycling.generator, prompts)
+
     def provenance(self) -> dict[str, str]:
         """Say which generator drew the images."""
         return {"generator": "base"}
