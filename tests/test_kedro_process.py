@@ -69,9 +69,10 @@ def test_a_run_from_a_subfolder_is_the_projects_and_asks_nobody(
         report,
         report / "ingestion_report.json",
         project / "mlflow.db",
-        project / "mlruns",
+        project / "data/09_tracking/mlruns",
     ):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+    assert not (project / "mlruns").exists()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

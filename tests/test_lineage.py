@@ -204,7 +204,9 @@ def test_runs_whose_process_is_gone_are_marked_as_killed(first: Manifest, tmp_pa
     alive = first.model_copy(update={"run": "3", "process": Process.this(), **facts})
     elsewhere = Process.this().model_copy(update={"host": "another machine"})
     far = first.model_copy(update={"run": "4", "process": elsewhere, **facts})
-    for manifest in (first, dead, alive, far):
+    container = gone().model_copy(update={"namespace": 1})  # of the same host name
+    beside = first.model_copy(update={"run": "6", "process": container, **facts})
+    for manifest in (first, dead, alive, far, beside):
         runs.save(manifest)
     (tmp_path / "runs/.2-0c5f").write_text("half a manifest")
     before = gone().model_dump_json()
@@ -213,7 +215,7 @@ def test_runs_whose_process_is_gone_are_marked_as_killed(first: Manifest, tmp_pa
 
     assert {one.run for one in runs.mark_killed()} == {"2", "5"}
     status = {one.run: one.status for one in runs.newest_first()}
-    assert status == {"1": "finished", "2": "killed", "3": "running", "4": "running"}
+    assert status == {"1": "finished", "2": "killed", **dict.fromkeys("346", "running")}
     assert runs.load("2").artefacts == first.artefacts
     assert not list((tmp_path / "runs").glob(".*"))
     assert runs.mark_killed() == []

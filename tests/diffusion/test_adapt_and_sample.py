@@ -15,7 +15,7 @@ from tckr.diffusion.embeddings import PromptEmbeds, encode_prompts
 from tckr.diffusion.lora import Adapter, _present, adapt
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.options import EVERYTHING, AdaptationOptions, SamplingOptions
-from tckr.diffusion.pipeline import load, side
+from tckr.diffusion.pipeline import count_cut, load, side
 from tckr.diffusion.sampling import balanced_prompts, sample
 from tckr.engine.shards import ShardError
 from tckr.errors import UserError, user_error
@@ -173,6 +173,12 @@ def test_embeddings_follow_the_prompts(pipeline: StableDiffusionPipeline) -> Non
     assert rows.encoder_hidden_states.shape == (3, 24, 32)
     assert torch.equal(rows.encoder_hidden_states[0], rows.encoder_hidden_states[2])
     assert not torch.equal(rows.encoder_hidden_states[0], rows.encoder_hidden_states[1])
+
+
+def test_prompts_that_are_cut_are_counted(folder: Path) -> None:
+    """M4 of the review: of a long prompt the end was left unread, without a word."""
+    assert count_cut(str(folder), ["a", "boot " * 100, "b", "boot " * 100]) == 2
+    assert count_cut(str(folder), ["a", "b"]) == 0
 
 
 def test_the_denoising_loss_of_a_perfect_network_is_zero(pipeline: StableDiffusionPipeline) -> None:

@@ -7,18 +7,17 @@ import sys
 from pathlib import Path
 
 from tckr.engine import map_shards
-from tckr.engine.processes import identity, is_alive
 from tckr.engine.scratch import scratch, sweep, use_folder
 
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
 from tckr.engine import map_shards
-from tckr.engine.processes import identity
 from tckr.engine.scratch import use_folder
+from tckr.process import Process
 
 def linger(shard, pixels):
-    print(identity(), flush=True)
+    print(Process.this().name, flush=True)
     time.sleep(60)
 
 if __name__ == "__main__":
@@ -72,10 +71,3 @@ def test_what_the_living_use_is_left_alone(tmp_path: Path) -> None:
         sweep(tmp_path)
         assert folder.is_dir()
     assert list(tmp_path.iterdir()) == [elsewhere]
-
-
-def test_a_number_that_was_given_away_again_is_another_process() -> None:
-    name, _, start = identity().rpartition("_")
-
-    assert is_alive(f"{name}_{start}")
-    assert not is_alive(f"{name}_{float(start) - 60:.2f}")

@@ -1,6 +1,7 @@
 """What the hooks say about a run, without running one."""
 
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -44,13 +45,20 @@ class Loader(dict[str, Any]):
     config_patterns: ClassVar[dict[str, list[str]]] = {}
 
 
-def hook(project: Path, uri: str = "sqlite:///mlflow.db") -> Tracking:
+def hook(
+    project: Path,
+    uri: str = "sqlite:///mlflow.db",
+    location: str | None = None,
+    data: str = "data/test",
+) -> Tracking:
     """Return the hook of a project in a folder."""
+    experiment = {"name": "tckr", "create_experiment_kwargs": {"artifact_location": location}}
     loader = Loader(
         mlflow={
             "server": {"mlflow_tracking_uri": uri},
-            "tracking": {"experiment": {"name": "tckr"}},
-        }
+            "tracking": {"experiment": experiment},
+        },
+        globals={"data": data},
     )
     context = SimpleNamespace(
         config_loader=loader, project_path=project, _get_config_credentials=dict
@@ -195,7 +203,41 @@ def test_first_starts_at_once_make_one_database(tmp_path: Path) -> None:
     assert [start.wait() for start in starts] == [0, 0, 0]
     assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 3
     assert (tmp_path / "mlflow.db").stat().st_mode & 0o077 == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(".mlflow.db.lock", "data", "mlflow.db")
+    ]
+
+
+def test_artefacts_lie_in_the_data_folder_and_are_the_owners_alone(tmp_path: Path) -> None:
+    """They show private images; the place does not depend on the environment that ran first."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "report.html").write_text("private")
+    for data in ("data/test", "data"):
+        tracking = hook(project, data=data)
+        begin(tracking)
+        tracking._log_path(project / "report.html", "")
+        tracking.after_pipeline_run()
+
+    assert len(list(project.glob("data/09_tracking/mlruns/tckr/*/artifacts/report.html"))) == 2
+    assert stat.S_IMODE((project / "data/09_tracking/mlruns").stat().st_mode) == 0o700
+    assert not (project / "mlruns").exists()
+
+
+def test_artefacts_go_where_the_user_or_an_older_run_has_put_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")  # a place counts from the project
+    (tmp_path / "report.html").write_text("private")
+    for location in ("elsewhere", None):  # the second finds the experiment of the first
+        tracking = hook(tmp_path, location=location, data=str(tmp_path / "disk"))
+        begin(tracking)
+        tracking._log_path(tmp_path / "report.html", "")
+        tracking.after_pipeline_run()
+
+    assert len(list(tmp_path.glob("elsewhere/*/artifacts/report.html"))) == 2
+    assert not (tmp_path / "disk").exists()
 
 
 def test_a_database_that_is_killed_in_the_making_is_made_again(

@@ -130,6 +130,15 @@ def test_mixed_modes_are_converted_and_counted(tmp_path, class_folders, encoded)
     assert taken(tmp_path, validation=4, channels="grey")[1]["channels"] == 1
 
 
+def test_the_first_of_several_pages_is_taken_and_that_is_said(tmp_path, class_folders):
+    class_folders(tmp_path, {"a": 10, "b": 10})
+    pages = [Image.new("L", (16, 16), grey) for grey in (40, 200)]
+    pages[0].save(tmp_path / "a" / "scan.tiff", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "b" / "one.tiff")
+    report = taken(tmp_path, validation=4)[1]
+    assert report["original_modes"]["L (first of several pages)"] == 1
+
+
 def test_counts_leave_images_over(tmp_path, class_folders):
     class_folders(tmp_path, {"a": 40, "b": 20})
     table, report = taken(tmp_path, members=12, holdout=6, validation=6, test=0.1)

@@ -1,6 +1,6 @@
 """A generator is a folder (or hub id) of a diffusers text-to-image pipeline; nothing of our own format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -8,11 +8,12 @@ import diffusers
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from tckr.diffusion.frames import to_frame
 from tckr.diffusion.memory import BatchSize, autoencoder_batch_size
 from tckr.diffusion.options import Solver
-from tckr.engine.loading import SAFE, description, download, readable
+from tckr.engine.loading import OFFLINE, SAFE, description, download, readable
 from tckr.engine.weights import find_variant
 from tckr.errors import UserError
 from tckr.images.tensors import to_signed
@@ -20,6 +21,7 @@ from tckr.images.tensors import to_signed
 __all__ = [
     "Generator",
     "bare_unet",
+    "count_cut",
     "encode_images",
     "load",
     "side",
@@ -102,6 +104,32 @@ def bare_unet(source: str) -> Any:
                 source, subfolder="unet", local_files_only=True
             )
         )
+
+
+def count_cut(source: str, prompts: Sequence[str]) -> int:
+    """Return how many prompts are longer than a text encoder of the generator reads: their ends do not count.
+
+    Args:
+        source: as for `load`; its tokenizers alone are read.
+
+    Raises:
+        UserError: the generator is missing or of another kind.
+    """
+    parts = ("tokenizer", "tokenizer_2") if "XL" in _family(source) else ("tokenizer",)
+    cut: set[str] = set()
+    for part in parts:
+        with readable(f"Generator '{source}'", _remedy(source)):
+            tokenizer = AutoTokenizer.from_pretrained(source, subfolder=part, **OFFLINE)
+        distinct = list(dict.fromkeys(prompts))
+        for start in range(0, len(distinct), 1024):
+            texts = distinct[start : start + 1024]
+            read = tokenizer(texts, verbose=False).input_ids
+            cut |= {
+                text
+                for text, ids in zip(texts, read, strict=True)
+                if len(ids) > tokenizer.model_max_length
+            }
+    return sum(prompt in cut for prompt in prompts)
 
 
 def _family(source: str) -> str:

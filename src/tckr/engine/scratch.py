@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tckr.engine.processes import identity, is_alive
+from tckr.process import Process
 
 VARIABLE = "TCKR_SCRATCH"  # the folder of the run; its worker processes inherit it
 
@@ -28,7 +28,7 @@ VARIABLE = "TCKR_SCRATCH"  # the folder of the run; its worker processes inherit
 def use_folder(place: Path) -> Iterator[None]:
     """Let every `scratch` within the block lie below `place`; remove what processes that ended have left there."""
     sweep(place)
-    own, before = place / identity(), os.environ.get(VARIABLE)
+    own, before = place / Process.this().name, os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(own)
     try:
         yield
@@ -43,7 +43,8 @@ def use_folder(place: Path) -> Iterator[None]:
 def sweep(place: Path) -> None:
     """Remove the folders below `place` whose processes have ended."""
     for folder in place.glob("*_*_*_*"):
-        if not is_alive(folder.name):
+        process = Process.named(folder.name)
+        if process is not None and process.has_ended:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -154,9 +154,8 @@ class Lineage:
         except NothingToResume as nothing:
             self.remarks.append(f"{nothing}: starts from the beginning")
             return manifest
-        if (
-            unfinished.status == "running"
-        ):  # on another machine, whose processes are not seen from here
+        # Of another machine or container, whose processes are not seen from here.
+        if unfinished.status == "running":
             self.killed.append(unfinished.model_copy(update={"status": "killed"}))
             self._runs.save(self.killed[-1])
         self.resumption = found

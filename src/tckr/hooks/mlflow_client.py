@@ -16,9 +16,10 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 
-from tckr.engine.processes import identity, is_alive
 from tckr.hooks.private import close_to_others
+from tckr.process import Process
 
 PROCESS = "process"  # the tag that names the process of a run, by which a dead one is known
 # Error codes of what MLflow has understood and does not accept, however often it is sent.
@@ -36,11 +37,21 @@ def is_final(error: Exception) -> bool:
 class MlflowRun:
     """One run of an experiment. Each method may be called again after it failed."""
 
-    def __init__(self, config: Any, project: Path, name: str, tags: Mapping[str, str]) -> None:
-        """Args: config: kedro-mlflow's. project: its folder. name: of the run. tags: of the run."""
-        self._config, self._project = config, project
+    def __init__(
+        self, config: Any, project: Path, artefacts: Path, name: str, tags: Mapping[str, str]
+    ) -> None:
+        """Take what is known before the run.
+
+        Args:
+            config: kedro-mlflow's.
+            project: its folder.
+            artefacts: folder for the artefacts of an experiment that is new to a local database and names no other.
+            name: of the run.
+            tags: of the run.
+        """
+        self._config, self._project, self._artefacts = config, project, artefacts
         self._origin = {
-            PROCESS: identity(),
+            PROCESS: Process.this().name,
             "mlflow.user": _user(),
             "mlflow.source.name": str(project),
             "mlflow.source.type": "LOCAL",
@@ -67,8 +78,11 @@ class MlflowRun:
         lock = file.with_name(f".{file.name}.lock")
         with FileLock(lock, timeout=60):
             make_database(file)
-            client = self._with_experiment(uri, self._project / "mlruns")
-        for path in (file, lock, self._project / "mlruns"):
+            client = self._with_experiment(uri, self._artefacts)
+            location = client.get_experiment(self._experiment).artifact_location
+            if Path(local_file_uri_to_path(location)).is_relative_to(self._artefacts):
+                self._artefacts.mkdir(parents=True, exist_ok=True)
+        for path in (file, lock, self._artefacts, self._project / "mlruns"):  # of older experiments
             close_to_others(path, deep=False)
         return client
 
@@ -77,7 +91,9 @@ class MlflowRun:
         found = client.get_experiment_by_name(wanted.name)
         if found is None:
             location = wanted.create_experiment_kwargs.artifact_location
-            if location is None and place is not None:
+            if location is not None and "://" not in location:
+                location = str(self._project / location)
+            elif location is None and place is not None:
                 location = str(place / wanted.name)
             try:
                 client.create_experiment(
@@ -99,9 +115,9 @@ class MlflowRun:
             [self._experiment], "attributes.status = 'RUNNING'", max_results=1000
         )
         for run in running:
-            process = run.data.tags.get(PROCESS)
+            process = Process.named(run.data.tags.get(PROCESS, ""))
             ours = run.data.tags.get("mlflow.source.name") == str(self._project)
-            if ours and process is not None and not is_alive(process):
+            if ours and process is not None and process.has_ended:
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _create(self, name: str, tags: Mapping[str, str], started: int) -> str:

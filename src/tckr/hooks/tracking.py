@@ -36,6 +36,7 @@ for noisy, level in {
 }.items():
     logging.getLogger(noisy).setLevel(level)
 
+ARTEFACTS = "09_tracking/mlruns"  # of a local database, in the data folder: report and sheets show private images
 KINDS = ("artifact", "metrics", "history", "children")
 # Columns of a table of models that say what a model is, not how good.
 SETTINGS = ("cardinality", "images")
@@ -60,7 +61,7 @@ class Tracking:
     def __init__(self, clock: Clock, lineage: Lineage) -> None:
         """Args: clock: knows the seconds of every stage. lineage: knows what the run starts from."""
         self._clock, self._lineage = clock, lineage
-        self._project = Path()
+        self._project = self._artefacts = Path()
         self._config: Any = None
         self._catalog: CatalogProtocol | None = None
         self._several = False
@@ -82,6 +83,7 @@ class Tracking:
         config._register_request_header_provider(context)
         context.__setattr__("mlflow", config)
         self._config = config
+        self._artefacts = shared_data(self._project, loader["globals"]["data"]) / ARTEFACTS
 
     @hook_impl
     def before_pipeline_run(
@@ -106,9 +108,8 @@ class Tracking:
             "command": shlex.join(["kedro", *sys.argv[1:]]),
             **git_state(self._project),
         }
-        run = MlflowRun(
-            self._config, self._project, self._config.tracking.run.name or "+".join(names), tags
-        )
+        name = self._config.tracking.run.name or "+".join(names)
+        run = MlflowRun(self._config, self._project, self._artefacts, name, tags)
         uri = self._config.server.mlflow_tracking_uri
         self._run, self._outbox = run, Outbox(f"MLflow at {local_database(uri) or uri}", is_final)
         self._outbox.put(run.open)
@@ -225,6 +226,18 @@ def children(models: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], Mapping
         name = f"cardinality {settings['cardinality']:g}" if model == "student" else model
         found.append((name, settings, figures))
     return found
+
+
+def shared_data(project: Path, data: str) -> Path:
+    """Return the data folder of all environments: they share one experiment, and it has one place for its artefacts.
+
+    >>> shared_data(Path("/project"), "data/test"), shared_data(Path("/project"), "/disk/runs")
+    (PosixPath('/project/data'), PosixPath('/disk/runs'))
+    """
+    folder = project / data
+    if not folder.is_relative_to(project):
+        return folder
+    return project.joinpath(*folder.relative_to(project).parts[:1])
 
 
 def _absolute(uri: str, project: Path) -> str:

@@ -28,6 +28,7 @@ LEVEL = 0.01  # a teacher is better than chance if chance does as well less ofte
 # What a card says in place of a warning whose text comes from private images.
 PUBLIC = {
     "captions": "The captions behind the prompts are equal or empty, in part or all of them.",
+    "prompts": "Some prompts are longer than the generator reads: what their ends say had no effect.",
     "teacher": "The teacher is not shown to be better than chance: its soft labels may mean nothing.",
 }
 NAMED = 5  # classes that a message names
@@ -37,7 +38,7 @@ class RunWarning(NamedTuple):
     """Something poor that a run made.
 
     Attributes:
-        about: captions, images or teacher.
+        about: captions, prompts, images or teacher.
         text: one sentence.
     """
 
@@ -76,6 +77,20 @@ def check_captions(captions: Sequence[str]) -> list[RunWarning]:
     if empty:
         return [RunWarning("captions", f"{empty:,} of {count:,} captions are empty.")]
     return []
+
+
+def check_prompts(count: int, cut: int) -> list[RunWarning]:
+    """Return a warning if some of so many prompts are longer than the generator reads.
+
+    >>> check_prompts(count=10, cut=2)[0].text
+    '2 of 10 prompts are longer than the generator reads: what their ends say had no effect.'
+    >>> check_prompts(count=10, cut=0)
+    []
+    """
+    if not cut:
+        return []
+    text = f"{cut:,} of {count:,} prompts are longer than the generator reads: what their ends say had no effect."
+    return [RunWarning("prompts", text)]
 
 
 def check_distinct(keys: Sequence[Any], blank: int = 0) -> list[RunWarning]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -130,7 +131,8 @@ def decode(
     try:
         with Image.open(io.BytesIO(_without_text(encoded)), formats=FORMATS) as image:
             _check_size(image, max_pixels)
-            original = f"{image.mode} {image.width}x{image.height}"
+            pages = " (first of several pages)" if _has_pages(image) else ""
+            original = f"{image.mode}{pages} {image.width}x{image.height}"
             image.draft(None, (draft, draft))
             return _eight_bits(ImageOps.exif_transpose(image), scales), original
     except BadImageError:
@@ -141,6 +143,12 @@ def decode(
         raise BadImageError("not an image of a known format") from error
     except Exception as error:  # Pillow's plugins raise nearly every type on a damaged file
         raise BadImageError(f"damaged or truncated ({error})") from error
+
+
+def _has_pages(image: Image.Image) -> bool:
+    with suppress(Exception):  # a damaged second page is nobody's loss
+        return bool(getattr(image, "is_animated", False))
+    return False
 
 
 def look(

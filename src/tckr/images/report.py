@@ -39,7 +39,7 @@ def intake(
     n_unused: int,
 ) -> dict[str, Any]:
     """Describe the source: the number of images read, their sizes and modes, and what was dropped and why."""
-    originals = [image.original.split() for image in prepared]
+    originals = [image.original.rsplit(maxsplit=1) for image in prepared]
     sizes = Counter(size for _, size in originals).most_common()
     return {
         "read": len(prepared) + len(skipped),

@@ -252,6 +252,11 @@ class Synthesizer(Options, ABC):
                 artefacts |= zip(step.makes, made, strict=True)
         return artefacts
 
+    def count_cut(self, prompts: Sequence[str]) -> int:
+        """Return how many prompts the generator does not read to their ends; 0 unless an arm knows better."""
+        del prompts
+        return 0
+
     def provenance(self) -> dict[str, str]:
         """Return columns that say of every synthetic image how it was made."""
         return {}

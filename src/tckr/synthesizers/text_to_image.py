@@ -84,6 +84,12 @@ class TextToImage(Synthesizer):
             "sampling": self.knowledge_recycling.sampling.recipe(),
         }
 
+    def count_cut(self, prompts: Sequence[str]) -> int:
+        """Return how many prompts the generator does not read to their ends."""
+        from tckr.diffusion.pipeline import count_cut
+
+        return count_cut(self.source().generator, prompts)
+
     def provenance(self) -> dict[str, str]:
         """Say which generator drew the images."""
         return {"generator": "adapted" if self.adapted() else "base"}

@@ -19,6 +19,7 @@ from tckr.images.degenerate import (
     check_captions,
     check_distinct,
     check_labels,
+    check_prompts,
     check_teacher,
     count_blank,
     log,
@@ -179,7 +180,9 @@ def label_images(
     withheld = [] if synthesizer.knowledge_recycling.release_prompts else ["prompt"]
     released = synthetic_images.drop(columns=withheld)
     images = synthetic_images["image"]
-    found = check_distinct(synthetic_images["image_id"].tolist(), count_blank(images))
+    prompts = synthetic_images["prompt"].tolist()
+    found = check_prompts(len(prompts), synthesizer.count_cut(prompts))
+    found += check_distinct(synthetic_images["image_id"].tolist(), count_blank(images))
     probabilities = None
     if teacher is not None:
         probabilities = soft_labels_of(teacher.to(best()), images.array).numpy()
