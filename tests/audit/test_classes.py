@@ -57,6 +57,24 @@ def test_what_is_said_is_what_the_audit_will_draw(seed: int) -> None:
         check_classes(images, options, seed)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_class_of_few_people_is_as_rare_as_they_are(seed: int) -> None:
+    """Twenty images of the second class, but of two people: some shadow has neither."""
+    images = private_set([30, 10])
+    many = np.where(
+        images["label"] == 0, np.arange(len(images)), 1000 + images["split"].eq("holdout")
+    )
+    grouped = images.assign(group=many)
+    options = AuditOptions(n_shadows=8, release=RELEASE)
+    check_classes(images, options, seed)
+    with pytest.raises(UserError, match="'species 1'"):
+        check_classes(grouped, options, seed)
+    budget = AuditOptions(n_shadows=8, time_budget_minutes=5, release=RELEASE)
+    check_classes(images, budget, seed)
+    with pytest.raises(UserError, match="'species 1'"):
+        check_classes(grouped, budget, seed)
+
+
 def test_with_a_budget_the_probability_decides() -> None:
     options = AuditOptions(n_shadows=8, time_budget_minutes=5, release=RELEASE)
     check_classes(private_set([30, 30]), options, seed=0)

@@ -44,3 +44,48 @@ def test_patterns_are_uniform_and_pairs_unrelated():
 def test_refuses_what_cannot_be_balanced(n_shadows: int, inclusion: float):
     with pytest.raises(ValueError, match="whole number"):
         membership_matrix(10, n_shadows, inclusion, 0)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "digest"),
+    [((100, 8, 0.5, 1), "169222509c119786"), ((4001, 8, 0.5, 12345), "fed30342aec18db9")],
+)
+def test_without_groups_the_draw_is_that_of_earlier_releases(
+    drawn: tuple[int, int, float, int], digest: str
+):
+    assert fingerprint(membership_matrix(*drawn)) == digest
+
+
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=60),
+    shadows=st.sampled_from([(2, 1), (4, 2), (6, 3), (8, 4), (4, 1)]),
+    seed=st.integers(0, 2**32),
+)
+def test_people_are_drawn_whole_and_balanced(sizes: list[int], shadows: tuple[int, int], seed: int):
+    n_shadows, times = shadows
+    groups = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)) * 7, sizes))
+    matrix = membership_matrix(len(groups), n_shadows, times / n_shadows, seed, groups)
+    assert matrix.shape == (n_shadows, len(groups))
+    assert (matrix.sum(0) == times).all()
+    for group in np.unique(groups):
+        own = matrix[:, groups == group]
+        assert (own == own[:, :1]).all()
+    assert np.ptp(matrix.sum(1)) <= times * max(sizes)
+
+
+def test_sizes_of_shadows_do_not_drift_apart_with_many_people():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3000), random.geometric(0.3, 3000))
+    matrix = membership_matrix(len(groups), 8, 0.5, 0, groups)
+    apart = membership_matrix(3000, 8, 0.5, 0)[:, groups]  # people balanced, images not
+    assert np.ptp(matrix.sum(1)) <= 4 < np.ptp(apart.sum(1))
+
+
+def test_patterns_of_people_are_uniform_whatever_their_size():
+    groups = np.repeat(np.arange(5), [9, 4, 4, 2, 1])
+    draws = np.stack([membership_matrix(20, 4, 0.5, seed, groups) for seed in range(3000)])
+    codes = (draws * np.array([1, 2, 4, 8])[:, None]).sum(1)
+    for column in (0, 10, 19):
+        _, counts = np.unique(codes[:, column], return_counts=True)
+        assert len(counts) == 6
+        assert abs(counts - 500).max() < 5 * np.sqrt(500)

@@ -109,6 +109,22 @@ def test_memberships_follow_the_images_whatever_their_order(
         tables.memberships(drawn.head(20), audited)
 
 
+def test_all_images_of_a_person_are_in_the_same_shadows(images: pd.DataFrame, config) -> None:
+    people = images.assign(group=[int(name.split()[1]) // 3 for name in images["image_id"]])
+    audited = tables.audited_images(people)
+    drawn = tables.memberships(tables.draw_memberships(people, 8, SEED), audited)
+    assert (drawn.sum(axis=0) == 4).all()
+    for _, own in audited.reset_index(drop=True).groupby("group"):
+        assert (drawn[:, own.index] == drawn[:, own.index[:1]]).all()
+    config.check(drawn)
+    alone = images.assign(
+        group=np.arange(len(images))
+    )  # one image a person: nothing to keep together
+    pd.testing.assert_frame_equal(
+        tables.draw_memberships(alone, 8, SEED), tables.draw_memberships(images, 8, SEED)
+    )
+
+
 def test_synthetic_sets_from_a_table_are_the_released_one(images: pd.DataFrame) -> None:
     found = tables.synthetic_sets(images.head(6))
     assert list(found) == ["released"]
@@ -316,3 +332,36 @@ def test_every_model_is_attacked_and_the_teacher_is_no_student(
     assert found["student"].n_members == 30
     assert found["student"].canaries is not None
     assert found["student"].canaries.count == 27
+
+
+def test_figures_of_people_with_several_images_count_people(images: pd.DataFrame) -> None:
+    """Images of one person that score alike are one piece of evidence, however many there are."""
+    people = images.assign(group=[int(name.split()[1]) // 3 for name in images["image_id"]])
+    audited = tables.audited_images(people).assign(canary=np.arange(54) % 2 == 0)
+    random = np.random.default_rng(0)
+    of_person = random.normal(size=len(people))[audited["group"]]
+    drawn = tables.draw_memberships(people, 8, SEED)
+    targets = tables.as_tensors({"student": of_person[:, None]})
+    shadows = tables.as_tensors({"student": random.normal(size=(8, 54, 1))})
+    features = random.normal(size=(54, 4)).astype(np.float32)
+
+    def attacked(table: pd.DataFrame):
+        found = tables.attack_models(
+            *({"student": 80.0}, table, targets, shadows, drawn, features),
+            options(attack="threshold"),
+            "distillation",
+        )
+        return found["student"]
+
+    whole, apart = attacked(audited), attacked(audited.drop(columns="group"))
+    wide, narrow = whole.primary.auc, apart.primary.auc
+    assert wide.value == pytest.approx(narrow.value)
+    assert (wide.n_clusters, narrow.n_clusters) == (18, None)
+    assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
+    assert whole.primary.epsilon is None
+    assert apart.primary.epsilon is not None
+    assert whole.canaries is not None
+    assert whole.canaries.one_run is None
+    assert whole.canaries.attack.auc.n_clusters == audited.loc[audited["canary"], "group"].nunique()
+    assert apart.canaries is not None
+    assert apart.canaries.one_run is not None

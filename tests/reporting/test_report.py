@@ -45,7 +45,7 @@ INSIDE = np.arange(N) < N // 2
 
 
 @cache
-def audited(leak: float, marked: int = 0) -> ModelAudit:
+def audited(leak: float, marked: int = 0, people: int | None = None) -> ModelAudit:
     """Audit a target whose members score `leak` higher, with shadows that behave alike."""
     random = np.random.default_rng(0)
     matrix = membership_matrix(N, 8, 0.5, 0)
@@ -58,6 +58,7 @@ def audited(leak: float, marked: int = 0) -> ModelAudit:
         options=OPTIONS,
         scope="distillation",
         canary=np.arange(N) % 2 < marked,
+        clusters=None if people is None else np.arange(N) * people // N,
     )
 
 
@@ -185,6 +186,15 @@ def test_names_of_files_that_are_not_utf8_do_not_keep_the_page_from_the_disk(
     dataset = HtmlDataset(filepath=str(tmp_path / "report.html"))
     dataset.save(page(ingestion_report=described() | {"skipped_images": skipped}))
     assert r"caf\xe9.png" in dataset.load()
+
+
+def test_several_images_of_a_person_are_told_beside_the_intervals() -> None:
+    several = audited(2.0, people=500)
+    apart = whole(2.0, 2.0)
+    text = page(audit=apart.model_copy(update={"things": {"student": several, "teacher": several}}))
+    assert "The images are of 500 people, some with several" in text
+    assert "there is none here" in text
+    assert "people, some with several" not in page()
 
 
 def test_a_leak_is_called_a_leak() -> None:

@@ -40,6 +40,7 @@ def audit(
     scope: Scope,
     features: NDArray[np.float32] | None = None,
     canary: NDArray[np.bool_] | None = None,
+    clusters: NDArray[np.int64] | None = None,
 ) -> ModelAudit:
     """Attack one model with every attack and return the figures with their intervals.
 
@@ -71,6 +72,7 @@ def audit(
         features: float32 (N, D) of the images, for QMIA; without them, or with fewer than 50
             non-members to learn from, QMIA is left out unless it is the primary attack.
         canary: bool (N,), mislabelled examples, which are also attacked alone.
+        clusters: int (N,), the person behind each example where some have several; see `evaluate`.
 
     Raises:
         UserError: scores with NaN, shapes that do not fit, or an attack that refuses them.
@@ -99,7 +101,7 @@ def audit(
     canaries = None
     if canary is not None and canary.any():
         primary = attack_scores[options.attack]
-        canaries = _canaries(primary, shadow, membership, is_member, canary, options)
+        canaries = _canaries(primary, shadow, membership, is_member, canary, options, clusters)
     return ModelAudit(
         scope=scope,
         scope_note=SCOPE_NOTES[scope],
@@ -113,7 +115,9 @@ def audit(
         n_non_members=int((~is_member).sum()),
         accuracy=accuracy_percent,
         attacks={
-            name: evaluate(name, ATTACKS[name].title, values, is_member, options, accuracy_percent)
+            name: evaluate(
+                name, ATTACKS[name].title, values, is_member, options, accuracy_percent, clusters
+            )
             for name, values in attack_scores.items()
         },
         canaries=canaries,
@@ -138,8 +142,9 @@ def evaluate(
         is_member: bool (N,).
         options: rates, priors, delta and confidence.
         accuracy_percent: of the attacked model; without it there is no AOP.
-        clusters: int (N,), the example behind each score where one example has several. Such scores
-            are not independent of one another, so there is no lower bound of epsilon.
+        clusters: int (N,), the example behind each score where one example has several, or the person
+            behind each example where one person has. Such scores are not independent of one another:
+            intervals come from a bootstrap of whole clusters, and there is no lower bound of epsilon.
     """
     confidence = options.confidence
     area = metrics.auc(values, is_member, confidence, clusters)
@@ -202,6 +207,7 @@ def _canaries(
     is_member: NDArray[np.bool_],
     canary: NDArray[np.bool_],
     options: AuditOptions,
+    clusters: NDArray[np.int64] | None,
 ) -> Canaries:
     """Attack the mislabelled examples alone (Aerni et al., arXiv 2404.17399), and compute the one-run bound.
 
@@ -209,6 +215,12 @@ def _canaries(
     with the target's scores alone.
     """
     inside, count = is_member[canary], int(canary.sum())
+    people = (
+        np.arange(count)
+        if clusters is None
+        else np.unique(clusters[canary], return_inverse=True)[1]
+    )
+    several = len(np.unique(people)) < count  # canaries of one person: no coins of their own
     pooled_result = None
     if len(membership) >= FEWEST_TO_LEAVE_ONE_OUT:
         pooled = over_shadows(shadow_scores, membership, options)[:, canary]
@@ -219,21 +231,26 @@ def _canaries(
             pooled.ravel(),
             membership[:, canary].ravel(),
             options,
-            clusters=np.broadcast_to(np.arange(count), pooled.shape).ravel(),
+            clusters=np.broadcast_to(people, pooled.shape).ravel(),
         )
-    one_run = metrics.one_run_bound(
-        values[canary],
-        inside,
-        max(1, round(GUESSED * count)),
-        options.delta,
-        options.confidence,
-    )
+    one_run = None
+    if not several:
+        guesses = max(1, round(GUESSED * count))
+        bound = metrics.one_run_bound(
+            values[canary], inside, guesses, options.delta, options.confidence
+        )
+        one_run = Epsilon.of(bound, delta=options.delta)
     return Canaries(
         count=count,
         members=int(inside.sum()),
         attack=evaluate(
-            options.attack, ATTACKS[options.attack].title, values[canary], inside, options
+            options.attack,
+            ATTACKS[options.attack].title,
+            values[canary],
+            inside,
+            options,
+            clusters=people if several else None,
         ),
-        one_run=Epsilon.of(one_run, delta=options.delta),
+        one_run=one_run,
         over_shadows=pooled_result,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions
+from tckr.audit.tables import people
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.images.names import one_line
@@ -36,8 +37,9 @@ def check_classes(images: pd.DataFrame, options: AuditOptions, seed: int) -> Non
     names = class_names(images)
     counts = np.bincount(labels, minlength=len(names))
     shadows = options.n_shadows
+    persons = people(audited)
     if options.time_budget_minutes is None:
-        drawn = membership_matrix(len(labels), shadows, 0.5, derive(seed, "membership"))
+        drawn = membership_matrix(len(labels), shadows, 0.5, derive(seed, "membership"), persons)
         lacking = classes_lacking(labels, drawn)
         if not lacking:
             return
@@ -46,7 +48,12 @@ def check_classes(images: pd.DataFrame, options: AuditOptions, seed: int) -> Non
             f"Shadow {number} of {shadows} would train without {_named(absent, names, counts)}."
         )
     else:
-        p = probability_of_lacking(counts[counts > 0], shadows)
+        # People are drawn whole: a class is as rare as the people who have it.
+        of_people, units = counts, len(labels)
+        if persons is not None:
+            pairs = np.unique(np.stack([labels, persons]), axis=1)
+            of_people, units = np.bincount(pairs[0], minlength=len(names)), len(np.unique(persons))
+        p = probability_of_lacking(of_people[of_people > 0], shadows, units)
         if p <= LIKELY:
             return
         rarest = min(np.flatnonzero(counts), key=lambda number: counts[number])
@@ -80,17 +87,18 @@ def classes_lacking(
     return {number: absent for number, absent in lacking.items() if absent}
 
 
-def probability_of_lacking(counts: Any, n_shadows: int) -> float:
+def probability_of_lacking(counts: Any, n_shadows: int, total: int | None = None) -> float:
     """Return the probability (a union bound, at most 1) that some shadow trains without some class.
 
     Args:
-        counts: members and holdout images of each class.
+        counts: members and holdout images of each class, or the people who have such images.
         n_shadows: each trains on half of all of them.
+        total: images, or people, in all; None if each has one class.
 
     >>> round(probability_of_lacking([500, 500], 8), 6), probability_of_lacking([2, 98], 8) > 0.5
     (0.0, True)
     """
-    total = int(sum(counts))
+    total = int(sum(counts)) if total is None else total
     half = total // 2
 
     def log_ways(n: int, k: int) -> float:

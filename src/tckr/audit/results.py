@@ -103,7 +103,7 @@ class Auc(Interval):
     n_members: int = Field(description="scores of members")
     n_non_members: int = Field(description="scores of non-members")
     n_clusters: int | None = Field(
-        description="examples behind the scores if one example has several, else None"
+        description="examples, or people, behind the scores if one has several, else None"
     )
 
 
@@ -113,7 +113,7 @@ class Rate(Interval):
     fpr: float = Field(description="nominal false-positive rate")
     n_non_members: int = Field(description="scores of non-members")
     n_clusters: int | None = Field(
-        description="examples behind the scores if one example has several, else None"
+        description="examples, or people, behind the scores if one has several, else None"
     )
     measurable: bool = Field(
         description="False if there are too few non-members for this rate; then the figures are None"
@@ -162,7 +162,8 @@ class AttackResult(Result):
         description="true-positive rate at each false-positive rate of the options; the first is the headline",
     )
     epsilon: Epsilon | None = Field(
-        description="lower bound of epsilon; None where one example has several scores, which are not independent"
+        description="lower bound of epsilon; None where one example has several scores, or one "
+        "person several examples, which are not independent"
     )
     aop: Interval | None = Field(
         default=None,
@@ -232,7 +233,9 @@ class Canaries(Result):
     count: int = Field(description="canaries among members and holdout")
     members: int = Field(description="canaries among the members")
     attack: AttackResult = Field(description="the primary attack on the canaries")
-    one_run: Epsilon = Field(description="lower bound of epsilon from guesses in one training run")
+    one_run: Epsilon | None = Field(
+        description="lower bound of epsilon from guesses in one training run; None if a person has several canaries"
+    )
     over_shadows: AttackResult | None = Field(
         description="every shadow attacked with the others, pooled; None if there are too few shadows"
     )

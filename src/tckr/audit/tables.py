@@ -41,8 +41,19 @@ def is_member(audited: pd.DataFrame) -> "NDArray[np.bool_]":
     return (audited["split"] == "members").to_numpy()
 
 
+def people(audited: pd.DataFrame) -> "NDArray[np.int64] | None":
+    """Return the person behind each audited image, int64 (N,); None where every image is of a person of its own.
+
+    >>> people(pd.DataFrame({"group": [4, 9, 4]})), people(pd.DataFrame({"group": [4, 9]}))
+    (array([4, 9, 4]), None)
+    """
+    if "group" not in audited or audited["group"].is_unique:
+        return None
+    return audited["group"].to_numpy(dtype=np.int64)
+
+
 def draw_memberships(images: pd.DataFrame, n_shadows: int, seed: int) -> pd.DataFrame:
-    """Decide which audited image is in which shadow's training set.
+    """Decide which audited image is in which shadow's training set; all images of a person are in the same.
 
     Returns:
         One row per member or holdout image: image_id, is_member, and one boolean column per shadow.
@@ -50,7 +61,9 @@ def draw_memberships(images: pd.DataFrame, n_shadows: int, seed: int) -> pd.Data
     from tckr.audit.membership import membership_matrix
 
     audited = audited_images(images)
-    drawn = membership_matrix(len(audited), n_shadows, 0.5, derive(seed, "membership"))
+    drawn = membership_matrix(
+        len(audited), n_shadows, 0.5, derive(seed, "membership"), people(audited)
+    )
     shadows = {f"shadow_{i}": row for i, row in enumerate(drawn)}
     return pd.DataFrame(
         {"image_id": audited["image_id"].to_numpy(), "is_member": is_member(audited), **shadows}
@@ -347,6 +360,7 @@ def attack_models(
             scope="classifier" if model == TEACHER else scope,
             features=features,
             canary=canary,
+            clusters=people(audited),
         )
         for model, accuracy in accuracies.items()
     }

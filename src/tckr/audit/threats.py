@@ -31,6 +31,7 @@ def audit_generator(
     options: AuditOptions,
     shadow: Mapping[str, NDArray[np.float64]] | None = None,
     membership: NDArray[np.bool_] | None = None,
+    clusters: NDArray[np.int64] | None = None,
 ) -> ThreatAudit:
     """Attack the adapted generator.
 
@@ -44,6 +45,7 @@ def audit_generator(
         options: with shadows, its primary attack is also that of the generator; see `shadow_attack`.
         shadow: signals (S, N) of shadow adapters (scope `pipeline`).
         membership: bool (S, N), members to which each shadow was adapted.
+        clusters: int (N,), the person behind each image where some have several; see `audit.evaluate`.
     """
     attack_scores: dict[str, NDArray[np.float64]] = {}
     labels = dict(LABELS)
@@ -60,7 +62,9 @@ def audit_generator(
                 labels[key] = f"{plain}, shadow adapters: {ATTACKS[attack].title}"
     primary = "loss_calibrated" if shadow is None else f"loss_{shadow_attack(options)}"
     n_shadows = 0 if membership is None or shadow is None else len(membership)
-    return _threat("generator", attack_scores, primary, is_member, options, labels, n_shadows)
+    return _threat(
+        "generator", attack_scores, primary, is_member, options, labels, n_shadows, clusters
+    )
 
 
 def shadow_attack(options: AuditOptions) -> str:
@@ -79,6 +83,7 @@ def audit_release(
     attack_scores: Mapping[str, NDArray[Any]],
     is_member: NDArray[np.bool_],
     options: AuditOptions,
+    clusters: NDArray[np.int64] | None = None,
 ) -> ThreatAudit:
     """Attack the released `images` or `prompts`.
 
@@ -89,6 +94,7 @@ def audit_release(
         attack_scores: (N,) by name, of `tckr.attacks.nearest_neighbour`; other arrays are ignored.
         is_member: bool (N,).
         options: rates, priors, delta and confidence.
+        clusters: int (N,), the person behind each image where some have several; see `audit.evaluate`.
     """
     known = {
         name: attack_scores[name]
@@ -96,7 +102,7 @@ def audit_release(
         if name in attack_scores
     }
     primary = "exact" if thing == "prompts" else "density_ratio"
-    return _threat(thing, known, primary, is_member, options, LABELS)
+    return _threat(thing, known, primary, is_member, options, LABELS, clusters=clusters)
 
 
 def _threat(
@@ -107,6 +113,7 @@ def _threat(
     options: AuditOptions,
     labels: Mapping[str, str],
     n_shadows: int = 0,
+    clusters: NDArray[np.int64] | None = None,
 ) -> ThreatAudit:
     return ThreatAudit(
         assumes=THINGS[thing].attacker,
@@ -116,7 +123,12 @@ def _threat(
         n_shadows=n_shadows,
         attacks={
             name: evaluate(
-                name, labels[name], np.asarray(values, dtype=np.float64), is_member, options
+                name,
+                labels[name],
+                np.asarray(values, dtype=np.float64),
+                is_member,
+                options,
+                clusters=clusters,
             )
             for name, values in attack_scores.items()
         },

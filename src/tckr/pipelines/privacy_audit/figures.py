@@ -57,7 +57,11 @@ def audit_release(
     for threat, rows in (("images", slice(None)), ("prompts", release["rows"])):
         if threat in synthesizer.threats:
             things[threat] = threats.audit_release(
-                threat, part(release, threat), inside[rows], options
+                threat,
+                part(release, threat),
+                inside[rows],
+                options,
+                tables.people(audited.iloc[rows]),
             )
     tables.forget_checkpoints(options, audit_plan)
     attributed = _attribution(
@@ -82,6 +86,7 @@ def _audit_generator(
         for name, scores in tables.as_arrays(shadow_scores).items()
         if name.startswith("generator.")
     }
+    people = tables.people(audited.iloc[queried["rows"]])
     of_shadows = (
         tables.memberships(membership_matrix, audited)[:, queried["rows"]] if shadows else None
     )
@@ -92,6 +97,7 @@ def _audit_generator(
         options,
         shadows or None,
         of_shadows,
+        people,
     )
 
 
@@ -122,7 +128,7 @@ def _attribution(
     scores = {
         name: over_shadows(shadows[name].astype(np.float64), inside, options) for name in names
     }
-    return attribute(scores, inside, channels, options.confidence)
+    return attribute(scores, inside, channels, options.confidence, tables.people(audited))
 
 
 def rank_exposed(
