@@ -1,6 +1,7 @@
 """A run is one whole, as its user meets it: going back, other images, other settings, two runs at once."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -221,3 +222,46 @@ def test_inputs_that_were_changed_by_hand_are_refused(
     assert "no longer what run" in refused("--namespaces=generator_adaptation")
     assert "only at whether outputs exist" in refused("--only-missing-outputs")
     assert "ParallelRunner" in refused("--runner=ParallelRunner")
+
+
+@pytest.mark.slow
+def test_another_arm_is_exported_under_its_name(data: Path, noise: Callable[[int], Path]) -> None:
+    made = "--to-outputs=unadapted.recycled_set"
+    good("--pipeline=unadapted", made, f"--params=images={noise(0)}")
+
+    good("--pipeline=unadapted.export", "--params=format=folder")
+
+    folder = newest(data, "07_model_output/unadapted/export")
+    table = pd.read_parquet(newest(data, "07_model_output/unadapted/recycled_set") / "data")
+    listed = pd.read_csv(folder / "labels.csv")
+    assert listed["class_name"].tolist() == table["class_name"].tolist()
+    written = [(folder / name).read_bytes() for name in listed["file_name"]]
+    assert written == [image["bytes"] for image in table["image"]]
+    assert not (data / "07_model_output/export").exists()
+    assert "starts from recycled_set, which no run has made yet" in refused("--pipeline=export")
+
+
+@pytest.mark.slow
+def test_few_images_of_many_classes_are_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path
+) -> None:
+    """L03 of the reports: 20 classes of 6 audited images, of which some shadow would lack one."""
+    random = np.random.default_rng(0)
+    for k in range(20):
+        folder = tmp_path / f"species {k:02d}"
+        folder.mkdir()
+        for i in range(20):
+            pixels = random.integers(0, 80, (28, 28), dtype=np.uint8)
+            pixels[k + 2] = 255
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    given = f"--params=images={tmp_path},ingestion.validation=20"
+
+    said = refused("--pipeline=knowledge_recycling", given)
+
+    assert re.search(r"would train without class 'species \d\d' \(6 members and holdout", said)
+    assert "privacy_audit.n_shadows" in said
+    assert not (data / "04_feature").exists()
+    assert not (data / "06_models").exists()
+    good("--pipeline=ingestion", given)  # the set itself is sound
+    members = members_of(data, newest(data, "03_primary/images").parent.name)
+    assert members["class_name"].value_counts().tolist() == [3] * 20

@@ -19,11 +19,12 @@ STAGES = (
 )
 # Students of many cardinalities, on the default arm's captions, adapter and teacher.
 SWEEP = "cardinality_sweep"
-# The recycled set of an earlier run for other tools.
+# The recycled set of an earlier run for other tools; that of another arm is `<arm>.export`.
 EXPORT = "export"
+EXPORTS = (EXPORT, *(f"{arm}.{EXPORT}" for arm in SYNTHESIZERS if arm != DEFAULT))
 # How the shipped models were made: a job beside the others, whose imports the others do not wait for.
 ASIDE = ("foundation",)
-NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, EXPORT, *ASIDE)
+NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, *EXPORTS, *ASIDE)
 
 
 def stage(name: str, *arguments: Any) -> Pipeline:
@@ -39,6 +40,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     loop of the default arm, and so are `privacy_audit`, its last stage, and the arm's own name.
     """
     from tckr.pipelines.arm import arm_stages, shared_pipeline
+    from tckr.pipelines.stage import in_namespace
 
     default = synthesizer_class(DEFAULT)
     ingestion, teacher = stage("ingestion"), shared_pipeline()
@@ -48,10 +50,12 @@ def register_pipelines() -> dict[str, Pipeline]:
     for name in STAGES:
         so_far = pipelines[name] = so_far + stages[name]
     pipelines["knowledge_recycling"] = pipelines["__default__"] = pipelines["privacy_audit"]
+    pipelines[EXPORT] = stage(EXPORT)
     for arm in SYNTHESIZERS:
         pipelines[arm] = sum(arm_stages(arm).values(), ingestion + shared_pipeline(arm))
+        if arm != DEFAULT:
+            pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, pipelines[EXPORT], (), ())
     pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP, default)
-    pipelines[EXPORT] = stage(EXPORT)
     requested = project._requested_pipelines
     for name in ASIDE:
         present = Path(__file__).with_name("pipelines").joinpath(name, "pipeline.py").is_file()
