@@ -19,6 +19,7 @@ from tckr.datasets.folder import FolderDataset
 from tckr.datasets.picture import as_preview
 from tckr.images.degenerate import warnings_about
 from tckr.images.encoded import EncodedImages, encoded
+from tckr.images.fonts import class_label
 from tckr.images.names import markdown
 from tckr.images.sheets import sheet
 from tckr.images.split import SPLITS
@@ -153,8 +154,8 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
         rows = _read_split(file, ["image", "class_name", "label"])
         shown = rows.sort_values("label", kind="stable").groupby("label").head(columns)
         lines = [
-            (str(name), to_tensor(part["image"]))
-            for name, part in shown.groupby("class_name", sort=False)
+            (class_label(str(name), number), to_tensor(part["image"]))
+            for (name, number), part in shown.groupby(["class_name", "label"], sort=False)
         ]
         return as_preview(
             sheet(lines[:classes], title=f"{identity.split_of(file)} ({len(rows):,} images)")

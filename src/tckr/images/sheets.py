@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from tckr.images.fonts import drawable
 from tckr.images.names import one_line
 from tckr.images.tensors import to_pil
 
@@ -45,13 +46,15 @@ def sheet(
     """
     if not rows:
         raise ValueError("A sheet needs at least one row.")
-    title = title and one_line(title)
-    pictures = [(_shortened(caption), _tiles(images[:columns], tile)) for caption, images in rows]
-    edge = max((picture.width for _, line in pictures for picture in line), default=tile)
-    font, title_font = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 6)
-    left = MARGIN + round(max(font.getlength(caption) for caption, _ in pictures)) + 2 * GAP
+    title, title_font = drawable(one_line(title or ""), FONT_SIZE + 6)
+    pictures = [
+        (*drawable(_shortened(caption), FONT_SIZE), _tiles(images[:columns], tile))
+        for caption, images in rows
+    ]
+    edge = max((picture.width for *_, line in pictures for picture in line), default=tile)
+    left = MARGIN + round(max(font.getlength(caption) for caption, font, _ in pictures)) + 2 * GAP
     top = MARGIN + (2 * FONT_SIZE + GAP if title else 0)
-    n_columns = max(len(line) for _, line in pictures)
+    n_columns = max(len(line) for *_, line in pictures)
     right = left + n_columns * (edge + GAP) - GAP
     if title:
         right = max(right, MARGIN + round(title_font.getlength(title)))
@@ -61,7 +64,7 @@ def sheet(
     draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((MARGIN, MARGIN), title, fill=INK, font=title_font, anchor="lt")
-    for index, (caption, line) in enumerate(pictures):
+    for index, (caption, font, line) in enumerate(pictures):
         y = top + index * (edge + GAP)
         draw.text(
             (left - 2 * GAP, y + edge // 2),

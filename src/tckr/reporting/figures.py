@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tckr.audit.results import Attribution
+from tckr.images.fonts import drawable
 from tckr.images.names import one_line
 from tckr.reporting.style import COLORS, new_figure, notice, rendered
 
@@ -193,7 +194,7 @@ def _gallery(sections: Sequence[tuple[str, Sequence[Tile]]], columns: int) -> Im
     across, lines = len(tiles[0][0]), len(tiles[0][1])
     width, height = across * TILE + GAP // 2 * (across - 1), TILE + lines * LINE + GAP
     widest = min(columns, max(len(section) for _, section in sections))
-    font, title_font = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 4)
+    title_font = drawable("", FONT_SIZE + 4)[1]
     rows = [-(-len(section) // columns) for _, section in sections]
     titles = max(title_font.getlength(title) for title, _ in sections)
     right = max(widest * (width + 2 * GAP) - 2 * GAP, round(titles))
@@ -211,7 +212,8 @@ def _gallery(sections: Sequence[tuple[str, Sequence[Tile]]], columns: int) -> Im
             for number, text in enumerate(captions):
                 ink = INK if number == 0 else FAINT
                 below = y + TILE + 5 + number * LINE
-                draw.text((x, below), _fitting(text, font, width), fill=ink, font=font, anchor="lt")
+                fitting, font = _fitting(text, width)
+                draw.text((x, below), fitting, fill=ink, font=font, anchor="lt")
         top += 3 * LINE + count * (height + GAP)
     return canvas
 
@@ -226,11 +228,12 @@ def _paste(canvas: Image.Image, picture: torch.Tensor, x: int, y: int) -> None:
     ImageDraw.Draw(canvas).rectangle((x - 1, y - 1, x + TILE, y + TILE), outline=FRAME)
 
 
-def _fitting(text: str, font: Any, width: int) -> str:
-    """Return the text in one line, truncated where it would run into the next tile."""
-    text = one_line(text)
+def _fitting(text: str, width: int) -> tuple[str, Any]:
+    """Return the text in one line, truncated where it would run into the next tile, and its font."""
+    text, font = drawable(f"{one_line(text)}\u2026", FONT_SIZE)
+    text = text[:-1]
     if font.getlength(text) <= width:
-        return text
+        return text, font
     while text and font.getlength(text + "\u2026") > width:
         text = text[:-1]
-    return text.rstrip() + "\u2026"
+    return text.rstrip() + "\u2026", font

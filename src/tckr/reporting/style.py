@@ -26,18 +26,18 @@ def class_sheet(tables: Mapping[str, pd.DataFrame], title: str | None = None) ->
     Returns:
         A contact sheet of at most 20 classes.
     """
+    from tckr.images.fonts import class_label
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
 
-    names = next(iter(tables.values())).drop_duplicates("label").sort_values("label")["class_name"]
+    first = next(iter(tables.values())).drop_duplicates("label").sort_values("label")
     rows = []
-    for name in names[:CLASSES]:
+    for name, number in first[["class_name", "label"]].head(CLASSES).itertuples(index=False):
+        label = class_label(name, number)
         for word, table in tables.items():
             chosen = table.loc[table["class_name"] == name, "image"].head(PER_CLASS)
             if len(chosen):
-                rows.append(
-                    (f"{name}, {word}" if len(tables) > 1 else str(name), to_tensor(chosen))
-                )
+                rows.append((f"{label}, {word}" if len(tables) > 1 else label, to_tensor(chosen)))
     return sheet(rows, title=title)
 
 
@@ -49,6 +49,7 @@ def pair_sheet(table: pd.DataFrame, pairs: Sequence[Sequence[str]], title: str) 
         pairs: of image ids.
         title: printed above the rows.
     """
+    from tckr.images.fonts import class_label
     from tckr.images.sheets import sheet
     from tckr.images.tensors import to_tensor
 
@@ -56,8 +57,10 @@ def pair_sheet(table: pd.DataFrame, pairs: Sequence[Sequence[str]], title: str) 
     rows = []
     for one, other in pairs:
         both = by_id.loc[[one, other]]
-        splits, names = " and ".join(both["split"]), " / ".join(dict.fromkeys(both["class_name"]))
-        rows.append((f"{splits}: {names}", to_tensor(both["image"])))
+        classes = both.drop_duplicates("label")
+        names = map(class_label, classes["class_name"], classes["label"])
+        label = f"{' and '.join(both['split'])}: {' / '.join(names)}"
+        rows.append((label, to_tensor(both["image"])))
     return sheet(rows, title=title)
 
 
@@ -71,9 +74,11 @@ def rendered(figure: "Figure") -> Image.Image:
 
 def notice(text: str) -> Image.Image:
     """Return a picture of one line of text, for use where there is nothing to show."""
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
-    font = ImageFont.load_default(14)
+    from tckr.images.fonts import drawable
+
+    text, font = drawable(text, 14)
     width = round(font.getlength(text)) + 48
     canvas = Image.new("RGB", (width, 72), "#fcfcfa")
     ImageDraw.Draw(canvas).text((24, 36), text, fill="#5b6470", font=font, anchor="lm")

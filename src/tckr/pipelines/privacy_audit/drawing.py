@@ -17,13 +17,15 @@ SHOWN = 16
 
 def draw_exposed(images: pd.DataFrame, vulnerability: pd.DataFrame) -> Image.Image:
     """Show the most exposed members."""
+    from tckr.images.fonts import class_label
     from tckr.reporting import figures as pictures
 
     table = vulnerability[vulnerability["split"] == "members"].head(SHOWN)
     chosen = images.set_index("image_id").loc[table["image_id"]]
     pixels, _ = images_and_labels(chosen)
+    names = list(map(class_label, chosen["class_name"], chosen["label"]))
     return pictures.draw_exposed(
-        pixels, table["class_name"].tolist(), table["rank"].tolist(), table["separation"].tolist()
+        pixels, names, table["rank"].tolist(), table["separation"].tolist()
     )
 
 
