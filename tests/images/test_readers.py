@@ -93,7 +93,7 @@ def test_missing_empty_and_unlabelled_folders(tmp_path, encoded):
 
 def test_unknown_and_several_formats(tmp_path):
     (tmp_path / "images.zip").write_bytes(b"")
-    refused(tmp_path / "images.zip", "no known format", ".npz")
+    refused(tmp_path / "images.zip", "is an archive", "unpack it", ".npz")
     for name in ("one.csv", "two.csv"):
         (tmp_path / name).write_text("path,label\nx.png,a\n")
     refused(tmp_path, "one.csv, two.csv")

@@ -3,10 +3,12 @@
 Every image is noise with a bright bar whose row tells its class, so that labels are checked against the pixels.
 """
 
+import gzip
 import io
 import os
 import shutil
 import unicodedata
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, PngImagePlugin
+from pydantic import ValidationError
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
@@ -263,7 +266,6 @@ def t07_words_of_fer2013(root):
 
 
 def x02_packed_beside_unpacked(root):
-    import gzip
     import struct
 
     for name, n, start in (("train", 2 * N, 0), ("t10k", 12, 900)):
@@ -480,3 +482,81 @@ def test_what_was_read_is_always_said(tmp_path, caplog):
     for word in ("differ only in case", "empty, an empty folder", "1 .txt"):
         assert word in caplog.text
     assert report["left_out"] == ["empty, an empty folder", "files that are no images: 1 .txt"]
+
+
+def in_one_folder(root, splits=("",)):
+    """DPSDA and guided-diffusion: <class>_<number>.png."""
+    for s, name in enumerate(splits):
+        (root / name).mkdir(exist_ok=True)
+        for i in range(2 * N):
+            (root / name / f"{('ant', 'bee')[i % 2]}_{i:06d}.png").write_bytes(
+                png(i % 2, i + 500 * s)
+            )
+
+
+def ingest_by_name(root, pattern, **changes):
+    options = IngestionOptions(size=SIDE, label_pattern=pattern, **changes)
+    table, report = ingest(root, options, 0)
+    for label, content in zip(table["label"], table["image"], strict=True):
+        assert np.argmax(np.asarray(Image.open(io.BytesIO(content))).mean(1)) == 2 * label + 2
+    return table, report
+
+
+def test_f33_labels_in_the_names_of_files_are_found_by_a_pattern(tmp_path):
+    in_one_folder(tmp_path)
+    with pytest.raises(UserError, match=r"lie in no class folder.*ingestion.label_pattern"):
+        ingest(tmp_path, IngestionOptions(size=SIDE), 0)
+    table, report = ingest_by_name(tmp_path, "([a-z]+)_[0-9]+")
+    assert report["classes"] == ["ant", "bee"]
+    assert len(table) == 2 * N
+
+
+def test_f33_splits_above_labels_in_names_are_kept(tmp_path):
+    in_one_folder(tmp_path, ("train", "test"))
+    _, report = ingest_by_name(tmp_path, "/([a-z]+)_")
+    assert report["splits"]["test"] == 2 * N
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/ant_1.png").write_bytes(png(0, 999))
+    with pytest.raises(UserError, match=r"test, train are called like splits.*more"):
+        ingest_by_name(tmp_path, "/([a-z]+)_")
+
+
+def test_f33_a_name_without_a_label_is_refused(tmp_path):
+    in_one_folder(tmp_path)
+    (tmp_path / "cover.png").write_bytes(png(0, 999))
+    with pytest.raises(UserError, match=r"label_pattern finds no label in the name 'cover.png'"):
+        ingest_by_name(tmp_path, "([a-z]+)_[0-9]+")
+    with pytest.raises(ValidationError, match="keep one of them"):
+        IngestionOptions(label_pattern="(a)", folders="class")
+    with pytest.raises(ValidationError, match="brackets"):
+        IngestionOptions(label_pattern="a")
+
+
+def test_f30_an_archive_is_refused_by_name(tmp_path):
+    packed = tmp_path / "set.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("ant/1.png", png(0, 0))
+    for path in (packed, tmp_path):
+        with pytest.raises(UserError, match=r"Remedy: unpack"):
+            ingest(path, IngestionOptions(size=SIDE), 0)
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "nrrd", "svg", "heic"])
+def test_a_class_of_files_that_are_not_read_is_refused_by_name(tmp_path, suffix):
+    for k, name in enumerate(("ant", "bee", "cat")):
+        fill(tmp_path / name, k)
+    for file in (tmp_path / "cat").iterdir():
+        file.rename(file.with_suffix(f".{suffix}"))
+        file.with_suffix(f".{suffix}").write_bytes(b"\x5c\x01\0\0" + bytes(344) + b"n+1\0")
+    with pytest.raises(UserError, match=r"Class 'cat' .* none of its \d+ can be read.*save") as e:
+        ingest(tmp_path, IngestionOptions(size=SIDE), 0)
+    assert f"0000.{suffix}" in str(e.value)
+
+
+def test_a_nifti_file_alone_is_refused_with_what_to_do(tmp_path):
+    volume = tmp_path / "scan.nii.gz"
+    volume.write_bytes(gzip.compress(bytes(400)))
+    with pytest.raises(
+        UserError, match=r"NIfTI volume.*Remedy: save its slices as DICOM or 16-bit"
+    ):
+        ingest(volume, IngestionOptions(size=SIDE), 0)

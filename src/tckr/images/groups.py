@@ -31,19 +31,37 @@ def named(table: RawTable, options: IngestionOptions, path: Path) -> RawTable:
             "ingestion.group_pattern stands beside another way to name the groups.",
             "keep one of group_pattern, group_column and a group level in folders.",
         )
-    pattern = re.compile(options.group_pattern)
+    pattern = options.group_pattern
 
     def images() -> Iterator[RawImage]:
         for image in table.images:
-            found = pattern.search(image.name)
-            if found is None or not found[1]:
-                raise UserError(
-                    f"ingestion.group_pattern finds no group in the name {image.name!r} of {path}.",
-                    "mend the pattern so that its first bracket matches in every name.",
-                )
-            yield replace(image, group=found[1])
+            yield replace(image, group=searched("group", pattern, image.name, path))
 
     return replace(table, images=Again(images))
+
+
+def searched(what: str, pattern: str, name: str, path: Path) -> str:
+    """Return what the first bracket of a pattern finds in the name of an image.
+
+    Args:
+        what: "group" or "label".
+        pattern: Regular expression.
+        name: Of the image.
+        path: The source, for the message.
+
+    Raises:
+        UserError: It finds nothing.
+
+    >>> searched("label", "([a-z]+)_", "ant_0001.png", Path("set"))
+    'ant'
+    """
+    found = re.search(pattern, name)
+    if found is None or not found[1]:
+        raise UserError(
+            f"ingestion.{what}_pattern finds no {what} in the name {name!r} of {path}.",
+            "mend the pattern so that its first bracket matches in every name.",
+        )
+    return found[1]
 
 
 def assigned(everything: pd.DataFrame, images: Sequence[Any]) -> pd.DataFrame:

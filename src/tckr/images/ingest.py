@@ -103,7 +103,7 @@ def _prepare_all(
         try:
             return prepare(image, options, scales)
         except BadImageError as error:
-            return Skipped(image.name, str(error))
+            return Skipped(image.name, str(error), image.label)
 
     def some(images: list[RawImage]) -> list[Prepared | Skipped]:
         return [one(image) for image in images]
@@ -165,6 +165,15 @@ def _check_skipped(prepared: list[Prepared], skipped: list[Skipped], path: Path)
         raise UserError(
             f"{len(skipped)} of {total} images of {path} cannot be used; the first is {first.name}: {first.reason}.",
             "mend the source, or point ingestion at the right one.",
+        )
+    lost = {bad.label for bad in skipped} - {image.raw.label for image in prepared} - {None}
+    if lost:
+        label = min(map(str, lost))
+        of_class = [bad for bad in skipped if bad.label == label]
+        raise UserError(
+            f"Class {label!r} of {path} has no usable image: none of its {len(of_class):,} can be read; the first is "
+            f"{of_class[0].name}: {of_class[0].reason}.",
+            "mend or convert them, or leave the class out.",
         )
 
 

@@ -30,6 +30,27 @@ def find_levels(folders: Collection[Folder], root: str) -> Levels:
     return _levels(set(folders), root, ())
 
 
+def splits_above(folders: Collection[Folder], root: str) -> Levels:
+    """Return ("split",) if all images lie in folders called like splits, () if none does; the rest has no meaning.
+
+    Raises:
+        UserError: Some do, and others lie beside them.
+
+    >>> splits_above([("train",), ("test",)], "pets"), splits_above([(), ("part 1",)], "pets")
+    (('split',), ())
+    """
+    called = {folder[:1] for folder in folders if folder and split_word(folder[0])}
+    others = {folder[:1] for folder in folders} - called
+    if called and others:
+        beside = shown(folder[0] if folder else "images in no folder" for folder in sorted(others))
+        raise UserError(
+            f"{root}: the folders {shown(name for (name,) in sorted(called))} are called like splits, but beside them lie "
+            f"{beside}.",
+            "move or rename those (train..., val..., test...).",
+        )
+    return ("split",) if called else ()
+
+
 def parts_of(folder: Folder, levels: Levels) -> dict[str, str]:
     """Return what the names of a folder say: its "split", "group" and "class", as far as it is deep enough.
 

@@ -1,9 +1,9 @@
 """Typed parameters of the ingestion stage."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tckr.options import Options
 
@@ -91,6 +91,11 @@ class IngestionOptions(Options):
         description="the word that means the test split in the source's split column, folders or files; the others "
         "are the pool. null: by the usual words (train, val, test), and an unknown word is refused",
     )
+    label_pattern: str | None = Field(
+        default=None,
+        description="regular expression searched in an image's path below the folder; what its first bracket finds is the "
+        "label, in place of class folders",
+    )
     group_column: str | None = Field(
         default=None,
         description="column that names the person (patient, lesion, site) of an image; images of one group stay in "
@@ -162,7 +167,7 @@ class IngestionOptions(Options):
             raise ValueError("a level is named twice")
         return "/".join(levels)
 
-    @field_validator("group_pattern")
+    @field_validator("group_pattern", "label_pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
         if value is not None:
@@ -171,8 +176,18 @@ class IngestionOptions(Options):
             except re.error as error:
                 raise ValueError(f"no regular expression: {error}") from error
             if groups < 1:
-                raise ValueError("put brackets round what names the group, as in (patient\\d+)")
+                raise ValueError(
+                    "put brackets round what names the group or the label, as in (patient\\d+)"
+                )
         return value
+
+    @model_validator(mode="after")
+    def _one_way_to_labels(self) -> Self:
+        if self.label_pattern is not None and (self.folders != "auto" or self.label_column):
+            raise ValueError(
+                "label_pattern stands beside folders or label_column: keep one of them"
+            )
+        return self
 
     @field_validator("class_names")
     @classmethod

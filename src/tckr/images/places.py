@@ -23,7 +23,9 @@ SPLIT_WORDS: dict[str, SplitWord] = {
 }
 WORD = re.compile(r"t10k|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Image types that are read by no decoder of ours: counted by name, unlike the text files beside an image.
-UNREAD_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".svg", ".heic", ".heif", ".jxl", ".nii"})
+UNREAD_SUFFIXES = frozenset(
+    {".dcm", ".dicom", ".ima", ".svg", ".heic", ".heif", ".jxl", ".nii", ".mha", ".mhd", ".nrrd"}
+)
 # What files of the formats that are read begin with: an image may have no suffix, or a wrong one.
 SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
 

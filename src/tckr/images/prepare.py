@@ -20,6 +20,15 @@ from tckr.images.tensors import encode
 # Only decoders that neither start other programs (EPS would call Ghostscript) nor read other files.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 BYTES_PER_PIXEL = 8
+CONVERT = {
+    **dict.fromkeys((".nii", ".gz"), "a NIfTI volume: save its slices as DICOM or 16-bit PNG"),
+    **dict.fromkeys((".mha", ".mhd", ".nrrd"), "a volume: save its slices as DICOM or 16-bit PNG"),
+    ".svg": "a drawing in SVG: save it as PNG",
+    **dict.fromkeys(
+        (".heic", ".heif", ".jxl", ".avif"), "of a format not read here: save it as JPEG or PNG"
+    ),
+}
+"""What to do with images of other formats, by the end of their names."""
 PNG, PNG_TEXT = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 LARGE = 1_000_000
 """Pixels of a transparent image that are enough to see whether a drawing shows."""
@@ -54,10 +63,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that could not be used, and the reason."""
+    """An image that could not be used, the reason, and its class."""
 
     name: str
     reason: str
+    label: str | None = None
 
 
 class BadImageError(Exception):
@@ -140,7 +150,8 @@ def decode(
     except Image.DecompressionBombError as error:
         raise BadImageError(_too_large(str(error).split(",")[0], max_pixels)) from error
     except Image.UnidentifiedImageError as error:
-        raise BadImageError("not an image of a known format") from error
+        suffix = content.suffix.lower() if isinstance(content, Path) else ""
+        raise BadImageError(CONVERT.get(suffix, "not an image of a known format")) from error
     except Exception as error:  # Pillow's plugins raise nearly every type on a damaged file
         raise BadImageError(f"damaged or truncated ({error})") from error
 

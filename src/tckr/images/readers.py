@@ -13,6 +13,7 @@ from tckr.images.tabular import read_arrow, read_parquet, read_saved
 
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather")
+PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 ACCEPTED = "a folder per class, .parquet, .arrow, .npz, a folder of IDX files or a .csv of paths and labels"
 
 
@@ -35,6 +36,11 @@ def read(path: Path, options: IngestionOptions) -> RawTable:
     path = Path(path)
     if not path.exists():
         raise UserError(f"There is no {path}.", f"point ingestion at {ACCEPTED}.")
+    if options.label_pattern is not None and not path.is_dir():
+        raise UserError(
+            f"{path} is no folder of images, in whose names ingestion.label_pattern could find labels.",
+            "leave label_pattern out.",
+        )
     table = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     if table.count == 0:
         raise UserError(f"{path} holds no images.", f"point ingestion at {ACCEPTED}.")
@@ -49,19 +55,27 @@ def read_folders(tree: places.Tree, options: IngestionOptions) -> RawTable:
     """
     root = tree.root
     if not tree.images:
+        packed = any(file.suffix.lower() in PACKED for file in tree.others)
+        beside = f" ({tree.sidecars()})" if tree.others else ""
         raise UserError(
-            f"No image is in the folder {root}.",
-            "put one folder of images per class into it, or point raw_images at another source.",
+            f"No image is in the folder {root}{beside}.",
+            f"{'unpack the archive, or ' if packed else ''}put one folder of images per class into it, or point raw_images at another source.",
         )
     folders = [file.parent.relative_to(root).parts for file in tree.images]
-    if options.folders == "auto":
+    pattern = options.label_pattern
+    if pattern is not None:
+        levels = layout.splits_above(folders, str(root))
+    elif options.folders == "auto":
         levels = layout.find_levels(folders, str(root))
     else:
         levels = tuple(options.folders.split("/"))
     images = []
     for file, folder in zip(tree.images, folders, strict=True):
         parts = layout.parts_of(folder, levels)
-        label, name = parts.get("class"), readable(file.relative_to(root).as_posix())
+        name = readable(file.relative_to(root).as_posix())
+        label = (
+            parts.get("class") if pattern is None else groups.searched("label", pattern, name, root)
+        )
         images.append(
             RawImage(
                 name=name,
@@ -74,9 +88,11 @@ def read_folders(tree: places.Tree, options: IngestionOptions) -> RawTable:
     if all(image.label is None for image in images):
         raise UserError(
             f"Labels are missing: the images in {root} lie in no class folder.",
-            "put them into one folder per class, or list them in a CSV with the columns path and label.",
+            "put them into one folder per class, list them in a CSV with the columns path and label, or say with "
+            "ingestion.label_pattern where in its name a file has its label.",
         )
     kind = "folder per class" if levels == ("class",) else f"folders {'/'.join(levels)}"
+    kind = kind if pattern is None else "labels in the names of files"
     return RawTable(kind, images, len(images))
 
 
@@ -92,13 +108,25 @@ def _read_file(path: Path, options: IngestionOptions) -> RawTable:
         return lists.read_listings([lists.read_listing(path)], None, options)
     if suffix == ".json":
         return lists.read_dataset_json(path, options)
-    packed = suffix in (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        raise UserError(
+            f"{path} is a NIfTI volume, which is not read.",
+            "save its slices as DICOM or 16-bit PNG into one folder per class (nibabel reads it, Pillow writes PNG).",
+        )
+    packed = suffix in PACKED
     raise UserError(
-        f"{path} is of no known format.", f"{'unpack it, or ' if packed else ''}use {ACCEPTED}."
+        f"{path} is {'an archive' if packed else 'of no known format'}.",
+        f"{'unpack it, or ' if packed else ''}use {ACCEPTED}.",
     )
 
 
 def _read_folder(path: Path, options: IngestionOptions) -> RawTable:
+    if options.label_pattern is not None:
+        tree = places.scan(path)
+        table = read_folders(tree, options)
+        return replace(
+            table, left_out=tuple(note for note in (*tree.left_out, tree.sidecars()) if note)
+        )
     files = sorted(
         file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
     )
