@@ -49,7 +49,8 @@ def of(
         )
     names = list(dict.fromkeys(table["class_name"]))
     notes += [
-        f"the classes {one!r} and {other!r} differ only in case" for one, other in alike(names)
+        f"the classes {one!r} and {other!r} differ only in case or zeros"
+        for one, other in alike(names)
     ]
     return {
         "left_out": list(raw.left_out),

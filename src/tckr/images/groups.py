@@ -12,6 +12,7 @@ import pandas as pd
 
 from tckr.errors import UserError
 from tckr.images import split
+from tckr.images.labels import group_name
 from tckr.images.options import IngestionOptions
 from tckr.images.raw import Again, RawImage, RawTable
 
@@ -35,7 +36,9 @@ def named(table: RawTable, options: IngestionOptions, path: Path) -> RawTable:
 
     def images() -> Iterator[RawImage]:
         for image in table.images:
-            yield replace(image, group=searched("group", pattern, image.name, path))
+            yield replace(
+                image, group=group_name(searched("group", pattern, image.name, path), str(path))
+            )
 
     return replace(table, images=Again(images))
 
@@ -70,7 +73,22 @@ def assigned(everything: pd.DataFrame, images: Sequence[Any]) -> pd.DataFrame:
     Args:
         everything: One row per distinct image, with image_id and split ("pool" or "test").
         images: All `Prepared` images, copies included.
+
+    Raises:
+        UserError: No image has a group.
     """
+    named = sum(one.raw.group is not None for one in images)
+    if not named:
+        raise UserError(
+            "No image has a group, so that nothing tells which images are of one person.",
+            "name the column, level or pattern that does with ingestion.group_column, folders or group_pattern.",
+        )
+    if named < len(images):
+        logger.warning(
+            "%s of %s images have no group: each counts as a person of its own.",
+            f"{len(images) - named:,}",
+            f"{len(images):,}",
+        )
     numbers = merged([one.raw.group for one in images], [one.image_id for one in images])
     table = everything.assign(group=everything["image_id"].map(numbers).astype(np.int64))
     tested = set(table.loc[table["split"] == "test", "group"])

@@ -18,7 +18,7 @@ from tckr.errors import UserError
 from tckr.images import account, canaries, copies, groups, report, split, twins
 from tckr.images.early import refuse_small_classes
 from tckr.images.encoded import EncodedImages
-from tckr.images.labels import class_names
+from tckr.images.labels import alike, class_names
 from tckr.images.options import IngestionOptions
 from tckr.images.pixels import Scales, judge, refuse_two_scales
 from tckr.images.prepare import BadImageError, Prepared, Skipped, as_colour, prepare
@@ -218,8 +218,10 @@ def _check_classes(table: pd.DataFrame, path: Path) -> None:
     for name in split.SPLITS:
         short = counts.index[counts[name] == 0] if name in counts else counts.index
         if len(short):
+            twins_of = [pair for pair in alike(counts.index) if short[0] in pair]
+            twin = f" and is {' beside '.join(map(repr, twins_of[0]))}" if twins_of else ""
             raise UserError(
                 f"Class {short[0]!r} of {path} has {counts.loc[short[0]].sum()} images, too few for its share of every "
-                f"split ({name} would get none).",
+                f"split ({name} would get none){twin}.",
                 f"add images of that class, leave it out, or raise ingestion.{name}.",
             )

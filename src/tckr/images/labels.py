@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ from tckr.errors import UserError
 Kind = Literal["names", "numbers", "text"]
 
 WHOLE = re.compile(r"(-?\d+)\.0*")
+# Joins and marks that nobody sees and that change no letter: zero-width blanks, soft hyphens, marks of direction.
+UNSEEN = frozenset("\u00ad\u200b\u200e\u200f\u2060\ufeff")
 MISSING = frozenset({"", "-1", "nan", "NaN", "<NA>"})
 
 
@@ -78,6 +81,25 @@ def reconciled(parts: Sequence[Labels]) -> tuple[str, ...] | None:
         )
     named = [name for part in parts for name in part.names or ()]
     return tuple(dict.fromkeys(named)) or None
+
+
+def group_name(value: Any, where: str) -> str | None:
+    """Return the name of a group, in the same form whatever column, file or folder it comes from; None for none.
+
+    Bytes are decoded and whole floats are integers, which a column with gaps turns them into: otherwise one person's
+    images in two files would be two people's.
+
+    Raises:
+        UserError: Several values, or bytes that are no UTF-8.
+
+    >>> group_name(12.0, ""), group_name(" 12 ", ""), group_name(float("nan"), ""), group_name(-1, "")
+    ('12', '12', None, '-1')
+    """
+    plain = -1 if isinstance(value, int | np.integer) and value == -1 else _plain(value, where)
+    text = "" if plain is None else _cleaned(str(plain), where)
+    whole = WHOLE.fullmatch(text)
+    text = whole[1] if whole else text
+    return None if text in MISSING - {"-1"} else text
 
 
 def folder_label(name: str, where: str) -> str:
@@ -154,28 +176,29 @@ def is_missing(value: Any) -> bool:
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return pairs of classes whose names differ only in upper and lower case.
+    """Return pairs of classes whose names differ only in upper and lower case, or in zeros before a number.
 
-    >>> alike(["Cat", "dog", "cat"])
-    [('Cat', 'cat')]
+    >>> alike(["Cat", "dog", "cat", "01", "1"])
+    [('Cat', 'cat'), ('01', '1')]
     """
     first: dict[str, str] = {}
-    return [
-        (first[name.casefold()], name)
-        for name in names
-        if first.setdefault(name.casefold(), name) != name
-    ]
+    keys = ((name, str(int(name)) if name.isdecimal() else name.casefold()) for name in names)
+    return [(first[key], name) for name, key in keys if first.setdefault(key, name) != name]
 
 
 def _plain(value: Any, where: str) -> bool | int | float | str | None:
     """Return a value as one of Python's plain types; None if it is missing."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
+    if isinstance(value, np.void):
+        value = value.item()
     if isinstance(value, list | tuple | set | dict | np.ndarray):
         shown = str(value) if len(str(value)) < 40 else str(value)[:37] + "..."
         raise UserError(
             f"{where} has several labels per image ({shown}).", "keep one label per image."
         )
+    if isinstance(value, np.datetime64):  # of nanoseconds, `item` makes a number
+        value = None if np.isnat(value) else str(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes):
@@ -187,6 +210,8 @@ def _plain(value: Any, where: str) -> bool | int | float | str | None:
             ) from error
     if is_missing(value):
         return None
+    if isinstance(value, float | Decimal) and not isfinite(value):
+        raise UserError(f"{where} has the label {value}.", "write a class, or nothing.")
     if isinstance(value, float | Decimal):
         value = int(value) if float(value).is_integer() else float(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -196,7 +221,7 @@ def _plain(value: Any, where: str) -> bool | int | float | str | None:
 
 def _text(value: str, where: str) -> str | None:
     text = _cleaned(value, where)
-    if text.startswith("[") and text.endswith("]"):
+    if text[:1] + text[-1:] in ("[]", "{}"):
         raise UserError(
             f"{where} has several labels per image ({text[:40]}).", "keep one label per image."
         )
@@ -214,7 +239,7 @@ def _cleaned(name: str, where: str) -> str:
         raise UserError(
             f"{where}: the class {shown!r} has a name that is no UTF-8.", "rename it in UTF-8."
         ) from error
-    kept = (" " if unicodedata.category(one) == "Cc" else one for one in name if one != "\ufeff")
+    kept = (" " if unicodedata.category(one) == "Cc" else one for one in name if one not in UNSEEN)
     return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
 
 

@@ -3,14 +3,16 @@
 import base64
 import binascii
 import csv
+import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tckr.errors import UserError
-from tckr.images.labels import Labels, reconciled
+from tckr.images.labels import Labels, group_name, reconciled
 from tckr.images.options import IngestionOptions
 from tckr.images.places import SIGNATURES, Tree, given_split, inside, scan, split_of_place
 from tckr.images.raw import (
@@ -31,6 +33,7 @@ LONGEST_NAME = 100
 LONGEST_PATH = 1000
 SHORTEST_BASE64 = 90
 SAMPLE = 50
+WHOLE_WITH_COMMA = re.compile(r"-?\d+,0+")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Listing:
 def read_listing(path: Path) -> Listing:
     """Read a CSV, TSV or .jsonl file as text: a class "NA" or "01" stays as it is.
 
-    Comma, semicolon, tab, a line `sep=;` before the header, UTF-8 and UTF-16 are understood, and rows that end with more
+    Comma, semicolon, tab, bar, a line `sep=;` before the header, UTF-8 and UTF-16 are understood, and rows that end with more
     commas than the header has.
 
     Raises:
@@ -59,7 +62,7 @@ def read_listing(path: Path) -> Listing:
     """
     try:
         text = path.read_bytes()
-        lines = text.decode("utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        lines = text.decode(_encoding(text))
         columns, rows = _from_jsonl(lines) if path.suffix == ".jsonl" else _from_csv(lines)
     except UserError:
         raise
@@ -179,14 +182,26 @@ def _common_folders(tree: Tree) -> list[Path]:
     return [common, *common.parents][: len(common.parts) - len(tree.root.parts)]
 
 
+def _encoding(text: bytes) -> str:
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if text[:1] == b"\0" or text[1:2] == b"\0":  # without its mark, the header's first letter tells
+        return "utf-16-be" if text[:1] == b"\0" else "utf-16-le"
+    return "utf-8-sig"
+
+
 def _from_csv(text: str) -> tuple[list[str], list[list[str]]]:
     first, _, rest = text.partition("\n")
     if first.lower().startswith("sep="):  # Excel's way to name the separator
         text, separator = rest, first.strip()[4:5]
     else:
-        separator = max(",;\t", key=first.count)
+        separator = max(",;\t|", key=first.count)
     lines = csv.reader(
-        text.splitlines(keepends=True), delimiter=separator, strict=True, skipinitialspace=True
+        # Not `splitlines`, which ends a line at every sign that Unicode calls a separator.
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        strict=True,
+        skipinitialspace=True,
     )
     rows = [row for row in lines if any(cell.strip() for cell in row)]
     if not rows:
@@ -198,7 +213,7 @@ def _from_csv(text: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _from_jsonl(text: str) -> tuple[list[str], list[list[str]]]:
-    entries = [json.loads(line) for line in text.splitlines() if line.strip()]
+    entries = [json.loads(line) for line in text.split("\n") if line.strip()]
     if not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("a line is no JSON object")
     columns = list(dict.fromkeys(key for entry in entries for key in entry))
@@ -258,6 +273,9 @@ def _read(
     if tree is not None and (several or path.stem == "metadata"):
         by_place = split_of_place(path, tree.root, options.test_split)
     images = []
+    told = {row[label].strip() for row in listing.rows} - {""}
+    # 0,0 and 1,0 where another sign parts the cells: whole numbers as Excel writes them in most of Europe.
+    comma = bool(told) and all(WHOLE_WITH_COMMA.fullmatch(text) for text in told)
     for row in listing.rows:
         file = row[image].strip()
         word = by_place if split is None else row[split]
@@ -265,9 +283,9 @@ def _read(
             RawImage(
                 name=readable(file[:LONGEST_NAME]) or f"{path.name}, a row without a file",
                 content=files.find(file) if file else None,
-                label=labels(row[label]),
+                label=labels(row[label].partition(",")[0] if comma else row[label]),
                 split=given_split(word, options.test_split, str(path)),
-                group=None if group is None else row[group].strip() or None,
+                group=None if group is None else group_name(row[group], str(path)),
             )
         )
     return images

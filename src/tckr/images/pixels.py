@@ -85,11 +85,13 @@ class Scales:
         if scale is None:
             if kind == "8 bits":
                 return values
+            if kind == "floats" and not np.isfinite(values).all():
+                raise ValueError("pixels that are no numbers (NaN or infinite)")
             scale = usual_scale(values)
             if not (values.min() >= scale.low and values.max() <= scale.high):  # refuses NaN too
                 raise ValueError(f"{values.dtype} pixels outside {scale}")
         elif kind == "floats" and not np.isfinite(values).all():
-            raise ValueError("pixels that are no numbers")
+            raise ValueError("pixels that are no numbers (NaN or infinite)")
         return values if kind == "8 bits" and scale == Scale(0, 255) else scale.apply(values)
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ SPLIT_WORDS: dict[str, SplitWord] = {
     **dict.fromkeys(("test", "testing", "tst", "t10k", "eval", "evaluation"), "test"),
 }
 WORD = re.compile(r"t10k|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# In the breast ultrasound images BUSI, "benign (1)_mask_1.png" lies beside "benign (1).png".
+MASK = re.compile(r"(.+?)[ _.-](?:masks?|seg|segmentation)(?:[ _-]?\d+)?", re.IGNORECASE)
 # Image types that are read by no decoder of ours: counted by name, unlike the text files beside an image.
 UNREAD_SUFFIXES = frozenset(
     {".dcm", ".dicom", ".ima", ".svg", ".heic", ".heif", ".jxl", ".nii", ".mha", ".mhd", ".nrrd"}
@@ -46,6 +48,16 @@ class Tree:
     others: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
+    def without_masks(self) -> "Tree":
+        """Return the tree without masks of its images (`scan_mask.png` beside `scan.png`), which it names as left out."""
+        stems = {file.with_suffix("") for file in self.images}
+        masks = {file for file in self.images if _original(file) in stems}
+        if not masks:
+            return self
+        note = f"masks of other images: {len(masks):,} (the first is {readable(min(masks).name)})"
+        kept = [file for file in self.images if file not in masks]
+        return replace(self, images=kept, left_out=[*self.left_out, note])
+
     def sidecars(self) -> str | None:
         """Say in words which other files there are; None if there are none."""
         kinds = Counter(file.suffix.lower() or "no suffix" for file in self.others)
@@ -63,6 +75,10 @@ def scan(root: Path) -> Tree:
         for name in names:
             path = folder / name
             known = path.suffix.lower() in suffixes or path.name.lower().endswith(".nii.gz")
+            if not known and not os.path.exists(path):  # maybe a class, on a disk that is not there
+                where = readable(path.relative_to(root).as_posix())
+                tree.left_out.append(f"{where}, a link that leads nowhere")
+                continue
             (tree.images if known or _begins_like_an_image(path) else tree.others).append(path)
     tree.images.sort(key=lambda path: path.parts)
     tree.others.sort(key=lambda path: path.parts)
@@ -180,13 +196,26 @@ def _walk(
     except OSError as error:
         tree.left_out.append(f"{where}, which cannot be read ({error.strerror})")
         return
-    folders = [entry.name for entry in visible if entry.is_dir()]
-    files = [entry.name for entry in visible if not entry.is_dir()]
+    folders = [entry.name for entry in visible if _is_folder(entry)]
+    files = [entry.name for entry in visible if entry.name not in set(folders)]
     if not visible and folder != tree.root:
         tree.left_out.append(f"{where}, an empty folder")
     yield folder, files
     for name in folders:
         yield from _walk(folder / name, tree, above | {identity})
+
+
+def _original(file: Path) -> Path | None:
+    """Return the image, without suffix, whose mask a file is by its name; None if it is none."""
+    found = MASK.fullmatch(file.stem)
+    return file.parent / found[1] if found else None
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _litter(name: str) -> bool:

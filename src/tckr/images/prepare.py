@@ -30,6 +30,8 @@ CONVERT = {
 }
 """What to do with images of other formats, by the end of their names."""
 PNG, PNG_TEXT = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+PAGES = 16  # of a TIFF that are looked at
+PHOTOMETRIC, BITS, WHITE_IS_ZERO = 262, 258, 0  # tags of TIFF
 LARGE = 1_000_000
 """Pixels of a transparent image that are enough to see whether a drawing shows."""
 ANY_SCALE = Scales()
@@ -141,10 +143,11 @@ def decode(
     try:
         with Image.open(io.BytesIO(_without_text(encoded)), formats=FORMATS) as image:
             _check_size(image, max_pixels)
+            _refuse_preview(image)
             pages = " (first of several pages)" if _has_pages(image) else ""
             original = f"{image.mode}{pages} {image.width}x{image.height}"
             image.draft(None, (draft, draft))
-            return _eight_bits(ImageOps.exif_transpose(image), scales), original
+            return _eight_bits(_upright(image), scales), original
     except BadImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -183,7 +186,7 @@ def look(
         with Image.open(io.BytesIO(_without_text(encoded)), formats=FORMATS) as image:
             _check_size(image, options.max_pixels)
             if _is_deep(image):
-                return measure(_deep_values(image))
+                return measure(_deep_values(_upright(image)))
             return _look_at_eight_bits(image, options, settled)
     except Exception:  # `prepare` will say what is wrong with it
         return None
@@ -345,6 +348,37 @@ def _look_at_eight_bits(
         contrast_on_white=int(np.ptp(on_white)),
         contrast_on_black=int(np.ptp(on_black)),
     )
+
+
+def _refuse_preview(image: Image.Image) -> None:
+    """Refuse a TIFF whose first page is smaller than a later one: a preview of what is meant."""
+    size = image.width * image.height
+    pages = min(getattr(image, "n_frames", 1), PAGES) if image.format == "TIFF" else 1
+    for page in range(1, pages):
+        image.seek(page)
+        if image.width * image.height > size:
+            raise BadImageError(
+                f"a TIFF whose page {page + 1} is larger than its first: save the page that is meant"
+            )
+    if pages > 1:
+        image.seek(0)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its header says, with large values bright: TIFF may count them the other way.
+
+    Raises:
+        BadImageError: Values that cannot be turned round, since they have no largest one.
+    """
+    tags = getattr(image, "tag_v2", {})
+    upright = ImageOps.exif_transpose(image)
+    if tags.get(PHOTOMETRIC, 1) != WHITE_IS_ZERO or not _is_deep(image):
+        return upright  # Pillow turns 8 bits round
+    values = np.asarray(upright)
+    bits = tags.get(BITS, (16,))[0]
+    if image.mode == "F" or values.min() < 0 or bits > 16:
+        raise BadImageError("a TIFF in which white is 0, of a type that has no black")
+    return Image.fromarray((2**bits - 1 - values.astype(np.int64)).astype(np.uint16))
 
 
 def _is_deep(image: Image.Image) -> bool:

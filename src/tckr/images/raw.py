@@ -173,7 +173,7 @@ def find_column(
     """Return the wanted column, else the first with a usual name, else None.
 
     Raises:
-        UserError: The wanted one does not exist.
+        UserError: The wanted one does not exist, or there are several.
     """
     if wanted is not None:
         if wanted not in columns:
@@ -181,6 +181,19 @@ def find_column(
                 f"{source} has no column {wanted!r} (columns: {', '.join(columns)}).",
                 f"put one of them into ingestion.{option}.",
             )
+        if list(columns).count(wanted) > 1:
+            raise UserError(
+                f"{source} has {list(columns).count(wanted)} columns called {wanted!r}.",
+                "keep one of them, or give each a name of its own.",
+            )
         return wanted
-    by_lower = {name.strip().lower(): name for name in reversed(columns)}
-    return next((by_lower[name] for name in usual if name in by_lower), None)
+    by_lower: dict[str, list[str]] = {}
+    for name in columns:
+        by_lower.setdefault(name.strip().lower(), []).append(name)
+    found = next((by_lower[name] for name in usual if name in by_lower), [])
+    if len(found) > 1:
+        raise UserError(
+            f"{source} has {len(found)} columns called {' and '.join(map(repr, found))}.",
+            f"keep one of them, or give each a name of its own and put it into ingestion.{option}.",
+        )
+    return found[0] if found else None

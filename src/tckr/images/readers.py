@@ -6,7 +6,7 @@ from pathlib import Path
 from tckr.errors import UserError
 from tckr.images import groups, layout, lists, places
 from tckr.images.arrays import is_idx, read_idx, read_npz
-from tckr.images.labels import folder_label
+from tckr.images.labels import folder_label, group_name
 from tckr.images.options import IngestionOptions
 from tckr.images.raw import RawImage, RawTable, find_column, readable
 from tckr.images.tabular import read_arrow, read_parquet, read_saved
@@ -82,7 +82,7 @@ def read_folders(tree: places.Tree, options: IngestionOptions) -> RawTable:
                 content=file,
                 label=None if label is None else folder_label(label, str(root)),
                 split=places.given_split(parts.get("split"), options.test_split, str(root)),
-                group=parts.get("group"),
+                group=group_name(parts.get("group"), str(root)),
             )
         )
     if all(image.label is None for image in images):
@@ -122,7 +122,7 @@ def _read_file(path: Path, options: IngestionOptions) -> RawTable:
 
 def _read_folder(path: Path, options: IngestionOptions) -> RawTable:
     if options.label_pattern is not None:
-        tree = places.scan(path)
+        tree = places.scan(path).without_masks()
         table = read_folders(tree, options)
         return replace(
             table, left_out=tuple(note for note in (*tree.left_out, tree.sidecars()) if note)
@@ -158,7 +158,12 @@ def _read_tree(tree: places.Tree, options: IngestionOptions) -> RawTable:
         found = _read_listed(tree, options) or (
             None if tree.images else _read_deeper(tree, options)
         )
-    return found or read_folders(tree, options)
+    if found:
+        return found
+    images = tree.without_masks()
+    return replace(
+        read_folders(images, options), left_out=tuple(images.left_out[len(tree.left_out) :])
+    )
 
 
 def _read_listed(tree: places.Tree, options: IngestionOptions) -> RawTable | None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tckr.errors import UserError
 from tckr.images.arrays import check_expansion
-from tckr.images.labels import Kind, Labels, reconciled
+from tckr.images.labels import Kind, Labels, group_name, reconciled
 from tckr.images.lists import Files
 from tckr.images.options import IngestionOptions
 from tckr.images.places import given_split, split_of_place
@@ -128,7 +128,7 @@ class _Rows:
             splits = batch.column(self.split).to_pylist() if self.split else None
             groups = batch.column(self.group).to_pylist() if self.group else None
             for index, image in enumerate(batch.column(self.image)):
-                group = None if groups is None or groups[index] is None else str(groups[index])
+                group = None if groups is None else group_name(groups[index], where)
                 yield RawImage(
                     name=readable(f"{self.file.name}, row {row}"),
                     content=self._content(image.as_py()),
