@@ -265,3 +265,36 @@ def test_few_images_of_many_classes_are_refused_before_anything_is_trained(
     good("--pipeline=ingestion", given)  # the set itself is sound
     members = members_of(data, newest(data, "03_primary/images").parent.name)
     assert members["class_name"].value_counts().tolist() == [3] * 20
+
+
+@pytest.mark.slow
+def test_people_with_several_images_stay_whole_from_folders_to_report(
+    data: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for person in range(60):
+        for name in ("cat", "dog"):
+            folder = tmp_path / f"patient {person:02d}" / name
+            folder.mkdir(parents=True)
+            for i in range(2):
+                pixels = random.integers(0, 256, (16, 16), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+
+    good(f"--params=images={tmp_path},ingestion.folders=group/class")
+
+    files = sorted(newest(data, "03_primary/images").glob("data/*.parquet"))
+    images = pd.concat([pd.read_parquet(file).assign(file=file.name) for file in files])
+    assert (images.groupby("group")["file"].nunique() == 1).all()
+    drawn = pd.read_parquet(newest(data, "07_model_output/membership_matrix.parquet"))
+    shadows = [column for column in drawn if column.startswith("shadow_")]
+    by_person = drawn.set_index("image_id")[shadows].groupby(images.set_index("image_id")["group"])
+    assert (by_person.nunique() == 1).all(axis=None)
+    audit = json.loads(newest(data, "08_reporting/audit.json").read_text())
+    people = images.loc[images["image_id"].isin(drawn["image_id"]), "group"].nunique()
+    for name, thing in audit["things"].items():
+        primary = thing["attacks"][thing["primary_attack"]]
+        assert primary["auc"]["n_clusters"] is not None, name
+        assert primary["epsilon"] is None, name
+    assert audit["things"]["student"]["attacks"]["rmia"]["auc"]["n_clusters"] == people
+    page = newest(data, "08_reporting/report.html").read_text()
+    assert f"The images are of {people} people, some with several" in page
