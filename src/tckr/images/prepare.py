@@ -352,16 +352,19 @@ def _look_at_eight_bits(
 
 def _refuse_preview(image: Image.Image) -> None:
     """Refuse a TIFF whose first page is smaller than a later one: a preview of what is meant."""
-    size = image.width * image.height
-    pages = min(getattr(image, "n_frames", 1), PAGES) if image.format == "TIFF" else 1
-    for page in range(1, pages):
-        image.seek(page)
-        if image.width * image.height > size:
-            raise BadImageError(
-                f"a TIFF whose page {page + 1} is larger than its first: save the page that is meant"
-            )
-    if pages > 1:
-        image.seek(0)
+    if image.format != "TIFF" or not _has_pages(image):
+        return
+    size, larger = image.width * image.height, None
+    with suppress(Exception):  # a damaged later page is nobody's loss
+        for page in range(1, min(getattr(image, "n_frames", 1), PAGES)):
+            image.seek(page)
+            if larger is None and image.width * image.height > size:
+                larger = page + 1
+    image.seek(0)
+    if larger is not None:
+        raise BadImageError(
+            f"a TIFF whose page {larger} is larger than its first: save the page that is meant"
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:
