@@ -1,6 +1,6 @@
 """Nodes that draw what the audit found."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,9 @@ from tckr.audit.options import AuditOptions
 from tckr.images.tables import images_and_labels
 from tckr.pipelines.privacy_audit.figures import MODELS, part
 from tckr.pipelines.types import Tensors
+
+if TYPE_CHECKING:
+    from tckr.dp.ledger import Ledger
 
 SHOWN = 16
 
@@ -67,6 +70,7 @@ def write_report(
     warnings: list[dict[str, str]],
     parameters: dict[str, Any],
     lineage: dict[str, str],
+    guarantee_warnings: list[dict[str, str]] | None = None,
     **pictures: Image.Image,
 ) -> str:
     """Write the report of the run; `pictures` by the names of their datasets."""
@@ -79,7 +83,7 @@ def write_report(
         ingestion_report=ingestion_report,
         student_recipe=student_recipe,
         recycled_set=recycled_set,
-        warnings=[warning["text"] for warning in warnings],
+        warnings=[warning["text"] for warning in [*(guarantee_warnings or []), *warnings]],
         parameters=parameters,
         pictures=pictures,
         lineage=lineage,
@@ -92,11 +96,13 @@ def draw_scores(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
+    ledger: "Ledger | None" = None,
 ) -> tuple[Image.Image, Image.Image]:
     """Draw the scores of the primary attack on both models.
 
     Returns:
-        The ROC on logarithmic axes, where leaks show at the left edge, and the scores of members and non-members.
+        The ROC below the curve that the ledger proves, if there is one, on logarithmic axes, where leaks show at the
+        left edge, and on plain ones; and the scores of members and non-members.
     """
     from tckr.attacks.registry import ATTACKS, scores
     from tckr.audit.threats import shadow_attack
@@ -114,4 +120,5 @@ def draw_scores(
         for model in MODELS
     }
     beside = {model: (values, inside) for model, values in found.items()}
-    return pictures.draw_roc(found, inside), pictures.draw_histograms(beside)
+    proven = None if ledger is None else ledger.trade_off()
+    return pictures.draw_roc(found, inside, proven), pictures.draw_histograms(beside)
