@@ -1,6 +1,6 @@
 """Nodes that draw what the audit found."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,6 @@ from tckr.audit.options import AuditOptions
 from tckr.images.tables import images_and_labels
 from tckr.pipelines.privacy_audit.figures import MODELS, part
 from tckr.pipelines.types import Tensors
-
-if TYPE_CHECKING:
-    from tckr.dp.ledger import Ledger
 
 SHOWN = 16
 
@@ -96,9 +93,9 @@ def draw_scores(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
-    ledger: "Ledger | None" = None,
+    ledger: Any = None,
 ) -> tuple[Image.Image, Image.Image]:
-    """Draw the scores of the primary attack on both models.
+    """Draw the scores of the primary attack on both models; `ledger` is the arm's `tckr.dp.Ledger`, if it has one.
 
     Returns:
         The ROC below the curve that the ledger proves, if there is one, on logarithmic axes, where leaks show at the

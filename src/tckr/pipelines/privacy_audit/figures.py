@@ -13,7 +13,6 @@ from tckr.synthesizers.base import Synthesizer
 
 if TYPE_CHECKING:
     from tckr.audit.results import Attribution, Audit, ThreatAudit
-    from tckr.dp.ledger import Ledger
 
 MODELS = ("teacher", "student")
 INFINITY = "infinity"  # the epsilon of a run that proves nothing: JSON has no number for it
@@ -32,11 +31,11 @@ def audit_release(
     accuracy: dict[str, Any],
     options: AuditOptions,
     generator_scores: Tensors | None = None,
-    ledger: "Ledger | None" = None,
+    ledger: Any = None,
 ) -> dict[str, Any]:
     """Attack teacher, student and every threat that the arm names, each on its own; see `tckr.audit`.
 
-    With a ledger, what it proves stands beside, and lower bounds of epsilon are at its delta.
+    With a ledger (`tckr.dp.Ledger`), what it proves stands beside, and lower bounds of epsilon are at its delta.
     """
     del artefacts
     from tckr.audit import threats
