@@ -72,6 +72,12 @@ PROVEN_THINGS: dict[str, Thing] = {
         "The attacker can query the model that was trained on the private images themselves, under differential privacy,"
         " with the same knowledge as against a student. It is under the same guarantee as the student and may be released.",
     ),
+    "prompts": Thing(
+        "Prompts alone",
+        "The prompts are released, which were made under differential privacy unless they are bare class names. The"
+        " attacker captions the candidate image with the same captioner and looks for that caption. By default the"
+        " prompts are withheld (knowledge_recycling.release_prompts).",
+    ),
 }
 
 
