@@ -50,7 +50,7 @@ class TradeOff:
     def twice(self) -> "TradeOff":
         """The curve for private sets that differ in two images, or in which of two images is present.
 
-        By group privacy it is the curve applied to itself (Dong, Roth and Su, theorem 2.14): of a Gaussian, twice the mu.
+        By group privacy it is the curve applied to itself (Dong, Roth and Su, section 2): of a Gaussian, twice the mu.
 
         >>> trade_off([Mechanism(mechanism="gaussian", noise_multiplier=2)]).twice.mu
         1.0

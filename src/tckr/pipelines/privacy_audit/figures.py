@@ -160,11 +160,15 @@ def rank_exposed(
     return pd.concat([facts, exposed], axis=1).sort_values("rank", ignore_index=True)
 
 
-def gather_metrics(audit: dict[str, Any]) -> dict[str, float | str | None]:
+def gather_metrics(
+    audit: dict[str, Any], guarantee_warnings: list[dict[str, str]] | None = None
+) -> dict[str, float | str | None]:
     """Return the figures to compare runs by, in percent: the student's under bare names, others as `teacher.AUC_MIA`.
 
-    `epsilon` is a word, infinity, where nothing is proven.
+    `epsilon` is a word, infinity, where nothing is proven. `guarantee_warnings` are only waited for: an epsilon that the
+    audit contradicts is no figure of a run.
     """
+    del guarantee_warnings
     from tckr.audit.guarantee import certified_aop
     from tckr.audit.results import Audit
 
