@@ -90,3 +90,11 @@ def test_twice_is_the_curve_applied_to_itself():
     # Of integer noise with many cells: a Gaussian of twice the mu.
     assert curve.twice.auc == pytest.approx(ndtr(2 / math.sqrt(2)), abs=2e-3)
     assert trade_off([]).twice.auc == 0.5
+
+
+def test_a_budget_beyond_all_numbers_bounds_nothing_and_is_no_nan():
+    words = Mechanism(mechanism="discrete_gaussian", noise_multiplier=0.1, sensitivity=10**0.5)
+    curve = trade_off([words, Mechanism(mechanism="gaussian", noise_multiplier=0.05, steps=5)])
+    for each in (curve, curve.twice):
+        assert each.tpr(FPR[1:]) == pytest.approx(1)
+        assert each.auc == pytest.approx(1)

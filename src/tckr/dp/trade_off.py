@@ -12,6 +12,8 @@ from tckr.dp.accounting import Mechanism, compose, gaussian_mu
 
 # Lines of slope e^epsilon and e^-epsilon that bound the curve; between two the bound is loose by some 1e-5.
 LINES = 400
+# Largest epsilon of a line: e^epsilon must be a number.
+LARGEST = 600.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def trade_off(mechanisms: Sequence[Mechanism]) -> TradeOff:
     if exact is not None:
         return TradeOff(exact, np.empty(0), np.empty(0))
     pld = compose(mechanisms)
-    epsilons = np.linspace(0, pld.get_epsilon_for_delta(1e-9), LINES)
+    epsilons = np.linspace(0, min(pld.get_epsilon_for_delta(1e-9), LARGEST), LINES)
     deltas = np.asarray(pld.get_delta_for_epsilon(epsilons))
     steep, flat = np.exp(epsilons)[::-1], np.exp(-epsilons)
     slopes = np.concatenate([steep, flat[1:]])
