@@ -25,8 +25,7 @@ NODES = ("audit_release", "check_guarantee", "gather_metrics", "draw_scores")
 class Proven(Synthesizer):
     """An arm of which a ledger proves something."""
 
-    steps: ClassVar = (Step("average", ("means",)),)
-    ledger: ClassVar = ("teacher",)
+    steps: ClassVar = (Step("close_ledger", ("ledger",)),)
 
     knowledge_recycling: RecyclingOptions
 

@@ -352,7 +352,7 @@ def test_what_is_proven_stands_beside_what_is_measured() -> None:
     text = page(audit=found)
     most = 100 * ndtr(1 / np.sqrt(2))
 
-    assert f'<td class="n">{ledger.epsilon():.3g}</td>' in text
+    assert f'<td class="n">{ledger.epsilon():.4g}</td>' in text
     assert f"proven: at most {most:.1f}" in text
     assert f"certified: {80 / (most / 50) ** 2:.1f}" in text
     assert f"≤&nbsp;{most:.1f}" in text.split("<h2>Every attack</h2>")[1]

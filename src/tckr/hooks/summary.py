@@ -199,7 +199,7 @@ def proven(metrics: Mapping[str, Any]) -> str:
     if not isinstance(metrics.get("epsilon"), float):
         return "epsilon: infinity: nothing is proven, leaks are measured"
     return (
-        f"epsilon {metrics['epsilon']:.3g}, delta {metrics['delta']:.2g}, mu {metrics['mu']:.3g}: whatever the attack,"
+        f"epsilon {metrics['epsilon']:.4g}, delta {metrics['delta']:.2g}, mu {metrics['mu']:.3g}: whatever the attack,"
         f" AUC at most {metrics['AUC_MIA_bound']:.1f} % and AOP at least {metrics['aop_certified']:.1f}"
     )
 
