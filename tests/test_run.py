@@ -41,6 +41,7 @@ def test_the_plan_and_the_table_are_printed(finished: Done) -> None:
         "recycled (student)",
         "AUC_MIA",
         "AOP",
+        "epsilon: infinity: nothing is proven, leaks are measured",
         "report.html",
     ):
         assert words in finished.stdout, words
@@ -192,6 +193,8 @@ def test_the_run_is_tracked(inside: Path, finished: Done) -> None:
     assert found.info.status == "FINISHED"
     assert found.data.tags["version"] == found.data.tags["run_id"] == version
     assert len(found.data.tags["data_hash"]) == 64
+    assert found.data.tags["epsilon"] == "infinity"
+    assert "epsilon" not in found.data.metrics
     assert found.data.params["knowledge_recycling.cardinality"] == "1.0"
     assert found.data.params["classifier.augmentation.flip"] == "True"
     assert not [name for name, value in found.data.params.items() if "Options(" in value]

@@ -54,7 +54,21 @@ def test_json_gives_the_same_audit_back(found: Audit) -> None:
     written = json.dumps(found.model_dump(mode="json"), allow_nan=False)
 
     assert Audit.model_validate(json.loads(written)) == found
-    assert json.loads(written)["version"] == 3
+    assert json.loads(written)["version"] == 4
+
+
+def test_a_file_of_version_3_is_read(found: Audit) -> None:
+    old = found.model_dump(mode="json") | {"version": 3}
+    del old["guarantee"]
+    for thing in old["things"].values():
+        for attack in thing["attacks"].values():
+            del attack["separation"]
+    read = Audit.model_validate(old)
+
+    assert (read.version, read.guarantee, read.proven) == (3, None, None)
+    assert read.things["student"].primary.auc == found.things["student"].primary.auc
+    with pytest.raises(ValidationError, match="3 or 4"):
+        Audit.model_validate(old | {"version": 2})
 
 
 def test_the_primary_attack_is_one_of_the_attacks(found: Audit) -> None:

@@ -72,3 +72,29 @@ def test_without_noise_everything_can_be_told_and_without_questions_nothing():
     assert (trade_off([Mechanism(mechanism="gaussian", noise_multiplier=0)]).tpr(FPR) == 1).all()
     assert trade_off([]).tpr(FPR) == pytest.approx(FPR)
     assert trade_off([]).auc == 0.5
+
+
+def test_twice_is_the_curve_applied_to_itself():
+    exact = trade_off([Mechanism(mechanism="gaussian", noise_multiplier=2)]).twice
+    assert exact.tpr(FPR) == pytest.approx(ndtr(ndtri(FPR) + 1))
+    for mechanism in (
+        Mechanism(mechanism="subsampled_gaussian", noise_multiplier=1, sampling_rate=0.1, steps=20),
+        Mechanism(mechanism="discrete_gaussian", noise_multiplier=1, sensitivity=20),
+    ):
+        curve = trade_off([mechanism])
+        fpr = np.union1d(np.linspace(0, 1, 2001), np.geomspace(1e-6, 1, 500))
+        both = curve.tpr(curve.tpr(fpr))
+        assert curve.twice.tpr(fpr) == pytest.approx(both, abs=1e-9)
+        assert (curve.twice.tpr(fpr) >= curve.tpr(fpr) - 1e-12).all()
+        assert curve.twice.auc == pytest.approx(np.trapezoid(both, fpr), abs=1e-5)
+    # Of integer noise with many cells: a Gaussian of twice the mu.
+    assert curve.twice.auc == pytest.approx(ndtr(2 / math.sqrt(2)), abs=2e-3)
+    assert trade_off([]).twice.auc == 0.5
+
+
+def test_a_budget_beyond_all_numbers_bounds_nothing_and_is_no_nan():
+    words = Mechanism(mechanism="discrete_gaussian", noise_multiplier=0.1, sensitivity=10**0.5)
+    curve = trade_off([words, Mechanism(mechanism="gaussian", noise_multiplier=0.05, steps=5)])
+    for each in (curve, curve.twice):
+        assert each.tpr(FPR[1:]) == pytest.approx(1)
+        assert each.auc == pytest.approx(1)

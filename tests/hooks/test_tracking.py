@@ -197,6 +197,23 @@ def test_nor_a_disk_that_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("epsilon", ["infinity", 1.5])
+def test_an_epsilon_without_bound_is_a_tag_and_any_other_a_metric(
+    tmp_path: Path, epsilon: float | str
+) -> None:
+    tracking = hook(tmp_path)
+    begin(tracking)
+    tracking.after_dataset_saved(
+        "figures", {"epsilon": epsilon, "accuracy": 90.0, "mu": None}, None
+    )
+    tracking.after_pipeline_run()
+
+    (run,) = runs(tmp_path)
+    bounded = epsilon != "infinity"
+    assert run.data.metrics == {"accuracy": 90.0} | ({"epsilon": epsilon} if bounded else {})
+    assert run.data.tags.get("epsilon") == (None if bounded else "infinity")
+
+
 def test_first_starts_at_once_make_one_database(tmp_path: Path) -> None:
     starts = [subprocess.Popen([sys.executable, "-c", START, tmp_path]) for _ in range(3)]
 

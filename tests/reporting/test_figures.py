@@ -9,8 +9,10 @@ from PIL import Image
 
 from tckr.audit.attribution import SOFT_LABELS, every_way, student_name
 from tckr.audit.results import Attribution, ChannelShare, StudentLeak
+from tckr.dp import Mechanism, trade_off
 from tckr.images.sheets import sheet
 from tckr.reporting.figures import (
+    FORBIDDEN,
     OTHERS,
     draw_attribution,
     draw_closest_pairs,
@@ -73,6 +75,26 @@ def test_histograms_and_roc_have_a_panel_or_line_a_model() -> None:
         for model in scores:
             assert share(picture, rgb(COLORS[model])) > 0
     assert share(one, rgb(COLORS["student"])) == 0
+
+
+def test_roc_shows_the_proven_limit_if_there_is_one() -> None:
+    random = np.random.default_rng(0)
+    inside = np.arange(200) < 100
+    scores = {"teacher": random.normal(size=200) + inside}
+    plain, strict, loose = (
+        draw_roc(scores, inside, proven)
+        for proven in (
+            None,
+            trade_off([Mechanism(mechanism="gaussian", noise_multiplier=4)]),
+            trade_off([Mechanism(mechanism="gaussian", noise_multiplier=0.25)]),
+        )
+    )
+    assert share(plain, rgb(FORBIDDEN)) == 0
+    assert share(strict, rgb(FORBIDDEN)) > 0.001
+    assert share(strict, rgb(COLORS["teacher"])) > 0.001
+    # What is impossible is shaded: much of the picture under a strict proof, nearly nothing under a loose one.
+    white = [share(picture, (255, 255, 255)) for picture in (strict, loose)]
+    assert white[0] < white[1] - 0.1
 
 
 def around(number: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The report escapes what users wrote and says what the figures say."""
 
+import json
 import os
 from functools import cache
 from pathlib import Path
@@ -9,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.special import ndtr, ndtri
 
 from tckr.audit.attribution import attribute, every_way, student_name
 from tckr.audit.audit import audit
+from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.results import (
@@ -25,6 +28,7 @@ from tckr.audit.results import (
 from tckr.audit.threats import audit_generator, audit_release
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.datasets.html import HtmlDataset
+from tckr.dp import Ledger, Noise, delta_default
 from tckr.pipelines.privacy_audit.figures import gather_metrics
 from tckr.reporting.findings import (
     accuracy_interval,
@@ -97,6 +101,7 @@ def whole(
     marked: int = 0,
     attribution: Attribution | None = None,
     without: tuple[str, ...] = (),
+    ledger: Ledger | None = None,
     **things: ThreatAudit,
 ) -> Audit:
     """Return an audit of every thing except those in `without`."""
@@ -106,11 +111,30 @@ def whole(
         **released(others),
         **things,
     }
+    there = {name: found for name, found in every.items() if name not in without}
     return Audit(
         plan=Plan(n_shadows=8, requested=16, seconds_per_group=12.5, minutes=0.8, workers=2),
-        things={name: found for name, found in every.items() if name not in without},
+        things=there,
         attribution=attribution,
+        guarantee=None if ledger is None else guarantee(ledger, there, OPTIONS.fprs),
     )
+
+
+def ledger_of(mu: float, noise: Noise | None = None) -> Ledger:
+    """A ledger of a teacher alone, which was run with this noise if it is given."""
+    ledger = Ledger(100.0, delta_default(N // 2), n=N // 2, data_hash="4f2a")
+    ledger.add(
+        name="teacher",
+        mechanism="gaussian",
+        noise_multiplier=10 / mu,
+        steps=100,
+        why=EVIL,
+        code="test",
+    )
+    ledger.declare("early stopping", "absent", "the number of steps is fixed before")
+    if noise is not None:
+        ledger.spend("teacher", noise)
+    return ledger
 
 
 def described() -> dict[str, Any]:
@@ -330,6 +354,69 @@ def test_absent_things_have_no_metrics() -> None:
     assert {"accuracy", "AUC_MIA", "AOP_high", "student.TPR_at_1pct_FPR"} <= absent
     assert "generator.AUC_MIA" in absent
     assert "teacher.AOP" in fewer
+
+
+def test_what_is_proven_stands_beside_what_is_measured() -> None:
+    ledger = ledger_of(1.0, Noise())
+    found = whole(0.0, 0.0, ledger=ledger)
+    text = page(audit=found)
+    most = 100 * ndtr(1 / np.sqrt(2))
+
+    assert f'<td class="n">{ledger.epsilon():.4g}</td>' in text
+    assert f"proven: at most {most:.1f}" in text
+    assert f"certified: {80 / (most / 50) ** 2:.1f}" in text
+    assert f"≤&nbsp;{most:.1f}" in text.split("<h2>Every attack</h2>")[1]
+    for words in (
+        *("What is proven", "add or remove one image", "Not charged, and why", "early stopping"),
+        *("may be released", "the private teacher", "real data, with noise (teacher)"),
+        "The measurement does not contradict the proof",
+    ):
+        assert words in text, words
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text.split("Charged: every mechanism")[1]
+    assert "epsilon: infinity" not in text
+    assert "not differential privacy" not in text
+    assert "labels are the channel to watch" not in text
+    rows = {row.name: row for row in verdicts(found)}
+    assert "may be released" in rows["teacher"].attacker
+    assert rows["images"].auc_bound == pytest.approx(most / 100)
+    assert rows["images"].tpr_bound == pytest.approx(ndtr(ndtri(0.01) + 1))
+
+
+def test_a_run_without_a_ledger_says_that_nothing_is_proven() -> None:
+    text = page()
+
+    assert "epsilon: infinity." in text
+    assert "Nothing is proven of this run, leaks are measured" in text
+    assert "The teacher is not released" in text
+    assert "proven ≤" not in text
+    assert all(row.auc_bound is None for row in verdicts(whole()))
+
+
+def test_seeded_noise_says_that_nothing_is_proven() -> None:
+    text = page(audit=whole(0.0, 0.0, ledger=ledger_of(1.0, Noise(seed=0))))
+
+    assert "Not private." in text
+    assert "proven ≤" not in text
+    assert "The teacher is not released" in text
+
+
+def test_metrics_say_what_is_proven() -> None:
+    ledger = ledger_of(1.0, Noise())
+    proven = gather_metrics(whole(ledger=ledger).model_dump(mode="json"))
+    seeded = gather_metrics(whole(ledger=ledger_of(1.0, Noise(seed=0))).model_dump(mode="json"))
+    nothing = gather_metrics(whole().model_dump(mode="json"))
+
+    assert proven["epsilon"] == ledger.epsilon()
+    assert (proven["delta"], proven["mu"]) == (ledger.delta, pytest.approx(1.0))
+    assert proven["AUC_MIA_bound"] == pytest.approx(100 * ndtr(1 / np.sqrt(2)))
+    for prefix in ("", "teacher."):
+        least = 80 / (2 * ndtr(1 / np.sqrt(2))) ** 2
+        assert proven[f"{prefix}aop_certified"] == pytest.approx(least)
+    for without in (seeded, nothing):
+        assert without["epsilon"] == "infinity"
+        assert not {"delta", "mu", "AUC_MIA_bound"} & set(without)
+        assert without["aop_certified"] == 20.0
+    json.dumps(nothing, allow_nan=False)
 
 
 def test_the_lineage_is_shown_if_it_is_given() -> None:

@@ -1,5 +1,7 @@
 """Audit one model: how well can its outputs tell members of its training set from non-members?"""
 
+from dataclasses import asdict
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -9,7 +11,17 @@ from tckr.attacks.qmia import MIN_REFERENCE
 from tckr.attacks.registry import scores
 from tckr.audit.membership import fingerprint
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
-from tckr.audit.results import AttackResult, Auc, Canaries, Epsilon, Interval, ModelAudit, Ppv, Tpr
+from tckr.audit.results import (
+    AttackResult,
+    Auc,
+    Canaries,
+    Epsilon,
+    Interval,
+    ModelAudit,
+    Ppv,
+    Separation,
+    Tpr,
+)
 from tckr.audit.vulnerability import leave_one_out
 
 SCOPE_NOTES: dict[Scope, str] = {
@@ -144,17 +156,18 @@ def evaluate(
         accuracy_percent: of the attacked model; without it there is no AOP.
         clusters: int (N,), the example behind each score where one example has several, or the person
             behind each example where one person has. Such scores are not independent of one another:
-            intervals come from a bootstrap of whole clusters, and there is no lower bound of epsilon.
+            intervals come from a bootstrap of whole clusters, and there is neither a lower bound of epsilon nor a separation.
     """
     confidence = options.confidence
     area = metrics.auc(values, is_member, confidence, clusters)
     rates = [
         metrics.tpr_at_fpr(values, is_member, fpr, confidence, clusters) for fpr in options.fprs
     ]
-    epsilon = None
+    epsilon = separation = None
     if clusters is None:
         bound = metrics.epsilon_lower_bound(values, is_member, options.delta, confidence)
         epsilon = Epsilon.of(bound, delta=options.delta)
+        separation = Separation(**asdict(metrics.separation(values, is_member)))
     aop = None
     if accuracy_percent is not None:
         aop = Interval.of(metrics.accuracy_over_privacy(accuracy_percent, area))
@@ -169,6 +182,7 @@ def evaluate(
         ),
         epsilon=epsilon,
         aop=aop,
+        separation=separation,
     )
 
 

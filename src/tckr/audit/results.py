@@ -9,6 +9,7 @@ All are frozen and refuse unknown fields. `Audit.model_dump(mode="json")` is the
         attacks: name -> AttackResult
           auc: Auc, tprs: Tpr (each with its Ppv), epsilon: Epsilon, aop: Interval
       attribution: Attribution, if measured
+      guarantee: Guarantee, if the arm has a ledger
 """
 
 import math
@@ -22,7 +23,9 @@ from tckr.audit.options import Scope, Variance
 if TYPE_CHECKING:
     from tckr.metrics import Estimate
 
-VERSION: Literal[3] = 3  # of the layout of audit.json
+VERSION: Literal[4] = (
+    4  # of the layout of audit.json; 3 knew no separation and no guarantee, and is read too
+)
 
 
 class Thing(NamedTuple):
@@ -59,6 +62,21 @@ THINGS: dict[str, Thing] = {
         "The prompts are released, which are captions of the members unless they are bare class names. The attacker"
         " captions the candidate image with the same captioner and looks for that caption. By default the prompts are"
         " withheld (knowledge_recycling.release_prompts).",
+    ),
+}
+
+# What differs where everything is made under one ledger.
+PROVEN_THINGS: dict[str, Thing] = {
+    "teacher": Thing(
+        "Teacher (black box)",
+        "The attacker can query the model that was trained on the private images themselves, under differential privacy,"
+        " with the same knowledge as against a student. It is under the same guarantee as the student and may be released.",
+    ),
+    "prompts": Thing(
+        "Prompts alone",
+        "The prompts are released, which were made under differential privacy unless they are bare class names. The"
+        " attacker captions the candidate image with the same captioner and looks for that caption. By default the"
+        " prompts are withheld (knowledge_recycling.release_prompts).",
     ),
 }
 
@@ -150,6 +168,17 @@ class Epsilon(Interval):
     delta: float = Field(description="delta of the (epsilon, delta) guarantee that is tested")
 
 
+class Separation(Result):
+    """How often one cut tells members from non-members, counted on the half of the scores that did not choose it."""
+
+    hits: int = Field(description="scores beyond the cut on the side that the test is for")
+    of: int = Field(description="scores on that side")
+    false: int = Field(description="scores beyond the cut on the other side")
+    among: int = Field(description="scores on the other side")
+    finds_members: bool = Field(description="whether the test is for members or non-members")
+    above: bool = Field(description="whether beyond is at or above the cut, or below it")
+
+
 class AttackResult(Result):
     """The figures of one attack on one released thing."""
 
@@ -168,6 +197,11 @@ class AttackResult(Result):
     aop: Interval | None = Field(
         default=None,
         description="accuracy over privacy, accuracy in percent; None if the thing is not a classifier",
+    )
+
+    separation: Separation | None = Field(
+        default=None,
+        description="the best cut; None where there is no `epsilon`, and in a file of version 3",
     )
 
     @property
@@ -315,10 +349,92 @@ class Plan(Result):
     )
 
 
+class Charge(Result):
+    """A mechanism of the ledger as the report prints it: without the hash of the private images."""
+
+    name: str = Field(description="what it makes, unique in the ledger")
+    mechanism: str = Field(description="the kind of noise")
+    noise_multiplier: float = Field(description="scale of the noise / sensitivity")
+    sampling_rate: float = Field(description="probability with which an image enters a step")
+    steps: int = Field(description="noisy answers")
+    sensitivity: float = Field(description="largest L2 change of an answer by one image")
+    why: str = Field(description="why one image cannot change an answer by more")
+    share: float = Field(description="of the sum of mu^2, each alone, in [0, 1]")
+    spent: str | None = Field(description="when it was run, ISO 8601; None: planned only")
+
+
+class Declared(Result):
+    """Something that costs nothing, and why."""
+
+    what: str = Field(description="such as early stopping")
+    how: Literal["public", "absent"] = Field(description="known without the images, or not used")
+    why: str = Field(description="the reason")
+
+
+class TprBound(Result):
+    """Largest true-positive rate that any test can have at a false-positive rate."""
+
+    fpr: float = Field(description="false-positive rate")
+    tpr: float = Field(description="for one image added or removed")
+    tpr_of_two: float = Field(description="for two changes, as in the audit's comparison")
+
+
+class Compared(Result):
+    """What one attack measured beside what is proven, at the rates of its best cut.
+
+    Rates compare with the trade-off curve itself; as epsilons (of the Gaussian mechanism whose curve passes through the
+    point, at the ledger's delta) they are the same comparison in one number.
+    """
+
+    thing: str = Field(description="its name in `THINGS`")
+    attack: str = Field(description="its name; canaries are attacked alone")
+    fpr: float = Field(description="upper end of the false-positive rate")
+    tpr: float = Field(description="lower end of the true-positive rate")
+    bound: float = Field(description="largest true-positive rate at `fpr`, for one image")
+    bound_of_two: float = Field(description="the same for two changes")
+    epsilon: float = Field(description="measured: at least this")
+    epsilon_bound: float | None = Field(description="proven for one image: at most; None: more")
+    epsilon_bound_of_two: float | None = Field(description="proven for two changes; None: more")
+
+    @property
+    def alarming(self) -> bool:
+        """Whether the attack found more than is proven for one image whose membership is a coin of its own."""
+        return self.tpr > self.bound
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether it found more than is proven for the audit's comparison: ledger or code is wrong."""
+        return self.tpr > self.bound_of_two
+
+
+class Guarantee(Result):
+    """What the arm's ledger proves of everything that is released, and how the audit compares."""
+
+    epsilon: float = Field(description="of all mechanisms together, at `delta`")
+    delta: float = Field(description="of the ledger; also that of the audit's lower bounds")
+    mu: float = Field(description="of the Gaussian mechanism that is as private")
+    total_epsilon: float = Field(description="the budget that was asked for")
+    n: int = Field(description="private images, a public number")
+    adjacency: str = Field(description="what neighbouring private sets are")
+    private: bool = Field(description="False if noise came from a seed: then nothing is proven")
+    auc: float = Field(description="largest AUC of any test for one image")
+    auc_of_two: float = Field(description="largest AUC for two changes")
+    tprs: tuple[TprBound, ...] = Field(description="one entry per audited false-positive rate")
+    entries: tuple[Charge, ...] = Field(description="every mechanism that read private images")
+    declarations: tuple[Declared, ...] = Field(description="what is public or absent instead")
+    confidence: float = Field(description="with which all of `compared` hold together")
+    compared: tuple[Compared, ...] = Field(description="every attack that has independent scores")
+
+    @property
+    def closest(self) -> Compared | None:
+        """Return the attack with the largest lower bound of epsilon; None if none has one."""
+        return max(self.compared, key=lambda row: row.epsilon, default=None)
+
+
 class Audit(Result):
     """Everything that `audit.json` contains: one audit per thing, each attacked on its own."""
 
-    version: Literal[3] = Field(default=VERSION, description="of this layout")
+    version: Literal[3, 4] = Field(default=VERSION, description="of this layout")
     plan: Plan = Field(description="of the shadows")
     things: dict[str, ModelAudit | ThreatAudit] = Field(
         description="audit of each thing by its name in `THINGS`; a thing that an arm does not have is absent"
@@ -326,6 +442,14 @@ class Audit(Result):
     attribution: Attribution | None = Field(
         default=None, description="where the student's leak comes from; None if not measured"
     )
+    guarantee: Guarantee | None = Field(
+        default=None, description="what the arm's ledger proves; None: nothing, epsilon is infinite"
+    )
+
+    @property
+    def proven(self) -> Guarantee | None:
+        """Return the guarantee if it protects anybody: there is one, and no noise came from a seed."""
+        return self.guarantee if self.guarantee is not None and self.guarantee.private else None
 
     @property
     def models(self) -> dict[str, ModelAudit]:

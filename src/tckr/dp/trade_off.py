@@ -12,6 +12,8 @@ from tckr.dp.accounting import Mechanism, compose, gaussian_mu
 
 # Lines of slope e^epsilon and e^-epsilon that bound the curve; between two the bound is loose by some 1e-5.
 LINES = 400
+# Largest epsilon of a line: e^epsilon must be a number.
+LARGEST = 600.0
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,44 @@ class TradeOff:
         return np.asarray(1 - self.tpr(fpr))
 
     @property
+    def twice(self) -> "TradeOff":
+        """The curve for private sets that differ in two images, or in which of two images is present.
+
+        By group privacy it is the curve applied to itself (Dong, Roth and Su, section 2): of a Gaussian, twice the mu.
+
+        >>> trade_off([Mechanism(mechanism="gaussian", noise_multiplier=2)]).twice.mu
+        1.0
+        """
+        if self.mu is not None:
+            return TradeOff(2 * self.mu, self.slopes, self.offsets)
+        # Between its corners the curve is straight, so applied to itself it is straight between these.
+        corners = self._corners()
+        heights = self.tpr(corners)
+        rising = np.append(True, np.diff(heights) > 0)
+        inner = np.interp(corners, heights[rising], corners[rising])
+        at = np.unique(np.concatenate([corners, inner]))
+        # Two corners that differ by rounding alone would give a line of any slope.
+        at = at[np.append(True, np.diff(at) > 1e-13)]
+        up = self.tpr(self.tpr(at))
+        slopes = np.diff(up) / np.diff(at)
+        return TradeOff(None, slopes, up[:-1] - slopes * at[:-1])
+
+    @property
     def auc(self) -> float:
         """Largest area under the ROC curve of any test, in [0.5, 1]."""
         if self.mu is not None:
             return float(ndtr(self.mu / math.sqrt(2)))
-        # The bound is piecewise linear: trapezoids between its vertices are its exact area.
+        # The bound is piecewise linear: trapezoids between its corners are its exact area.
+        corners = self._corners()
+        return float(np.trapezoid(self.tpr(corners), corners))
+
+    def _corners(self) -> NDArray[np.float64]:
+        """Return the false-positive rates between which the curve is straight, 0 and 1 included, ascending."""
         with np.errstate(divide="ignore", invalid="ignore"):
             crossings = -np.diff(self.offsets) / np.diff(self.slopes)
-        inside = crossings[(crossings > 0) & (crossings < 1)]
-        # Below 1 the last line may cut the level 1.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            tops = (1 - self.offsets) / self.slopes
-        corners = np.unique(np.concatenate([[0, 1], inside, tops[(tops > 0) & (tops < 1)]]))
-        return float(np.trapezoid(self.tpr(corners), corners))
+            tops = (1 - self.offsets) / self.slopes  # where a line reaches 1
+        both = np.concatenate([crossings, tops])
+        return np.unique(np.concatenate([[0, 1], both[(both > 0) & (both < 1)]]))
 
 
 def trade_off(mechanisms: Sequence[Mechanism]) -> TradeOff:
@@ -72,7 +99,7 @@ def trade_off(mechanisms: Sequence[Mechanism]) -> TradeOff:
     if exact is not None:
         return TradeOff(exact, np.empty(0), np.empty(0))
     pld = compose(mechanisms)
-    epsilons = np.linspace(0, pld.get_epsilon_for_delta(1e-9), LINES)
+    epsilons = np.linspace(0, min(pld.get_epsilon_for_delta(1e-9), LARGEST), LINES)
     deltas = np.asarray(pld.get_delta_for_epsilon(epsilons))
     steep, flat = np.exp(epsilons)[::-1], np.exp(-epsilons)
     slopes = np.concatenate([steep, flat[1:]])

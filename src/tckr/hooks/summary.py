@@ -169,10 +169,11 @@ def _names(nodes: list[Node]) -> str:
     return ", ".join(node.short_name for node in nodes[:3]).replace("_", " ").lower()
 
 
-def results_table(metrics: Mapping[str, float], arm: str = "") -> Table:
-    """Lay the figures of teacher and student side by side."""
+def results_table(metrics: Mapping[str, Any], arm: str = "") -> Table:
+    """Lay the figures of teacher and student side by side, and say below what is proven."""
     title = "What the models can do, and what they give away"
     table = Table(title=f"{title} ({arm})" if arm else title, title_justify="left")
+    table.caption, table.caption_justify = proven(metrics), "left"
     table.add_column("trained on")
     for column in ("accuracy %", "AUC_MIA % (95 %)", "AOP"):
         table.add_column(column, justify="right")
@@ -185,6 +186,22 @@ def results_table(metrics: Mapping[str, float], arm: str = "") -> Table:
             f"{metrics[f'{prefix}AOP']:.1f}",
         )
     return table
+
+
+def proven(metrics: Mapping[str, Any]) -> str:
+    """Say what differential privacy proves of a run.
+
+    >>> proven({"epsilon": "infinity"})
+    'epsilon: infinity: nothing is proven, leaks are measured'
+    >>> proven({"epsilon": 10.0, "delta": 4.2e-5, "mu": 2.1453, "AUC_MIA_bound": 93.53, "aop_certified": 24.22})
+    'epsilon 10, delta 4.2e-05, mu 2.15: whatever the attack, AUC at most 93.5 % and AOP at least 24.2'
+    """
+    if not isinstance(metrics.get("epsilon"), float):
+        return "epsilon: infinity: nothing is proven, leaks are measured"
+    return (
+        f"epsilon {metrics['epsilon']:.4g}, delta {metrics['delta']:.2g}, mu {metrics['mu']:.3g}: whatever the attack,"
+        f" AUC at most {metrics['AUC_MIA_bound']:.1f} % and AOP at least {metrics['aop_certified']:.1f}"
+    )
 
 
 def sweep_table(sweep: pd.DataFrame) -> Table:

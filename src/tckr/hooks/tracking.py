@@ -49,7 +49,7 @@ class Tracking:
     Which catalog entries go to MLflow, their `metadata: {mlflow: ...}` says:
 
     * `artifact`: the file or folder itself,
-    * `metrics`: a flat dictionary of figures,
+    * `metrics`: a flat dictionary of figures; one that is a word (`epsilon: infinity`) becomes a tag,
     * `history`: a table of `step` and one column a figure,
     * `children`: a table of a row a model, `model` and figures: those of the teacher are this run's, after `teacher.`;
       every other row becomes a nested run with `cardinality` and `images` for parameters. The file is logged too.
@@ -140,7 +140,10 @@ class Tracking:
         elif kind == "metrics":
             prefix = f"{arm}." if arm else ""
             known = {f"{prefix}{name}": value for name, value in data.items() if value is not None}
-            self._log(metrics=points(known))
+            # MLflow's database has no infinity: an epsilon without bound is a word, and a tag.
+            words = {name: value for name, value in known.items() if isinstance(value, str)}
+            self._log(metrics=points({n: v for n, v in known.items() if n not in words}))
+            self.set_tags(**words)
         elif kind == "history":
             self._log(metrics=history(dataset_name, data))
         elif kind == "children":

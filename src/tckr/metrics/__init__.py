@@ -27,6 +27,7 @@ from tckr.metrics.estimate import (
 )
 from tckr.metrics.rates import ppv, roc, tpr_at_fpr
 from tckr.metrics.roc_auc import accuracy_over_privacy, auc, no_leak
+from tckr.metrics.separation import Separation, separation
 
 __all__ = [
     "FEWEST_FALSE_POSITIVES",
@@ -34,6 +35,7 @@ __all__ = [
     "Estimate",
     "PpvEstimate",
     "RateEstimate",
+    "Separation",
     "TprEstimate",
     "accuracy_over_privacy",
     "auc",
@@ -44,5 +46,6 @@ __all__ = [
     "one_run_bound",
     "ppv",
     "roc",
+    "separation",
     "tpr_at_fpr",
 ]

@@ -58,12 +58,12 @@ def epsilon_lower_bound(
     members, non_members = (random.permutation(side) for side in sides)
     choose = members[: len(members) // 2], non_members[: len(non_members) // 2]
     test = members[len(members) // 2 :], non_members[len(non_members) // 2 :]
-    cuts = _thin(np.unique(np.concatenate(choose)))
+    cuts = thin(np.unique(np.concatenate(choose)))
 
     def bounds(
         pair: tuple[NDArray[np.float64], ...], at: NDArray[np.float64], flip: bool
     ) -> NDArray[np.float64]:
-        counts = _count_beyond(pair[::-1] if flip else pair, at, flip)
+        counts = count_beyond(pair[::-1] if flip else pair, at, flip)
         return _epsilon_of_rates(*counts, delta=delta, confidence=confidence)
 
     above, below = bounds(choose, cuts, False), bounds(choose, cuts, True)
@@ -158,13 +158,13 @@ def one_run_bound(
     return epsilon_one_run(n_guesses, n_right, delta, len(values), confidence)
 
 
-def _thin(cuts: NDArray[np.float64]) -> NDArray[np.float64]:
+def thin(cuts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keep at most 2 x CUTS thresholds, densest at either end, where the bounds change fastest."""
     ranks = np.unique(np.geomspace(1, len(cuts), min(CUTS, len(cuts))).astype(int)) - 1
     return cuts[np.union1d(ranks, len(cuts) - 1 - ranks)]
 
 
-def _count_beyond(
+def count_beyond(
     pair: tuple[NDArray[np.float64], ...], cuts: NDArray[np.float64], flip: bool
 ) -> tuple[NDArray[np.int64], int, NDArray[np.int64], int]:
     """Count the scores of both sides beyond each cut: at or above it, or below it if `flip`."""

@@ -1,7 +1,7 @@
 """Draw the pictures of the audit: ROC, score histograms, channels of the leak, closest pairs, exposed images."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tckr.audit.results import Attribution
+from tckr.dp.trade_off import TradeOff
 from tckr.images.fonts import drawable
 from tckr.images.names import one_line
 from tckr.reporting.style import COLORS, new_figure, notice, rendered
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TILE = 84
 GAP = 10
@@ -24,6 +28,7 @@ FAINT = "#6b7280"
 FRAME = "#dcdcd6"
 OTHERS = "#9ca3af"
 BAR = "#0f766e"
+FORBIDDEN = "#b91c1c"
 BINS = 40
 
 # A tile: one image uint8 (C, H, W), or a pair drawn side by side, and the lines of its caption.
@@ -112,28 +117,49 @@ def draw_histograms(
     return rendered(figure)
 
 
-def draw_roc(scores: Mapping[str, NDArray[np.float64]], inside: NDArray[np.bool_]) -> Image.Image:
-    """Draw the ROC of an attack on each model, on logarithmic axes; leaks show at the left edge.
+def draw_roc(
+    scores: Mapping[str, NDArray[np.float64]],
+    inside: NDArray[np.bool_],
+    proven: TradeOff | None = None,
+) -> Image.Image:
+    """Draw the ROC of an attack on each model twice: on logarithmic axes, where leaks show at the left edge, and on plain ones.
 
     Args:
         scores: by model, attack scores (N,).
         inside: bool (N,), True for members.
+        proven: what the ledger proves for one image; drawn with the curve for two changes, as in the audit's comparison.
     """
     from tckr.metrics import roc
 
     lowest = 0.5 / max(int((~inside).sum()), 1)
-    figure = new_figure()
-    axes = figure.axes[0]
-    for model, values in scores.items():
-        false, true = roc(values, inside)
-        color = COLORS.get(model, BAR)
-        axes.plot(false.clip(lowest), true.clip(lowest), color=color, linewidth=1.8, label=model)
-    axes.plot([lowest, 1], [lowest, 1], color=OTHERS, linewidth=1, linestyle="--", label="guessing")
-    axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1))
-    axes.set_xlabel("false-positive rate (non-members taken for members)")
-    axes.set_ylabel("true-positive rate")
-    axes.legend(frameon=False, loc="lower right")
+    figure = new_figure(width=9.4, height=4.9, panels=2)
+    for axes, scale, start in zip(figure.axes, ("log", "linear"), (lowest, 0.0), strict=True):
+        for model, values in scores.items():
+            false, true = roc(values, inside)
+            color = COLORS.get(model, BAR)
+            style: dict[str, Any] = {"color": color, "linewidth": 1.8, "label": model}
+            axes.plot(false.clip(start), true.clip(start), **style)
+        if proven is not None:
+            _draw_bounds(axes, proven, np.geomspace(lowest, 1, 400) if start else np.linspace(0, 1, 400))  # fmt: skip
+        axes.plot([start, 1], [start, 1], color=OTHERS, linewidth=1, linestyle="--", label="guessing")  # fmt: skip
+        axes.set(xscale=scale, yscale=scale, xlim=(start, 1), ylim=(start, 1))
+        axes.set_xlabel("false-positive rate (non-members taken for members)")
+        axes.set_title(f"{'logarithmic' if start else 'plain'} axes", loc="left", fontsize=9)
+    figure.axes[0].set_ylabel("true-positive rate (members found)")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = len(labels) if proven is None else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return rendered(figure)
+
+
+def _draw_bounds(axes: "Axes", proven: TradeOff, at: NDArray[np.float64]) -> None:
+    """Draw what is proven: no attack on one image can come above the solid line, nor the audit above the dotted one."""
+    one, two = proven.tpr(at), proven.twice.tpr(at)
+    impossible = "impossible if the ledger is right"
+    axes.fill_between(at, two, 1, color=FORBIDDEN, alpha=0.09, lw=0, label=impossible)
+    axes.plot(at, one, color=FORBIDDEN, linewidth=1.6, label="proven limit, one image more or less")
+    label = "proven limit, one image in another's place (as in this audit)"
+    axes.plot(at, two, color=FORBIDDEN, linewidth=1.2, linestyle=":", label=label)
 
 
 def draw_attribution(found: Attribution | None) -> Image.Image:

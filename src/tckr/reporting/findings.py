@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import (
+    PROVEN_THINGS,
     THINGS,
     AttackResult,
     Auc,
@@ -11,7 +13,9 @@ from tckr.audit.results import (
     Canaries,
     Epsilon,
     Interval,
+    ModelAudit,
     Ppv,
+    Thing,
     ThingAudit,
     Tpr,
 )
@@ -33,6 +37,9 @@ class Verdict(NamedTuple):
     epsilon: Epsilon | None
     verdict: str
     leaks: bool
+    auc_bound: float | None
+    tpr_bound: float | None
+    epsilon_bound: float | None
 
 
 class AttackTable(NamedTuple):
@@ -45,6 +52,10 @@ class AttackTable(NamedTuple):
     rows: list[AttackResult]
     n_members: int
     n_non_members: int
+    auc_bound: float | None
+    tpr_bounds: list[float] | None
+    epsilon_bound: float | None
+    aop_bound: float | None
 
 
 class CanaryRow(NamedTuple):
@@ -66,8 +77,15 @@ def present(audit: Audit) -> dict[str, ThingAudit]:
     return {name: audit.things[name] for name in THINGS if name in audit.things}
 
 
+def described(name: str, audit: Audit) -> Thing:
+    """Return what a thing is called and who attacks it: under a guarantee the teacher may be released."""
+    return (PROVEN_THINGS if audit.proven is not None else {}).get(name, THINGS[name])
+
+
 def verdicts(audit: Audit) -> list[Verdict]:
-    """Return one row per thing, by its primary attack."""
+    """Return one row per thing, by its primary attack; bounds are None where nothing is proven."""
+    proven = audit.proven
+    tprs = {} if proven is None else {bound.fpr: bound.tpr for bound in proven.tprs}
     rows = []
     for name, thing in present(audit).items():
         found = thing.primary
@@ -75,7 +93,7 @@ def verdicts(audit: Audit) -> list[Verdict]:
         rows.append(
             Verdict(
                 name,
-                *THINGS[name],
+                *described(name, audit),
                 found.label,
                 found.auc,
                 found.tpr,
@@ -83,6 +101,9 @@ def verdicts(audit: Audit) -> list[Verdict]:
                 found.epsilon,
                 words,
                 leaks,
+                None if proven is None else proven.auc,
+                tprs.get(found.tpr.fpr),
+                None if proven is None else proven.epsilon,
             )
         )
     return rows
@@ -104,19 +125,26 @@ def verdict(found: AttackResult) -> tuple[str, bool]:
 
 
 def attacks(audit: Audit) -> list[AttackTable]:
-    """Return one table per thing."""
+    """Return one table per thing; bounds are None where nothing is proven."""
+    proven = audit.proven
     tables = []
     for name, thing in present(audit).items():
         rows = sorted(thing.attacks.values(), key=lambda row: row.name != thing.primary_attack)
         tables.append(
             AttackTable(
                 name,
-                THINGS[name].title,
+                described(name, audit).title,
                 thing.primary_attack,
                 [tpr.fpr for tpr in thing.primary.tprs],
                 rows,
                 thing.n_members,
                 thing.n_non_members,
+                None if proven is None else proven.auc,
+                None if proven is None else [bound.tpr for bound in proven.tprs],
+                None if proven is None else proven.epsilon,
+                None
+                if proven is None or not isinstance(thing, ModelAudit)
+                else certified_aop(thing.accuracy, proven),
             )
         )
     return tables

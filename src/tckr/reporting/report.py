@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import platform
 import shlex
 import sys
@@ -15,6 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from tckr import __version__
+from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Audit
 from tckr.options import leaves
 from tckr.reporting import findings
@@ -39,7 +41,7 @@ PICTURES = {
     "adaptation_sheet": "private images, base generator, adapted generator",
     "recycled_sheet": "private and recycled images of every class",
     "adaptation_curve": "loss of the adaptation by step",
-    "roc": "ROC of the primary attack on each model",
+    "roc": "ROC of the primary attack on each model, and the limit that the ledger proves if there is one",
     "score_histograms": "attack scores of members and non-members",
     "exposed_sheet": "the most exposed images",
     "closest_pairs": "members and holdout images beside the released images nearest to them",
@@ -92,6 +94,12 @@ def write_report(
         attacks=findings.attacks(audit),
         canaries=findings.canaries(audit),
         confidence=confidence,
+        guarantee=audit.guarantee,
+        proven=audit.proven,
+        certified={
+            name: certified_aop(found.accuracy, audit.proven)
+            for name, found in audit.models.items()
+        },
         accuracies={
             name: findings.accuracy_interval(accuracy[name]["accuracy"], n_test, confidence)
             for name in models
@@ -134,6 +142,7 @@ def templates() -> "Template":
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "limit": limit,
         "percent": percent,
         "span": span,
         "thousands": lambda number: f"{number:,}",
@@ -164,6 +173,17 @@ def percent(value: float | None, digits: int = 1) -> str:
     ('50.0', '-', '33.33')
     """
     return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def limit(value: float) -> str:
+    """Format an upper bound of a share in percent, with two significant digits where it is small; rounded up.
+
+    >>> limit(0.99999), limit(0.372), limit(0.00163)
+    ('100.0', '37.2', '0.17')
+    """
+    scaled = 100 * value
+    digits = 1 if scaled >= 1 else max(1, 1 - math.floor(math.log10(max(scaled, 1e-9))))
+    return f"{math.ceil(scaled * 10**digits - 1e-9) / 10**digits:.{digits}f}"
 
 
 def span(estimate: HasInterval, scale: float = 100, digits: int = 1) -> str:

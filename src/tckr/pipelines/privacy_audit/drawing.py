@@ -69,6 +69,7 @@ def write_report(
     warnings: list[dict[str, str]],
     parameters: dict[str, Any],
     lineage: dict[str, str],
+    guarantee_warnings: list[dict[str, str]] | None = None,
     **pictures: Image.Image,
 ) -> str:
     """Write the report of the run; `pictures` by the names of their datasets."""
@@ -81,7 +82,7 @@ def write_report(
         ingestion_report=ingestion_report,
         student_recipe=student_recipe,
         recycled_set=recycled_set,
-        warnings=[warning["text"] for warning in warnings],
+        warnings=[warning["text"] for warning in [*(guarantee_warnings or []), *warnings]],
         parameters=parameters,
         pictures=pictures,
         lineage=lineage,
@@ -94,11 +95,13 @@ def draw_scores(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
+    ledger: Any = None,
 ) -> tuple[Image.Image, Image.Image]:
-    """Draw the scores of the primary attack on both models.
+    """Draw the scores of the primary attack on both models; `ledger` is the arm's `tckr.dp.Ledger`, if it has one.
 
     Returns:
-        The ROC on logarithmic axes, where leaks show at the left edge, and the scores of members and non-members.
+        The ROC below the curve that the ledger proves, if there is one, on logarithmic axes, where leaks show at the
+        left edge, and on plain ones; and the scores of members and non-members.
     """
     from tckr.attacks.registry import ATTACKS, scores
     from tckr.audit.threats import shadow_attack
@@ -116,4 +119,5 @@ def draw_scores(
         for model in MODELS
     }
     beside = {model: (values, inside) for model, values in found.items()}
-    return pictures.draw_roc(found, inside), pictures.draw_histograms(beside)
+    proven = None if ledger is None else ledger.trade_off()
+    return pictures.draw_roc(found, inside, proven), pictures.draw_histograms(beside)

@@ -12,9 +12,10 @@ from tckr.pipelines.types import Tensors
 from tckr.synthesizers.base import Synthesizer
 
 if TYPE_CHECKING:
-    from tckr.audit.results import Attribution, ThreatAudit
+    from tckr.audit.results import Attribution, Audit, ThreatAudit
 
 MODELS = ("teacher", "student")
+INFINITY = "infinity"  # the epsilon of a run that proves nothing: JSON has no number for it
 COMPARED = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP", "AOP_low", "AOP_high")
 
 
@@ -30,11 +31,19 @@ def audit_release(
     accuracy: dict[str, Any],
     options: AuditOptions,
     generator_scores: Tensors | None = None,
+    ledger: Any = None,
 ) -> dict[str, Any]:
-    """Attack teacher, student and every threat that the arm names, each on its own; see `tckr.audit`."""
+    """Attack teacher, student and every threat that the arm names, each on its own; see `tckr.audit`.
+
+    With a ledger (`tckr.dp.Ledger`), what it proves stands beside, and lower bounds of epsilon are at its delta.
+    """
     del artefacts
     from tckr.audit import threats
+    from tckr.audit.guarantee import guarantee
     from tckr.audit.results import Audit, Plan
+
+    if ledger is not None:
+        options = options.model_copy(update={"delta": ledger.delta})
 
     audited = tables.audited_images(images)
     inside, release = tables.is_member(audited), tables.as_arrays(release_scores)
@@ -67,8 +76,21 @@ def audit_release(
     attributed = _attribution(
         synthesizer.channels, audited, shadow_scores, membership_matrix, options
     )
-    audit = Audit(plan=Plan.model_validate(audit_plan), things=things, attribution=attributed)
+    audit = Audit(
+        plan=Plan.model_validate(audit_plan),
+        things=things,
+        attribution=attributed,
+        guarantee=None if ledger is None else guarantee(ledger, things, options.fprs),
+    )
     return audit.model_dump(mode="json")
+
+
+def check_guarantee(audit: dict[str, Any]) -> list[dict[str, str]]:
+    """Stop the run if the audit contradicts the ledger, and warn if it comes into doubt; see `tckr.audit.guarantee`."""
+    from tckr.audit.guarantee import check
+    from tckr.audit.results import Audit
+
+    return [{"text": text} for text in check(Audit.model_validate(audit))]
 
 
 def _audit_generator(
@@ -144,17 +166,26 @@ def rank_exposed(
     return pd.concat([facts, exposed], axis=1).sort_values("rank", ignore_index=True)
 
 
-def gather_metrics(audit: dict[str, Any]) -> dict[str, float | None]:
-    """Return the figures to compare runs by, in percent: the student's under bare names, others as `teacher.AUC_MIA`."""
+def gather_metrics(
+    audit: dict[str, Any], guarantee_warnings: list[dict[str, str]] | None = None
+) -> dict[str, float | str | None]:
+    """Return the figures to compare runs by, in percent: the student's under bare names, others as `teacher.AUC_MIA`.
+
+    `epsilon` is a word, infinity, where nothing is proven. `guarantee_warnings` are only waited for: an epsilon that the
+    audit contradicts is no figure of a run.
+    """
+    del guarantee_warnings
+    from tckr.audit.guarantee import certified_aop
     from tckr.audit.results import Audit
 
     found = Audit.model_validate(audit)
-    metrics: dict[str, float | None] = {}
+    metrics: dict[str, float | str | None] = _proven(found)
     for name, prefix in (("student", ""), ("teacher", "teacher.")):
         if name in found.models:
             model = found.models[name]
             figures = model.in_percent()
             metrics |= {f"{prefix}{key}": figures[key] for key in COMPARED}
+            metrics[f"{prefix}aop_certified"] = certified_aop(model.accuracy, found.proven)
             rate = model.primary.tpr.name
             metrics |= {
                 f"{name}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")
@@ -165,3 +196,16 @@ def gather_metrics(audit: dict[str, Any]) -> dict[str, float | None]:
             f"{name}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
         }
     return metrics
+
+
+def _proven(audit: "Audit") -> dict[str, float | str | None]:
+    """Return what the ledger proves of everything that is released, the AUC in percent."""
+    proven = audit.proven
+    if proven is None:
+        return {"epsilon": INFINITY}
+    return {
+        "epsilon": proven.epsilon,
+        "delta": proven.delta,
+        "mu": proven.mu,
+        "AUC_MIA_bound": 100 * proven.auc,
+    }

@@ -9,7 +9,8 @@ from tckr.synthesizers.base import Synthesizer
 
 AUDIT = "params:privacy_audit"
 SHADOWS = {"images": "images", "student_recipe": "student_recipe", "options": AUDIT, "seed": SEED}
-SCORES = ["target_scores", "shadow_scores", "membership_matrix", AUDIT]
+SCORES = ("target_scores", "shadow_scores", "membership_matrix")
+LEDGER = "ledger"  # what the last step of an arm under differential privacy makes
 # Pictures that the stages of some steps leave for the report.
 PICTURES_OF_STEP = {
     "adapt_generator": ("adaptation_sheet", "adaptation_curve"),
@@ -98,18 +99,41 @@ def score_nodes(arm: type[Synthesizer]) -> list[Node]:
             )
         )
         attacked["generator_scores"] = "generator_scores"
+    if LEDGER in arm.artefacts():
+        attacked["ledger"] = LEDGER
     wired.append(arm_node(figures.audit_release, arm, attacked, "audit"))
+    if LEDGER in arm.artefacts():
+        wired.append(
+            Node(
+                figures.check_guarantee,
+                inputs="audit",
+                outputs="guarantee_warnings",
+                name="check_guarantee",
+            )
+        )
     return wired
 
 
 def report_nodes(arm: type[Synthesizer]) -> list[Node]:
-    """Wire what people and MLflow read."""
+    """Wire what people and MLflow read; of an arm with a ledger only once the audit does not contradict it."""
+    has_ledger = LEDGER in arm.artefacts()
+    proven = {"ledger": LEDGER} if has_ledger else {}
+    checked = {"guarantee_warnings": "guarantee_warnings"} if has_ledger else {}
     pictures = [name for step in arm.steps for name in PICTURES_OF_STEP.get(step.name, ())]
     return [
-        Node(figures.gather_metrics, inputs="audit", outputs="metrics", name="gather_metrics"),
+        Node(
+            figures.gather_metrics,
+            inputs={"audit": "audit", **checked},
+            outputs="metrics",
+            name="gather_metrics",
+        ),
         Node(
             drawing.draw_scores,
-            inputs=["images", *SCORES],
+            inputs={
+                **{name: name for name in ("images", *SCORES)},
+                "options": AUDIT,
+                **proven,
+            },
             outputs=["roc", "score_histograms"],
             name="draw_scores",
         ),
@@ -137,7 +161,7 @@ def report_nodes(arm: type[Synthesizer]) -> list[Node]:
                 name: name
                 for name in (
                     *("audit", "accuracy", "ingestion_report", "student_recipe", "recycled_set"),
-                    "warnings",
+                    *("warnings", *checked),
                     *("private_sheet", "recycled_sheet", *pictures),
                     *("roc", "score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
                     *("parameters", "lineage"),
