@@ -43,7 +43,10 @@ GROUNDS = ("white", "colour", "grey_on_black", "grey_on_black", "grey_on_white")
 SIGN = "sign"  # source of letters, digits and symbols, which are not mirrored
 FEWEST = 12  # different images of a category; rarer ones are left out
 MOST = 48  # images of a category
-INK = (0, 90)  # levels of letters and digits, of 255; `compose` inverts them on black where they are grey
+INK = (
+    0,
+    90,
+)  # levels of letters and digits, of 255; `compose` inverts them on black where they are grey
 COLOURED = 0.3  # share of letters and digits in a coloured ink
 GLYPH_PIXELS = 64
 
@@ -235,7 +238,6 @@ def _png(pixels: torch.Tensor) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
 
 
 if __name__ == "__main__":

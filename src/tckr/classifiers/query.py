@@ -24,12 +24,20 @@ from tckr.dp.ledger import Entry, code_of
 from tckr.dp.mechanisms import noisy_histogram
 from tckr.dp.noise import Noise
 from tckr.errors import UserError
-from tckr.images.pool import SHOWN, PublicPool, examples
+from tckr.images.pool import PublicPool
 from tckr.images.sheets import sheet
 
-__all__ = ["choose", "choice_sheet", "query_histogram", "query_plan", "train_query"]
+__all__ = [
+    "choice_sheet",
+    "choice_table",
+    "choose",
+    "chosen_images",
+    "query_histogram",
+    "query_plan",
+    "train_query",
+]
 
-CLASSES = 20  # rows of a sheet
+ROWS, SHOWN = 40, 16  # of a sheet: categories, and images of each
 
 
 def train_query(
@@ -180,11 +188,15 @@ def chosen_images(pool: PublicPool, choice: pd.DataFrame) -> tuple[Tensor, Tenso
 
 
 def choice_sheet(pool: PublicPool, choice: pd.DataFrame) -> Image.Image:
-    """Draw public images of what each class chose, one row per class: from public images and noisy counts alone."""
+    """Draw public images of what each class chose, a row per category: from public images and noisy counts alone."""
     places = {name: place for place, name in enumerate(pool.categories)}
-    rows = []
-    for name, table in list(choice.groupby("class_name", sort=False))[:CLASSES]:
-        found = [f"{row.category} ({row.noisy_count})" for row in table.itertuples()]
-        own = [places[category] for category in table["category"]]
-        rows.append((f"{name}: {found[0]}", examples(pool, own, SHOWN)))
-    return sheet(rows, title="Public images chosen for each class (first category, noisy count)")
+    rows = [
+        (f"{row.class_name}: {row.category} ({row.noisy_count})", pool.of(places[row.category]))
+        for row in choice[:ROWS].itertuples()
+    ]
+    return sheet(
+        rows,
+        title="Public images that each class chose, with the noisy count",
+        columns=SHOWN,
+        tile=48,
+    )

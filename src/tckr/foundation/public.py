@@ -42,7 +42,9 @@ class PublicMixOptions(Options):
         *("grey_on_black",) * 8,
         "grey_on_white",
     )
-    mirror: bool = Field(True, description="mirror half of the images; off where sides carry meaning")
+    mirror: bool = Field(
+        True, description="mirror half of the images; off where sides carry meaning"
+    )
 
 
 def collect(photos: Path, clip_art: Path, emoji: Path) -> pd.DataFrame:
@@ -173,9 +175,7 @@ def compose(public: pd.DataFrame, options: PublicMixOptions, seed: int) -> tuple
     return torch.cat(pixels), names
 
 
-def _lay(
-    drawings: Tensor, view: str, options: PublicMixOptions, draw: torch.Generator
-) -> Tensor:
+def _lay(drawings: Tensor, view: str, options: PublicMixOptions, draw: torch.Generator) -> Tensor:
     """Place drawings (N, 4, H, W) in [0, 1] at random on the background that `view` names."""
     size, mirrored = options.size, 0.5 * options.mirror
 

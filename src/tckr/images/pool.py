@@ -1,12 +1,10 @@
 """A public pool: images of many categories that anybody may see, read from whatever holds labelled images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tckr.errors import UserError
 from tckr.images.encoded import EncodedImages
 from tckr.images.ingest import prepare_all
 from tckr.images.labels import class_names
@@ -18,8 +16,6 @@ from tckr.images.tensors import to_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SHOWN = 12  # images of a category on a sheet
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def read_pool(source: Path | str, size: int, channels: int) -> PublicPool:
         channels: 1 for grey, 3 for colour.
 
     Raises:
-        UserError: nothing is there, it is no set of labelled images, or it has a single category.
+        UserError: nothing is there, or it is no set of labelled images of two categories.
 
     >>> pool = read_pool("data/01_raw/public/pool.parquet", size=28, channels=1)
     >>> pool.images.shape[1:], len(pool.categories) >= 60
@@ -71,22 +67,11 @@ def read_pool(source: Path | str, size: int, channels: int) -> PublicPool:
     prepared, _ = prepare_all(raw, options, scales, pixels)
     found = [str(image.raw.label) for image in prepared]
     names = class_names(set(found), raw.class_names, None, str(source))
-    if len(names) < 2:
-        raise UserError(
-            f"The public pool {source} has {len(names)} categories.",
-            "give it a folder per category, the more the better.",
-        )
     places = {label: place for place, label in enumerate(names)}
     return PublicPool(
-        to_tensor(EncodedImages.of(pixels, len(pixels))[[image.row for image in prepared]], channels),
+        to_tensor(
+            EncodedImages.of(pixels, len(pixels))[[image.row for image in prepared]], channels
+        ),
         torch.tensor([places[label] for label in found]),
         tuple(names.values()),
     )
-
-
-def examples(pool: PublicPool, categories: Sequence[int], count: int = SHOWN) -> "Tensor":
-    """Return a few images of each of some categories in turn, uint8 (count, C, H, W) at most."""
-    import torch
-
-    each = -(-count // max(1, len(categories)))
-    return torch.cat([pool.of(category)[:each] for category in categories])[:count]
