@@ -253,7 +253,7 @@ class PrivImage(UnderDP):
 
         body = Scattering(*private.images.shape[1:])
         ignorant = LinearOnFeatures(body, len(private.class_names)).eval()
-        return named(ignorant, private.class_names), self.student_recipe(private), {}
+        return named(ignorant, private.class_names), self.student_recipe(private.facts), {}
 
     def plan_prompts(
         self,
