@@ -17,7 +17,6 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.dp import Entry, Ledger, Noise, Plan, check_signal, delta_default
 from tckr.engine.rows import PART
-from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.base import PrivateSet, PublicFacts, Step
@@ -148,7 +147,6 @@ class UnderDP(TextToImage):
             device,
             network=self._network(),
             count=artefacts["budget"].n,
-            seed=derive(seed, "teacher"),
         )
         return named(teacher, private.class_names), self.student_recipe(private.facts), spent(entry)
 
@@ -180,7 +178,7 @@ class UnderDP(TextToImage):
         return load(options.network)
 
     def close_ledger(
-        self, private: None, artefacts: Mapping[str, Any], seed: int, device: str
+        self, facts: PublicFacts, artefacts: Mapping[str, Any], seed: int, device: str
     ) -> tuple[Ledger]:
         """Return the ledger with every mechanism as it was run.
 
