@@ -91,10 +91,11 @@ class PrivImage(UnderDP):
         PLAN_BUDGET,
         Step("train_query", ("query",), private=False),
         Step("query_semantics", ("semantics", "query_charge"), charges=QUERY),
-        Step("choose_pool", ("chosen", "chosen_sheet"), private=False),
+        Step("choose_pool", ("chosen",), private=False),
         Step("pretrain_generator", ("pretrained", "pretraining_losses"), private=False),
         Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
         TRAIN_TEACHER,
+        Step("draw_choice", ("chosen_sheet",), private=False),
         CLOSE_LEDGER,
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter",)
@@ -173,21 +174,28 @@ class PrivImage(UnderDP):
 
     def choose_pool(
         self, facts: PublicFacts, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> "tuple[pd.DataFrame, Image.Image]":
+    ) -> tuple[pd.DataFrame]:
         """Give each class the k categories with the largest noisy counts that no class before it took.
 
         Returns:
-            `label`, `class_name`, `category`, `noisy_count`, and a picture of public images of each category.
+            `label`, `class_name`, `category`, `noisy_count`, one row per chosen category.
 
         Raises:
             UserError: the pool has too few categories.
         """
-        from tckr.classifiers.query import choice_sheet, choice_table, choose
+        from tckr.classifiers.query import choice_table, choose
 
-        pool, counts = self._pool(facts), artefacts["semantics"]["counts"].numpy()
+        counts = artefacts["semantics"]["counts"].numpy()
         chosen = choose(counts, self.semantic_query.k)
-        choice = choice_table(chosen, counts, facts.class_names, pool.categories)
-        return choice, choice_sheet(pool, choice)
+        return (choice_table(chosen, counts, facts.class_names, self._pool(facts).categories),)
+
+    def draw_choice(
+        self, facts: PublicFacts, artefacts: Mapping[str, Any], seed: int, device: str
+    ) -> "tuple[Image.Image]":
+        """Draw public images of the categories that each class chose, with their noisy counts."""
+        from tckr.classifiers.query import choice_sheet
+
+        return (choice_sheet(self._pool(facts), artefacts["chosen"]),)
 
     def pretrain_generator(
         self, facts: PublicFacts, artefacts: Mapping[str, Any], seed: int, device: str
