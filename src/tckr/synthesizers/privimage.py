@@ -59,7 +59,7 @@ class SemanticQueryOptions(Options):
     """Which public images there are, and how many categories a class may name.
 
     k = 2 of the shipped pool's 85 categories for each of 10 classes is a quarter of it; published are 5 to 20 % of a
-    pool of 1,000 (RPGen, AAAI 2026, table 3). The sensitivity is sqrt(k), so a small k is also the cheap one.
+    pool of 1,000 (RPGen, AAAI 2026). The sensitivity is sqrt(k), so a small k is also the cheap one.
     """
 
     pool: str = Field(
@@ -84,7 +84,8 @@ class PrivImage(UnderDP):
 
     Of the adaptation, by default: two noise levels an image and Poisson batches of 15 % are the published recipe
     (8 to 32 levels, 8 to 39 %) at the cost of two cores; the clipping norm of 0.001 is the published one. Its updates are of
-    low rank, because the noise grows with the number of weights (arXiv 2110.05679); published is the whole denoiser.
+    low rank, because the noise grows with the number of weights (arXiv 2110.05679); published is the whole denoiser. Steps times
+    learning rate, which is how far Adam can travel, is that of 100 steps of `DPAdaptationOptions`. No private image chose any of it.
     """
 
     steps: ClassVar[tuple[Step, ...]] = (
