@@ -190,7 +190,7 @@ def test_a_pool_of_too_few_categories_is_refused(arm: PrivImage, private: Privat
     query = arm.semantic_query.model_copy(update={"k": 3})
     many = arm.model_copy(update={"semantic_query": query})
     with pytest.raises(UserError, match="7 categories, too few for 3 for each of 3 classes"):
-        many.fit(private, SEED)
+        many.train_query(private.facts, {}, SEED, "cpu")  # before any private image is read
 
 
 def test_a_shadow_repeats_the_whole_under_a_ledger_of_its_own(

@@ -28,6 +28,7 @@ from tckr.images.pool import PublicPool
 from tckr.images.sheets import sheet
 
 __all__ = [
+    "check_enough",
     "choice_sheet",
     "choice_table",
     "choose",
@@ -136,12 +137,7 @@ def choose(counts: NDArray[np.int64], k: int) -> NDArray[np.int64]:
            [3, 2]])
     """
     n_classes, n_categories = counts.shape
-    if n_classes * k > n_categories:
-        raise UserError(
-            f"The public pool has {n_categories} categories, too few for {k} for each of {n_classes} classes.",
-            f"choose a pool of at least {n_classes * k} categories"
-            + (f", or at most {most} a class." if (most := n_categories // n_classes) else "."),
-        )
+    check_enough(n_categories, n_classes, k)
     free = np.ones(n_categories, bool)
     chosen = np.zeros((n_classes, k), np.int64)
     for label, row in enumerate(counts):
@@ -149,6 +145,20 @@ def choose(counts: NDArray[np.int64], k: int) -> NDArray[np.int64]:
         chosen[label] = ranked[free[ranked]][:k]
         free[chosen[label]] = False
     return chosen
+
+
+def check_enough(n_categories: int, n_classes: int, k: int) -> None:
+    """Check that every class can have k categories of its own: a matter of public numbers, so before anything is asked.
+
+    Raises:
+        UserError: there are too few categories.
+    """
+    if n_classes * k > n_categories:
+        raise UserError(
+            f"The public pool has {n_categories} categories, too few for {k} for each of {n_classes} classes.",
+            f"choose a pool of at least {n_classes * k} categories"
+            + (f", or at most {most} a class." if (most := n_categories // n_classes) else "."),
+        )
 
 
 def choice_table(

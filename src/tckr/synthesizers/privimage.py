@@ -144,11 +144,16 @@ class PrivImage(UnderDP):
     def train_query(
         self, facts: PublicFacts, artefacts: Mapping[str, Any], seed: int, device: str
     ) -> tuple[Any]:
-        """Train the classifier of public categories, at the size and colour of the private images."""
+        """Train the classifier of public categories, at the size and colour of the private images.
+
+        Raises:
+            UserError: the pool has too few categories.
+        """
         from tckr.classifiers.names import named
-        from tckr.classifiers.query import train_query
+        from tckr.classifiers.query import check_enough, train_query
 
         pool, options = self._pool(facts), self.semantic_query.classifier
+        check_enough(len(pool.categories), len(facts.class_names), self.semantic_query.k)
         network = train_query(pool, options, derive(seed, "semantic_query"), device)
         return (named(network, pool.categories),)
 
@@ -180,9 +185,6 @@ class PrivImage(UnderDP):
 
         Returns:
             `label`, `class_name`, `category`, `noisy_count`, one row per chosen category.
-
-        Raises:
-            UserError: the pool has too few categories.
         """
         from tckr.classifiers.query import choice_table, choose
 
