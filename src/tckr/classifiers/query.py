@@ -201,7 +201,7 @@ def choice_sheet(pool: PublicPool, choice: pd.DataFrame) -> Image.Image:
     """Draw public images of what each class chose, a row per category: from public images and noisy counts alone."""
     places = {name: place for place, name in enumerate(pool.categories)}
     rows = [
-        (f"{row.class_name}: {row.category} ({row.noisy_count})", pool.of(places[row.category]))
+        (f"{row.class_name} ({row.noisy_count}): {row.category}", pool.of(places[row.category]))
         for row in choice[:ROWS].itertuples()
     ]
     return sheet(
