@@ -82,7 +82,7 @@ class PrivImageDrawingOptions(DrawingOptions):
 class PrivImage(UnderDP):
     """Query, choose, pre-train, adapt, teach, all under one ledger.
 
-    Of the adaptation, by default: two noise levels an image and Poisson batches of 15 % are the published recipe
+    Of the adaptation, by default: two noise levels an image and Poisson batches of 10 to 15 % are the published recipe
     (8 to 32 levels, 8 to 39 %) at the cost of two cores; the clipping norm of 0.001 is the published one. Its updates are of
     low rank, because the noise grows with the number of weights (arXiv 2110.05679); published is the whole denoiser. Steps times
     learning rate, which is how far Adam can travel, is that of 100 steps of `DPAdaptationOptions`. No private image chose any of it.
