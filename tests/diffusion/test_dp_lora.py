@@ -94,6 +94,7 @@ def test_without_noise_and_clipping_it_is_plain_training(pipeline: Any, tmp_path
     torch.manual_seed(7)
     data = _encoded(pipeline, IMAGES, PROMPTS, NAMES, _as_lora(chosen), tmp_path)
     with _with_lora(pipeline.unet, _as_lora(chosen)) as trained:
+        torch.manual_seed(Noise(seed=0).seed())
         loss = denoising_loss(pipeline, data, len(IMAGES), chosen)
         optimizer = torch.optim.SGD(trained, 1e-2)
         (loss(torch.arange(3)) / 5).backward()
@@ -107,6 +108,19 @@ def test_without_noise_and_clipping_it_is_plain_training(pipeline: Any, tmp_path
     for name, each in wanted.items():
         ours = adapter.weights[name.replace(".private.", ".")]
         torch.testing.assert_close(ours, each, rtol=1e-4, atol=1e-8)
+
+
+def test_draws_are_as_secret_as_the_noise(pipeline: Any) -> None:
+    """To whoever knew the seed of the noise levels, an image more would move those of all others."""
+    chosen = options(max_grad_norm=ENDLESS, steps=1, averaging=0, optimiser="sgd")
+    entry = charged(adaptation_plan(chosen, 1), 0.0)  # no noise: the draws alone can differ
+    one, same, other = (
+        adapt_privately(pipeline, IMAGES, PROMPTS, NAMES, chosen, entry, Noise(seed=seed), 7)
+        for seed in (0, 0, 1)
+    )
+    for name, weights in one.weights.items():
+        assert torch.equal(weights, same.weights[name])
+    assert any(not torch.equal(w, other.weights[name]) for name, w in one.weights.items())
 
 
 def test_an_image_more_changes_the_sum_by_the_clipping_norm_at_most(

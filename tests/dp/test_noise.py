@@ -88,3 +88,9 @@ def test_impossible_scales(scale: float):
         Noise().normal((2,), scale)
     with pytest.raises(ValueError, match="finite"):
         Noise().discrete_gaussian((2,), scale)
+
+
+def test_seeds_are_fresh_unless_the_noise_is_seeded() -> None:
+    assert len({Noise().seed() for _ in range(10)}) == 10
+    assert [Noise(seed=3).seed() for _ in range(2)] == [Noise(seed=3).seed()] * 2
+    assert 0 <= Noise().seed() < 2**63

@@ -94,7 +94,6 @@ def train_private_teacher(
     *,
     network: ResNet | None = None,
     count: int | None = None,
-    seed: int = 0,
     checkpoint: Checkpoint | None = None,
 ) -> nn.Module:
     """Train a teacher on private images.
@@ -105,13 +104,12 @@ def train_private_teacher(
         n_classes: classes of the teacher, as the owner names them, whether or not an image shows each.
         options: kind and schedule.
         entry: what the ledger charged, planned by `teacher_plan`: its noise is the noise that is added.
-        noise: draws the noise, and for `dp_sgd` the samples.
+        noise: draws the noise, and for `dp_sgd` the samples and the seed of the views.
         device: where to train.
         network: for features `network` and for `dp_sgd`: trained on public images, or on images already under
             differential privacy. It is not changed.
         count: the number of images as the ledger states it, a public constant by which sums are divided; None takes
             len(images) and so declares it public.
-        seed: of the views of `dp_sgd`, which need not be secret.
         checkpoint: for `dp_sgd`: see `tckr.training.private.private_minimize`.
 
     Returns:
@@ -141,7 +139,7 @@ def train_private_teacher(
             raise ValueError("kind dp_sgd needs a network")
         return _fine_tune(
             images, labels, n_classes, options, entry, noise, device, network,
-            count, seed, checkpoint,
+            count, checkpoint,
         )  # fmt: skip
     teacher = LinearOnFeatures(_body(images.shape[1:], options, network), n_classes).to(device)
     with _features(teacher, images, options.cache_gib) as features:
@@ -268,7 +266,6 @@ def _fine_tune(
     device: str | torch.device,
     network: ResNet,
     count: int | None,
-    seed: int,
     checkpoint: Checkpoint | None,
 ) -> nn.Module:
     """Fine-tune a copy of `network`, its head new and zero, by DP-SGD; batch norm, if any, keeps its statistics."""
@@ -282,7 +279,7 @@ def _fine_tune(
             layer.requires_grad_(False)
     pixels = images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
     padded, labels = pad(pixels.to(device), options.augmentation), labels.to(device)
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(noise.seed())
     passes = options.dp_sgd.passes
 
     def loss(rows: Tensor) -> Tensor:

@@ -79,8 +79,8 @@ def adapt_privately(
         class_names: N class names.
         options: rank, layers, schedule.
         entry: what the ledger charged, planned by `adaptation_plan`.
-        noise: draws the samples and the noise.
-        seed: of the initial weights, timesteps, wordings and orientations, which need not be secret.
+        noise: draws the samples, the noise, and the seed of timesteps, wordings and orientations.
+        seed: of the initial weights, which need not be secret.
         count: the number of images as the ledger states it; see `private_minimize`.
         checkpoint: see `private_minimize`.
         cache_folder: as for `tckr.diffusion.lora.adapt`.
@@ -98,6 +98,7 @@ def adapt_privately(
         folder = stack.enter_context(scratch(cache_folder))
         data = _encoded(pipeline, images, prompts, class_names, _as_lora(options), folder)
         stack.enter_context(_with_lora(pipeline.unet, _as_lora(options)))
+        torch.manual_seed(noise.seed())
         private_minimize(
             pipeline.unet,
             denoising_loss(pipeline, data, len(images), options),
@@ -144,6 +145,7 @@ def train_privately(
         data = _encoded(pipeline, images, prompts, class_names, _as_lora(options), folder)
         stack.callback(unet.requires_grad_, False)
         unet.requires_grad_(True)
+        torch.manual_seed(noise.seed())
         private_minimize(
             unet,
             denoising_loss(pipeline, data, len(images), options),

@@ -103,6 +103,14 @@ class Noise:
         # Exact for rates of at least 2^-11; smaller ones are rounded down by at most 2^-64, to less sampling.
         return self._bits(n) < np.uint64(int(Fraction(rate) * 2**64))
 
+    def seed(self) -> int:
+        """Return a seed for what a mechanism draws for each image, such as noise levels and views.
+
+        It must be as secret as the noise: images draw in turn from one stream, so that to whoever knows the seed an image
+        more moves the draws, and with them the gradients, of all others.
+        """
+        return int(self._bits(1)[0] >> np.uint64(1))
+
     def _normal(self, count: int) -> NDArray[np.float64]:
         """Return standard normal numbers, each half the sum of four of Box and Muller."""
         bits = (self._bits(4 * count) >> np.uint64(11)).astype(np.float64)

@@ -8,7 +8,7 @@ and vehicles.
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -42,10 +42,13 @@ class PublicMixOptions(Options):
         *("grey_on_black",) * 8,
         "grey_on_white",
     )
+    mirror: bool = Field(
+        True, description="mirror half of the images; off where sides carry meaning"
+    )
 
 
 def collect(photos: Path, clip_art: Path, emoji: Path) -> pd.DataFrame:
-    """Gather the public images into one table: source, name, image (uint8 array, HWC; drawings RGBA).
+    """Gather the public images into one table: source, name, category, image (uint8 array, HWC; drawings RGBA).
 
     Args:
         photos: Parquet with columns split, label, image (encoded bytes).
@@ -60,20 +63,31 @@ def collect(photos: Path, clip_art: Path, emoji: Path) -> pd.DataFrame:
             raise UserError(
                 f"Public source {path} is missing.", "run scripts/fetch_public_images.sh."
             )
-    rows = [*_photos(photos), *_clip_art(clip_art), *_emoji(emoji)]
-    table = pd.DataFrame(rows, columns=["source", "name", "image"])
+    return as_table([*read_photographs(photos), *read_clip_art(clip_art), *read_emoji(emoji)])
+
+
+Row = tuple[str, str, str, np.ndarray]
+"""Source, name, category and pixels of one public image."""
+
+
+def as_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return public images as `collect` does, drawings that occur twice once."""
+    table = pd.DataFrame(rows, columns=["source", "name", "category", "image"])
     drawn = table.source != "photo"
     duplicated = table[drawn].image.map(lambda image: image.tobytes()).duplicated()
     return table.drop(index=duplicated[duplicated].index).reset_index(drop=True)
 
 
-def _photos(path: Path) -> Iterator[tuple[str, str, np.ndarray]]:
+def read_photographs(path: Path) -> Iterator[Row]:
+    """Yield the photographs of a Parquet file with columns split, label, image, those of its training split."""
     for row in pd.read_parquet(path).itertuples():
         if row.split == "train":
-            yield "photo", row.label, np.asarray(Image.open(io.BytesIO(row.image)).convert("RGB"))
+            photo = np.asarray(Image.open(io.BytesIO(row.image)).convert("RGB"))
+            yield "photo", row.label, row.label, photo
 
 
-def _clip_art(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
+def read_clip_art(folder: Path) -> Iterator[Row]:
+    """Yield the drawings of the Open Clip Art Library without vehicles; the category is the folder just below the root."""
     for path in sorted(folder.rglob("*.png")):
         if path.is_symlink() or LEFT_OUT & set(path.parts):
             continue
@@ -81,10 +95,12 @@ def _clip_art(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
         if drawing is not None:
             words = re.sub(r"[^a-z]+", " ", path.stem.lower()).split()
             name = " ".join(word for word in words if len(word) > 2)[:40].strip()
-            yield "clip_art", name or path.parent.name, drawing
+            category = path.relative_to(folder).parts[0].replace("_", " ")
+            yield "clip_art", name or path.parent.name, category, drawing
 
 
-def _emoji(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
+def read_emoji(folder: Path) -> Iterator[Row]:
+    """Yield emoji without flags and vehicles, style by style; the category is emoji.json's subcategory."""
     entries = [
         entry
         for entry in json.loads((folder / "emoji.json").read_text())
@@ -95,11 +111,12 @@ def _emoji(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
             path = style / "64" / entry["image"]
             drawing = _drawing(path) if path.exists() else None
             if drawing is not None:
-                yield "emoji", re.sub(r"[^a-z]+", " ", entry["name"].lower()).strip(), drawing
+                name = re.sub(r"[^a-z]+", " ", entry["name"].lower()).strip()
+                yield "emoji", name, entry["subcategory"].replace("-", " "), drawing
 
 
 def _drawing(path: Path) -> np.ndarray | None:
-    """Return the drawing cropped to its visible box, its longer side DRAWING_SIZE, centred on a transparent square."""
+    """Return the drawing of a file, `centred`."""
     try:
         with Image.open(path) as file:
             if file.width * file.height > MAX_PIXELS:
@@ -107,6 +124,11 @@ def _drawing(path: Path) -> np.ndarray | None:
             image = file.convert("RGBA")
     except (OSError, Image.DecompressionBombError):
         return None
+    return centred(image)
+
+
+def centred(image: Image.Image) -> np.ndarray | None:
+    """Crop an RGBA drawing to its visible box and centre it on a square of DRAWING_SIZE; None if little is visible."""
     box = image.getchannel("A").point(lambda a: 255 if a > 16 else 0).getbbox()
     if box is None:
         return None
@@ -141,25 +163,26 @@ def compose(public: pd.DataFrame, options: PublicMixOptions, seed: int) -> tuple
         base = torch.from_numpy(np.stack(list(photos.image))).permute(0, 3, 1, 2).float() / 255
         base = functional.interpolate(base, size=options.size, mode="bilinear", antialias=True)
         for view in options.photo_views:
-            mirrored = torch.rand(len(base), 1, 1, 1, generator=draw) < 0.5
+            mirrored = torch.rand(len(base), 1, 1, 1, generator=draw) < 0.5 * options.mirror
             image = torch.where(mirrored, base.flip(3), base)
             pixels.append(_to_bytes(_grey(image) if view == "grey" else image))
             names += list(photos.name)
     if len(drawings):
         base = torch.from_numpy(np.stack(list(drawings.image))).permute(0, 3, 1, 2).float() / 255
         for background in options.drawing_views:
-            pixels.append(_to_bytes(_lay(base, background, options.size, draw)))
+            pixels.append(_to_bytes(_lay(base, background, options, draw)))
             names += list(drawings.name)
     return torch.cat(pixels), names
 
 
-def _lay(drawings: Tensor, view: str, size: int, draw: torch.Generator) -> Tensor:
+def _lay(drawings: Tensor, view: str, options: PublicMixOptions, draw: torch.Generator) -> Tensor:
     """Place drawings (N, 4, H, W) in [0, 1] at random on the background that `view` names."""
+    size, mirrored = options.size, 0.5 * options.mirror
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.rand(len(drawings), generator=draw) * (high - low) + low
 
-    angle, mirror = uniform(-0.15, 0.15), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    angle, mirror = uniform(-0.15, 0.15), torch.where(uniform(0, 1) < mirrored, -1.0, 1.0)
     common = uniform(0.75, 1.05)  # fraction of the frame that the drawing fills
     wide, tall = common * uniform(0.6, 1.0), common * uniform(0.8, 1.05)
     shift_x, shift_y = uniform(-0.08, 0.08), uniform(-0.08, 0.08)

@@ -65,7 +65,7 @@ def ingest(
     refuse_small_classes(raw, options, path)
     scales = judge(raw, options, str(path))
     pixels = Heap()
-    prepared, skipped = _prepare_all(raw, options, scales, pixels)
+    prepared, skipped = prepare_all(raw, options, scales, pixels)
     _check_skipped(prepared, skipped, path)
     if any(image.mode == "RGB" for image in prepared):
         prepared = _in_colour(prepared, pixels)
@@ -94,9 +94,15 @@ def ingest(
     return table, summary
 
 
-def _prepare_all(
+def prepare_all(
     raw: RawTable, options: IngestionOptions, scales: Scales, pixels: Heap
 ) -> tuple[list[Prepared], list[Skipped]]:
+    """Decode, make square and encode every image of a source; the PNGs go to the heap, in the order of the first list.
+
+    Raises:
+        UserError: an image cannot be used and `options.strict` is on.
+    """
+
     def one(image: RawImage) -> Prepared | Skipped:
         if image.label is None:
             return Skipped(image.name, "no label")

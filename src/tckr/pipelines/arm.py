@@ -11,7 +11,7 @@ from kedro.pipeline import Node, Pipeline
 from tckr.engine.device import best
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.stage import as_stage, in_namespace
-from tckr.synthesizers.base import PrivateSet, Step, Synthesizer
+from tckr.synthesizers.base import PrivateSet, PublicFacts, Step, Synthesizer
 from tckr.synthesizers.registry import DEFAULT, synthesizer_class
 
 SEED = "params:seed"
@@ -74,9 +74,12 @@ def step_node(step: Step, arm: type[Synthesizer]) -> Node:
         artefacts: Mapping[str, Any],
         seed: int,
         images: pd.DataFrame | None = None,
+        public_facts: dict[str, Any] | None = None,
     ) -> Any:
-        private = None
-        if images is not None:
+        private: PrivateSet | PublicFacts
+        if images is None:
+            private = PublicFacts(**(public_facts or {}))
+        else:
             members = of_split(images, "members")
             private = PrivateSet(*images_and_labels(members), class_names(images))
             artefacts = aligned(artefacts, synthesizer, members)
@@ -88,7 +91,8 @@ def step_node(step: Step, arm: type[Synthesizer]) -> Node:
 
     run_step.__name__, run_step.__doc__ = step.name, getattr(arm, step.name).__doc__
     outputs = list(step.makes) if len(step.makes) > 1 else step.makes[0]
-    datasets = {"images": "images", "seed": SEED} if step.private else {"seed": SEED}
+    read_from = "images" if step.private else "public_facts"
+    datasets = {read_from: read_from, "seed": SEED}
     return arm_node(run_step, arm, datasets, outputs, artefacts=read)
 
 

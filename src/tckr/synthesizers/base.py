@@ -73,6 +73,11 @@ class PrivateSet:
     labels: "Tensor"
     class_names: Sequence[str]
 
+    @property
+    def facts(self) -> "PublicFacts":
+        """What everybody may know of them."""
+        return PublicFacts(len(self.labels), self.class_names, self.images.shape[1:])
+
     def at(self, rows: Sequence[int]) -> "PrivateSet":
         """Return the images at some rows."""
         from torch import Tensor
@@ -121,7 +126,7 @@ class Step(NamedTuple):
         per_image: row i of what it makes depends on image i alone, so that it is computed once for all audited images
             and shadows read their own rows.
         charges: name of the mechanism in the ledger that pays for what the step takes from private images.
-        private: False for a step that reads no private image: it is called with None in their place.
+        private: False for a step that reads no private image: it is called with the public facts in their place.
     """
 
     name: str
@@ -227,8 +232,7 @@ class Synthesizer(Options, ABC):
             known: artefacts by name that were made before, aligned with `private`.
         """
         artefacts = self._made(self.steps, private, seed, device, known or {})
-        facts = PublicFacts(len(private.labels), private.class_names, private.images.shape[1:])
-        return Fitted(self, facts, artefacts, device)
+        return Fitted(self, private.facts, artefacts, device)
 
     def fit_teacher(self, private: PrivateSet, seed: int, device: str = "cpu") -> Any:
         """Train the arm's own teacher on other private images: a shadow's, where the synthetic set is held fixed."""
@@ -247,7 +251,7 @@ class Synthesizer(Options, ABC):
         artefacts = dict(known)
         for step in steps:
             if not set(step.makes) <= artefacts.keys():
-                read = private if step.private else None
+                read = private if step.private else private.facts
                 made = getattr(self, step.name)(read, artefacts, seed, device)
                 artefacts |= zip(step.makes, made, strict=True)
         return artefacts

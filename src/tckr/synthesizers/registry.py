@@ -10,6 +10,7 @@ SYNTHESIZERS = {
     "tckr": "tckr.synthesizers.tckr:TCKR",
     "unadapted": "tckr.synthesizers.unadapted:Unadapted",
     "private": "tckr.synthesizers.private:Private",
+    "privimage": "tckr.synthesizers.privimage:PrivImage",
 }
 
 

@@ -17,7 +17,6 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.dp import Entry, Ledger, Noise, Plan, check_signal, delta_default
 from tckr.engine.rows import PART
-from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.base import PrivateSet, PublicFacts, Step
@@ -135,10 +134,9 @@ class UnderDP(TextToImage):
         """
         from tckr.classifiers.names import named
         from tckr.classifiers.private_teacher import train_private_teacher
-        from tckr.images.degenerate import validation_facts
 
         entry, noise = self.charge(artefacts, "teacher", private)
-        options, n = self.private_teacher, len(private.labels)
+        options = self.private_teacher
         teacher = train_private_teacher(
             private.images,
             private.labels,
@@ -149,15 +147,21 @@ class UnderDP(TextToImage):
             device,
             network=self._network(),
             count=artefacts["budget"].n,
-            seed=derive(seed, "teacher"),
         )
-        recipe = {
+        return named(teacher, private.class_names), self.student_recipe(private.facts), spent(entry)
+
+    def student_recipe(self, facts: PublicFacts) -> dict[str, Any]:
+        """Return the recipe of the students and of their shadows; no validation image was looked at."""
+        import numpy as np
+
+        from tckr.images.degenerate import validation_facts
+
+        return {
             "classifier": self.classifier.model_dump(mode="json"),
-            "steps": self.classifier.steps(n),
-            "classes": list(private.class_names),
-            "validation": validation_facts(private.labels.numpy()[:0], private.labels.numpy()[:0]),
+            "steps": self.classifier.steps(facts.n_members),
+            "classes": list(facts.class_names),
+            "validation": validation_facts(np.zeros(0, np.int64), np.zeros(0, np.int64)),
         }
-        return named(teacher, private.class_names), recipe, spent(entry)
 
     def _network(self) -> Any:
         """Return the network that the teacher starts from, if it is of that kind."""
@@ -174,7 +178,7 @@ class UnderDP(TextToImage):
         return load(options.network)
 
     def close_ledger(
-        self, private: None, artefacts: Mapping[str, Any], seed: int, device: str
+        self, facts: PublicFacts, artefacts: Mapping[str, Any], seed: int, device: str
     ) -> tuple[Ledger]:
         """Return the ledger with every mechanism as it was run.
 
