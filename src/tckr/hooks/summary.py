@@ -48,7 +48,7 @@ class Summary:
 
     def _forget(self) -> None:
         self._tables: list[Table] = []
-        self._compared = False  # the arms are in one table, which stands for all others
+        self._compared: list[Table] = []  # of all arms, in place of a table for each
         self._remarks: list[str] = []
         self._warnings: list[str] = []
         self._saved: dict[str, Path] = {}
@@ -91,12 +91,16 @@ class Summary:
             arm = dataset_name.rpartition(".")[0]
             self._tables.append(results_table(data, arm))
         elif metadata.get("mlflow") == "children":
-            self._compared = "arm" in data
-            self._tables.append(arms_table(data) if self._compared else sweep_table(data))
+            if "arm" in data:
+                self._compared.append(arms_table(data))
+            else:
+                self._tables.append(sweep_table(data))
         if metadata.get("summary") == REMARKS:
             self._remarks += data
         elif metadata.get("summary") == WARNINGS:
-            self._warnings += [warning["text"] for warning in data]
+            arm = dataset_name.rpartition(".")[0]
+            whose = f"{arm}: " if arm else ""
+            self._warnings += [f"{whose}{warning['text']}" for warning in data]
         elif getattr(dataset, "_filepath", None) is not None:
             self._saved[dataset_name] = saved_path(dataset)
             if title := metadata.get("summary"):
@@ -105,7 +109,7 @@ class Summary:
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Print the tables, the places and the times."""
-        for table in self._tables[-1:] if self._compared else self._tables:
+        for table in self._compared or self._tables:
             self._console.print()
             self._console.print(table)
         for remark in self._remarks:
@@ -113,7 +117,7 @@ class Summary:
         self._console.print()
         for warning in self._warnings:
             self._console.print(f"  {'warning':<21} {warning}", markup=False, style="yellow")
-        chosen = list(self._titles) if self._tables else list(self._saved)
+        chosen = list(self._titles) if self._tables or self._compared else list(self._saved)
         several = len({name.rpartition(".")[0] for name in chosen}) > 1
         for name in chosen:
             path = os.path.relpath(self._saved[name])
@@ -123,7 +127,7 @@ class Summary:
         parts = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
         total = _duration(sum(self._clock.seconds.values()))
         self._console.print(f"  {'time':<21} {total}{f' ({parts})' if parts else ''}", markup=False)
-        if self._tables:
+        if self._tables or self._compared:
             self._console.print(f"  {'compare runs':<21} make mlflow", markup=False)
 
 
@@ -227,12 +231,11 @@ def arms_table(arms: pd.DataFrame) -> Table:
     """Lay the figures of the arms below each other, with what is proven of each beside what was measured."""
     table = Table(title="What the arms can do, what they give away, and what is proven")
     table.title_justify = "left"
-    table.add_column("arm")
-    for column in (
-        *("epsilon", "accuracy %", "AUC_MIA % (95 %)", "at most %", "AOP", "certified AOP"),
-        "minutes",
-    ):
-        table.add_column(column, justify="right")
+    table.add_column("arm", no_wrap=True)
+    names = ("accuracy %", "AUC_MIA % (95 %)", "at most %", "AOP", "certified AOP", "minutes")
+    for column in ("epsilon", *names):
+        # Figures stay on one line; titles of two words may take two.
+        table.add_column(column, justify="right", no_wrap=column == "AUC_MIA % (95 %)")
     for row in arms.to_dict("records"):
         table.add_row(
             "real data (teacher)" if row["arm"] == "teacher" else row["arm"],

@@ -16,8 +16,19 @@ class InTurn(SequentialRunner):
     """
 
     def _run(self, pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
-        pipeline._toposorted_nodes = in_turn(pipeline)  # Kedro has no public way to choose
-        super()._run(pipeline, *args, **kwargs)
+        super()._run(_Ordered(pipeline), *args, **kwargs)
+
+
+class _Ordered(Pipeline):
+    """A pipeline that gives its nodes in turn."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._in_turn = in_turn(pipeline)
+        super().__init__(pipeline)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(self._in_turn)
 
 
 def in_turn(pipeline: Pipeline) -> list[Node]:
