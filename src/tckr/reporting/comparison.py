@@ -43,7 +43,7 @@ def draw_comparison(table: pd.DataFrame, confidence: float) -> "Figure":
     axes.set(xlim=(left, 102), ylim=(low, high))
     axes.set_xlabel("leak: AUC of the membership attack on the student, %")
     axes.set_ylabel("accuracy on the private test images, %")
-    _draw_levels(axes, left, low, high)
+    _draw_levels(axes, left, low, high, table["accuracy"].to_numpy())
     axes.axvline(50, color=FAINT, linewidth=1, linestyle=":")
     places = spread((shown["accuracy"] - low) / (high - low), APART)
     for row, place in zip(shown.to_dict("records"), places, strict=True):
@@ -115,8 +115,10 @@ def _colors(arms: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _draw_levels(axes: "Axes", left: float, low: float, high: float) -> None:
-    """Draw lines of equal AOP, each named where it enters the picture."""
+def _draw_levels(
+    axes: "Axes", left: float, low: float, high: float, taken: NDArray[np.float64]
+) -> None:
+    """Draw lines of equal AOP, each named at its right end, where it is far from the heights that are taken."""
     leak = np.linspace(left, 102, 400)
     for level in LEVELS:
         # AOP = accuracy / max(2 AUC, 1)^2, solved for the accuracy.
@@ -125,8 +127,11 @@ def _draw_levels(axes: "Axes", left: float, low: float, high: float) -> None:
         if not inside.any():
             continue
         axes.plot(leak, accuracy, color="#e5e7eb", linewidth=1, zorder=0.5)
-        last = int(np.flatnonzero(inside)[-1])
-        at = (leak[last], accuracy[last])
+        end = np.flatnonzero(inside & (leak > 50))
+        end = end[len(end) // 2 :] if len(end) else np.flatnonzero(inside)[-1:]
+        room = np.abs(accuracy[end, None] - taken).min(1)
+        place = end[int(room.argmax())]
+        at = (leak[place], accuracy[place])
         axes.annotate(
             f"AOP {level}",
             at,
