@@ -20,7 +20,7 @@ def create_pipeline(arms: Sequence[str]) -> Pipeline:
     """Wire the comparison: each arm's audit, its ledger if it has one, durations -> table, remarks, picture, page."""
     entries = {f"{nodes.AUDIT}{arm}": entry_of(arm, "audit") for arm in arms}
     for arm in arms:
-        if synthesizer_class(arm).ledger:
+        if synthesizer_class(arm).ledger():
             entries[f"{nodes.LEDGER}{arm}"] = entry_of(arm, "ledger")
     tabulated = {
         "durations": "durations",
