@@ -15,6 +15,7 @@ from tckr.lineage import (
     check_unchanged,
     choose_parent,
     hash_files,
+    seconds_behind,
 )
 from tckr.process import Process
 
@@ -219,3 +220,26 @@ def test_runs_whose_process_is_gone_are_marked_as_killed(first: Manifest, tmp_pa
     assert runs.load("2").artefacts == first.artefacts
     assert not list((tmp_path / "runs").glob(".*"))
     assert runs.mark_killed() == []
+
+
+def test_work_counts_once_however_many_artefacts_and_runs_it_stands_behind(tmp_path: Path) -> None:
+    def by(node: str, made: Artefact) -> Artefact:
+        return made.model_copy(update={"node": node})
+
+    images = by("ingest", artefact("images", "1", "cats", tmp_path))
+    report = by("ingest", artefact("ingestion_report", "1", "5 cats", tmp_path))
+    teacher = by("teach", artefact("teacher", "1", "knows", tmp_path, images, report))
+    killed = run("1", images, report, teacher, status="killed").model_copy(
+        update={"seconds": {"ingest": 10.0, "teach": 20.0, "half": 99.0}}
+    )
+    audit = by("attack", artefact("audit", "2", "55 %", tmp_path, teacher))
+    # What a run takes up it holds itself, with the run that made it; so does one that goes on from a parent.
+    resumed = run("2", images, report, teacher, audit).model_copy(
+        update={"seconds": {"ingest": 10.0, "teach": 20.0, "attack": 60.0}}
+    )
+    alone = run("3", parent=resumed)
+
+    assert seconds_behind(resumed, [killed])["audit"] == 90.0
+    assert seconds_behind(resumed)["audit"] == 90.0  # the killed run's manifest is gone
+    assert seconds_behind(alone, [resumed, killed])["audit"] == 90.0
+    assert seconds_behind(resumed, [killed])["images"] == 10.0

@@ -333,6 +333,33 @@ def is_unchanged(artefact: Artefact, project: Path) -> bool:
     return path.exists() and hash_files(path) == artefact.hash
 
 
+def seconds_behind(manifest: Manifest, others: Sequence[Manifest] = ()) -> dict[str, float]:
+    """Return the seconds of work behind each artefact that stands for a run: of its node and of all before it.
+
+    A node that made several of them counts once; what was taken up counts with the time that it took then.
+
+    Args:
+        manifest: of the run.
+        others: of earlier runs, which made what this one inherited or took up.
+
+    >>> a = Artefact(entry="images", run="1", hash="x", path="", node="ingest")
+    >>> b = Artefact(entry="audit", run="2", hash="y", path="", node="attack", ancestors={"images": a})
+    >>> first = Manifest(run="1", artefacts={"images": a}, seconds={"ingest": 20.0})
+    >>> seconds_behind(Manifest(run="2", artefacts={"images": a, "audit": b}, seconds={"attack": 60.0}), [first])
+    {'images': 20.0, 'audit': 80.0}
+    """
+    known = {run.run: run.seconds for run in (*others, manifest)}
+    view = manifest.view()
+    durations = {}
+    for entry, made in view.items():
+        behind = [made, *(view[name] for name in made.ancestors if name in view)]
+        nodes = {(one.run, one.node) for one in behind}
+        durations[entry] = sum(
+            known.get(run, {}).get(node, manifest.seconds.get(node, 0.0)) for run, node in nodes
+        )
+    return durations
+
+
 def hash_files(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and contents of all files in a folder."""
     digest = hashlib.sha256()

@@ -1,5 +1,6 @@
 """The pipelines by name. A name is a job: it starts from raw files and ends with the stage, or the arm, of that name."""
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ STAGES = (
 )
 # Students of many cardinalities, on the default arm's captions, adapter and teacher.
 SWEEP = "cardinality_sweep"
+# All arms, one after the other, in one table.
+COMPARISON = "comparison"
 # The recycled set of an earlier run for other tools; that of another arm is `<arm>.export`.
 EXPORT = "export"
 EXPORTS = (EXPORT, *(f"{arm}.{EXPORT}" for arm in SYNTHESIZERS if arm != DEFAULT))
 # How the shipped models were made: a job beside the others, whose imports the others do not wait for.
 ASIDE = ("foundation",)
-NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, *EXPORTS, *ASIDE)
+NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, COMPARISON, *EXPORTS, *ASIDE)
 
 
 def stage(name: str, *arguments: Any) -> Pipeline:
@@ -56,9 +59,30 @@ def register_pipelines() -> dict[str, Pipeline]:
         if arm != DEFAULT:
             pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, pipelines[EXPORT], (), ())
     pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP, default)
+    pipelines[COMPARISON] = _comparison(list(SYNTHESIZERS), pipelines)
     requested = project._requested_pipelines
     for name in ASIDE:
         present = Path(__file__).with_name("pipelines").joinpath(name, "pipeline.py").is_file()
         if present and (requested is None or name in requested):
             pipelines[name] = stage(name)
     return pipelines
+
+
+def wired(parameters: Mapping[str, Any], registered: Mapping[str, Pipeline]) -> dict[str, Pipeline]:
+    """Return the pipelines whose nodes follow from parameters: the comparison of the arms that are chosen.
+
+    Args:
+        parameters: all groups by name, checked.
+        registered: pipelines by name.
+    """
+    from tckr.pipelines.comparison.options import ComparisonOptions
+
+    options = ComparisonOptions.model_validate(parameters[COMPARISON])
+    return {COMPARISON: _comparison(options.chosen, registered)}
+
+
+def _comparison(arms: Sequence[str], registered: Mapping[str, Pipeline]) -> Pipeline:
+    from tckr.pipelines.arm import in_a_box
+
+    each = [in_a_box(arm, registered[arm]) for arm in arms]
+    return sum(each, stage(COMPARISON, arms))

@@ -1,7 +1,17 @@
 """What Kedro asks of a project: https://docs.kedro.org/en/stable/configure/."""
 
 from tckr.configuration import ConfigLoader
-from tckr.hooks import Checks, Clock, Lineage, Private, Session, Summary, TakenUp, Tracking
+from tckr.hooks import (
+    Checks,
+    Clock,
+    Lineage,
+    Private,
+    Session,
+    Summary,
+    TakenUp,
+    Tracking,
+    Wiring,
+)
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -22,6 +32,7 @@ HOOKS = (
     Checks(),
     _LINEAGE,
     Private(),
+    Wiring(),
 )
 SESSION_CLASS = Session
 # `Tracking` reads this plugin's configuration in its place, and logs what it leaves out.

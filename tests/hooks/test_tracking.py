@@ -1,5 +1,6 @@
 """What the hooks say about a run, without running one."""
 
+import math
 import sqlite3
 import stat
 import subprocess
@@ -322,6 +323,36 @@ def test_students_become_nested_runs_of_the_teacher(folder: Path) -> None:
     assert nested[0].data.params == {"cardinality": "0.1", "images": "6"}
     assert nested[0].data.metrics == {"accuracy": 70.0, "AUC_MIA": 51.0}
     assert nested[1].data.metrics["student.TPR_at_1pct_FPR"] == 1.5
+
+
+def test_an_arm_is_a_nested_run_with_its_name_for_a_tag(folder: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "arm": ["teacher", "unadapted", "private"],
+            "epsilon": [math.inf, math.inf, 10.0],
+            "delta": [None, None, 4e-5],
+            "accuracy": [90.0, 30.0, 84.0],
+        }
+    )
+    tracking = hook(folder)
+    begin(tracking)
+    assert tracking._run is not None
+    run = tracking._run
+    tracking._log_children(table)
+    tracking.after_pipeline_run()
+
+    own = next(one for one in runs(folder) if one.info.run_id == run._id)
+    nested = {
+        one.info.run_name: one.data
+        for one in runs(folder)
+        if one.data.tags.get("mlflow.parentRunId") == run._id
+    }
+    assert own.data.metrics == {"teacher.accuracy": 90.0}
+    assert set(nested) == {"unadapted", "private"}
+    assert nested["private"].metrics == {"epsilon": 10.0, "delta": 4e-5, "accuracy": 84.0}
+    assert nested["unadapted"].metrics == {"accuracy": 30.0}
+    assert nested["unadapted"].tags["epsilon"] == "infinity"
+    assert {name: one.tags["arm"] for name, one in nested.items()} == {n: n for n in nested}
 
 
 def test_commit_and_changes(tmp_path: Path) -> None:

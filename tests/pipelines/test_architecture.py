@@ -17,7 +17,14 @@ from PIL import Image
 
 from tckr.hooks.checks import OUTSIDE, check_parameters
 from tckr.hooks.tracking import KINDS
-from tckr.pipeline_registry import EXPORTS, NAMES, STAGES, SWEEP, register_pipelines
+from tckr.pipeline_registry import (
+    COMPARISON,
+    EXPORTS,
+    NAMES,
+    STAGES,
+    SWEEP,
+    register_pipelines,
+)
 from tckr.pipelines.arm import arm_stages
 from tckr.settings import CONFIG_LOADER_ARGS
 from tckr.synthesizers.registry import DEFAULT, SYNTHESIZERS
@@ -61,7 +68,8 @@ def persisted(pipeline: Pipeline) -> set[str]:
 
 
 def test_names(pipelines: dict[str, Pipeline]) -> None:
-    assert set(pipelines) == {*STAGES, *SYNTHESIZERS, SWEEP, *EXPORTS, "foundation", "__default__"}
+    jobs = {SWEEP, COMPARISON, *EXPORTS, "foundation", "__default__"}
+    assert set(pipelines) == {*STAGES, *SYNTHESIZERS, *jobs}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -110,7 +118,7 @@ def test_every_catalog_entry_is_used(pipelines: dict[str, Pipeline]) -> None:
     assert {name for name in written if "{" in name} <= of_arms
 
 
-@pytest.mark.parametrize("name", [*STAGES, *SYNTHESIZERS, SWEEP, *EXPORTS])
+@pytest.mark.parametrize("name", [*STAGES, *SYNTHESIZERS, SWEEP, COMPARISON, *EXPORTS])
 def test_everything_a_job_makes_is_versioned(
     name: str, pipelines: dict[str, Pipeline], catalog: DataCatalog
 ) -> None:

@@ -9,5 +9,16 @@ from tckr.hooks.resume import TakenUp
 from tckr.hooks.session import Session
 from tckr.hooks.summary import Summary
 from tckr.hooks.tracking import Tracking
+from tckr.hooks.wiring import Wiring
 
-__all__ = ["Checks", "Clock", "Lineage", "Private", "Session", "Summary", "TakenUp", "Tracking"]
+__all__ = [
+    "Checks",
+    "Clock",
+    "Lineage",
+    "Private",
+    "Session",
+    "Summary",
+    "TakenUp",
+    "Tracking",
+    "Wiring",
+]

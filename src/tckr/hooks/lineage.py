@@ -36,12 +36,14 @@ from tckr.lineage import (
     check_unchanged,
     choose_parent,
     hash_files,
+    seconds_behind,
 )
 from tckr.options import leaves
 from tckr.resume import NothingToResume, Resumption, Work
 
 logger = logging.getLogger(__name__)
 LINEAGE = "lineage"  # the catalog entry that says what the run is
+DURATIONS = "durations"  # and the one that says how much work is behind each artefact
 
 
 class Lineage:
@@ -137,6 +139,7 @@ class Lineage:
             save = self.taken[name].run if name in self.taken else run_params["run_id"]
             _pin(catalog.get(name), before.run if before else save, save)
         self._tell()
+        self._time()
 
     def _find_unfinished(self, works: Sequence[Work]) -> Manifest | None:
         """Return the run that `resume` means; None if there is nothing to resume, and then say so."""
@@ -216,8 +219,13 @@ class Lineage:
         }
         self._catalog.get(LINEAGE).save(facts)
 
+    def _time(self) -> None:
+        """Let whoever compares arms know how long each took, in this run and in those that it stands on."""
+        if self.manifest is not None and DURATIONS in self._catalog:
+            self._catalog.get(DURATIONS).save(seconds_behind(self.manifest, self._past))
+
     @hook_impl
-    def before_dataset_loaded(self, node: Node) -> None:
+    def before_dataset_loaded(self, dataset_name: str, node: Node) -> None:
         """Let the time of a node begin with its first input; the first node of all begins the manifest.
 
         A run that was refused before leaves none.
@@ -227,6 +235,8 @@ class Lineage:
         if self.manifest is not None and not self._begun:
             self._begun = True
             self._runs.save(self.manifest)
+        if dataset_name == DURATIONS:
+            self._time()
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:

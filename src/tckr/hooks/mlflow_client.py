@@ -155,11 +155,17 @@ class MlflowRun:
             self._client.log_artifact(self._id, str(path), folder)
 
     def log_child(
-        self, name: str, params: Mapping[str, Any], metrics: list[Metric], started: int
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: list[Metric],
+        started: int,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log a nested run, finished."""
         assert self._client is not None
-        child = self._create(name, {**self._origin, "mlflow.parentRunId": self._id}, started)
+        given = {**(tags or {}), **self._origin, "mlflow.parentRunId": self._id}
+        child = self._create(name, given, started)
         self.log(metrics, params, run_id=child)
         self._client.set_terminated(child, "FINISHED")
 

@@ -1,6 +1,7 @@
 """What the reader sees: the plan before a run, the figures and where everything lies after it."""
 
 import logging
+import math
 import os
 import re
 import sys
@@ -19,10 +20,12 @@ from rich.table import Table
 from tckr.hooks.clock import Clock
 from tckr.hooks.lineage import Lineage, describe_start
 from tckr.hooks.project import saved_path
+from tckr.hooks.turns import in_turn
 
 logger = logging.getLogger(__name__)
 
-WARNINGS = "warnings"  # the `summary` of an entry whose content is printed, not its place
+# The `summary` of entries whose content is printed, not their place.
+WARNINGS, REMARKS = "warnings", "remarks"
 
 
 class Summary:
@@ -30,7 +33,8 @@ class Summary:
 
     * `summary: <title>`: say where this entry lies once the run has figures.
     * `mlflow: metrics`: print the figures of teacher and student.
-    * `mlflow: children`: print the table of models.
+    * `mlflow: children`: print the table of models, or that of arms, which stands for the figures of each.
+    * `summary: remarks`: print the sentences that belong below a table.
     * `summary: warnings`: print what is poor about what the run made; nothing if there is none.
     """
 
@@ -44,6 +48,8 @@ class Summary:
 
     def _forget(self) -> None:
         self._tables: list[Table] = []
+        self._compared: list[Table] = []  # of all arms, in place of a table for each
+        self._remarks: list[str] = []
         self._warnings: list[str] = []
         self._saved: dict[str, Path] = {}
         self._titles: dict[str, str] = {}
@@ -85,9 +91,16 @@ class Summary:
             arm = dataset_name.rpartition(".")[0]
             self._tables.append(results_table(data, arm))
         elif metadata.get("mlflow") == "children":
-            self._tables.append(sweep_table(data))
-        if metadata.get("summary") == WARNINGS:
-            self._warnings += [warning["text"] for warning in data]
+            if "arm" in data:
+                self._compared.append(arms_table(data))
+            else:
+                self._tables.append(sweep_table(data))
+        if metadata.get("summary") == REMARKS:
+            self._remarks += data
+        elif metadata.get("summary") == WARNINGS:
+            arm = dataset_name.rpartition(".")[0]
+            whose = f"{arm}: " if arm else ""
+            self._warnings += [f"{whose}{warning['text']}" for warning in data]
         elif getattr(dataset, "_filepath", None) is not None:
             self._saved[dataset_name] = saved_path(dataset)
             if title := metadata.get("summary"):
@@ -96,13 +109,15 @@ class Summary:
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Print the tables, the places and the times."""
-        for table in self._tables:
+        for table in self._compared or self._tables:
             self._console.print()
             self._console.print(table)
+        for remark in self._remarks:
+            self._console.print(f"  {remark}", markup=False)
         self._console.print()
         for warning in self._warnings:
             self._console.print(f"  {'warning':<21} {warning}", markup=False, style="yellow")
-        chosen = list(self._titles) if self._tables else list(self._saved)
+        chosen = list(self._titles) if self._tables or self._compared else list(self._saved)
         several = len({name.rpartition(".")[0] for name in chosen}) > 1
         for name in chosen:
             path = os.path.relpath(self._saved[name])
@@ -112,7 +127,7 @@ class Summary:
         parts = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
         total = _duration(sum(self._clock.seconds.values()))
         self._console.print(f"  {'time':<21} {total}{f' ({parts})' if parts else ''}", markup=False)
-        if self._tables:
+        if self._tables or self._compared:
             self._console.print(f"  {'compare runs':<21} make mlflow", markup=False)
 
 
@@ -120,7 +135,7 @@ def stages_of(pipeline: Pipeline) -> list[str]:
     """Return the stages that will run, each after those whose results it reads."""
     read: dict[str, set[str]] = {}
     made: dict[str, str] = {}
-    for node in pipeline.nodes:
+    for node in in_turn(pipeline):
         stage = node.namespace or node.name
         read.setdefault(stage, set()).update(node.inputs)
         made |= dict.fromkeys(node.outputs, stage)
@@ -226,6 +241,26 @@ def sweep_table(sweep: pd.DataFrame) -> Table:
         }[row["model"]]
         cells = [_with_interval(row, name) for name in shown]
         table.add_row(title, *cells, f"{row['images']:,}")
+    return table
+
+
+def arms_table(arms: pd.DataFrame) -> Table:
+    """Lay the figures of the arms below each other, with what is proven of each beside what was measured."""
+    table = Table(title="What the arms can do, what they give away, and what is proven")
+    table.title_justify = "left"
+    table.add_column("arm", no_wrap=True)
+    names = ("accuracy %", "AUC_MIA % (95 %)", "at most %", "AOP", "certified AOP", "minutes")
+    for column in ("epsilon", *names):
+        # Figures stay on one line; titles of two words may take two.
+        table.add_column(column, justify="right", no_wrap=column == "AUC_MIA % (95 %)")
+    for row in arms.to_dict("records"):
+        table.add_row(
+            "real data (teacher)" if row["arm"] == "teacher" else row["arm"],
+            "infinity" if math.isinf(row["epsilon"]) else f"{row['epsilon']:.3g}",
+            _with_interval(row, "accuracy"),
+            _with_interval(row, "AUC_MIA"),
+            *(f"{row[name]:.1f}" for name in ("AUC_MIA_bound", "AOP", "aop_certified", "minutes")),
+        )
     return table
 
 

@@ -2,12 +2,13 @@
 
 import atexit
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from kedro.framework.context import KedroContext
@@ -40,6 +41,8 @@ ARTEFACTS = "09_tracking/mlruns"  # of a local database, in the data folder: rep
 KINDS = ("artifact", "metrics", "history", "children")
 # Columns of a table of models that say what a model is, not how good.
 SETTINGS = ("cardinality", "images")
+# Columns of a table of models that name one, `arm` in a table of arms.
+MODEL, ARM = "model", "arm"
 CONFIGURATION = {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]}
 
 
@@ -51,8 +54,9 @@ class Tracking:
     * `artifact`: the file or folder itself,
     * `metrics`: a flat dictionary of figures; one that is a word (`epsilon: infinity`) becomes a tag,
     * `history`: a table of `step` and one column a figure,
-    * `children`: a table of a row a model, `model` and figures: those of the teacher are this run's, after `teacher.`;
-      every other row becomes a nested run with `cardinality` and `images` for parameters. The file is logged too.
+    * `children`: a table of a row a model, `model` and figures, or a row an arm, `arm` and figures: those of the teacher
+      are this run's, after `teacher.`; every other row becomes a nested run, with `cardinality` and `images` for
+      parameters and `arm` for a tag. The file is logged too.
 
     A run that fails ends as FAILED, one that is interrupted as KILLED. What a killed process left running, the next run
     in the folder ends as KILLED.
@@ -128,13 +132,12 @@ class Tracking:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Log what the entry's metadata asks for."""
-        del node
         dataset = self._catalog.get(dataset_name) if self._catalog is not None else None
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
         if kind is None or self._run is None or self._outbox is None:
             return
         # What a single arm made stands under its bare names, so that runs of all arms compare.
-        arm = dataset_name.rpartition(".")[0] if self._several else ""
+        arm = arm_of(node) if self._several else ""
         if kind == "artifact":
             self._log_path(saved_path(dataset), arm)
         elif kind == "metrics":
@@ -162,11 +165,14 @@ class Tracking:
         if self._run is None or self._outbox is None:
             return
         run = self._run
-        for name, settings, figures in children(models):
-            if name == "teacher":
-                self._log(metrics=points(figures))
+        for child in children(models):
+            if child.name == "teacher":
+                self._log(metrics=points(child.figures))
             else:
-                self._outbox.put(partial(run.log_child, name, settings, points(figures), now()))
+                figures = points(child.figures)
+                self._outbox.put(
+                    partial(run.log_child, child.name, child.settings, figures, now(), child.tags)
+                )
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -207,19 +213,37 @@ def history(name: str, table: pd.DataFrame) -> list[Metric]:
     ]
 
 
-def children(models: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], Mapping[str, float]]]:
-    """Return name, settings and figures of each row of a table of models; empty cells are left out.
+class Child(NamedTuple):
+    """A nested run, or the teacher, whose figures are those of the run itself."""
+
+    name: str
+    settings: Mapping[str, Any]
+    figures: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+def children(models: pd.DataFrame) -> list[Child]:
+    """Return each row of a table of models or arms as a nested run; empty cells are left out.
+
+    MLflow's database has no infinity: an epsilon without bound is a tag.
 
     >>> children(pd.DataFrame({"model": ["student"], "cardinality": [2.0], "accuracy": [90.0], "AOP": [None]}))
-    [('cardinality 2', {'cardinality': 2.0}, {'accuracy': 90.0})]
+    [Child(name='cardinality 2', settings={'cardinality': 2.0}, figures={'accuracy': 90.0}, tags={})]
+    >>> children(pd.DataFrame({"arm": ["unadapted"], "epsilon": [math.inf], "accuracy": [30.0]}))[0].tags
+    {'arm': 'unadapted', 'epsilon': 'infinity'}
     """
-    found: list[tuple[str, Mapping[str, Any], Mapping[str, float]]] = []
+    found: list[Child] = []
     for row in models.to_dict("records"):
-        model = row.pop("model")
+        tags = {ARM: str(row[ARM])} if ARM in row else {}
+        model = row.pop(MODEL, None) or row.pop(ARM)
         known = {str(name): value for name, value in row.items() if pd.notna(value)}
         settings = {name: known.pop(name) for name in SETTINGS if name in known}
+        for name in [name for name, value in known.items() if math.isinf(value)]:
+            del known[name]
+            tags[name] = "infinity"
         if model == "teacher":
-            found.append(("teacher", {}, {f"teacher.{n}": value for n, value in known.items()}))
+            figures = {f"teacher.{name}": value for name, value in known.items()}
+            found.append(Child(model, {}, figures, {}))
             continue
         # A rate is named after its model, as in the runs of the other pipelines.
         figures = {
@@ -227,7 +251,7 @@ def children(models: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], Mapping
             for name, value in known.items()
         }
         name = f"cardinality {settings['cardinality']:g}" if model == "student" else model
-        found.append((name, settings, figures))
+        found.append(Child(name, settings, figures, tags))
     return found
 
 
@@ -241,6 +265,16 @@ def shared_data(project: Path, data: str) -> Path:
     if not folder.is_relative_to(project):
         return folder
     return project.joinpath(*folder.relative_to(project).parts[:1])
+
+
+def arm_of(node: Node | None) -> str:
+    """Return the arm in whose box a node's stage lies; empty where stages are in none.
+
+    >>> def made(namespace): return Node(lambda: 0, None, "metrics", name="gather", namespace=namespace)
+    >>> arm_of(made("unadapted.privacy_audit")), arm_of(made("privacy_audit"))
+    ('unadapted', '')
+    """
+    return ((node.namespace if node is not None else None) or "").rpartition(".")[0]
 
 
 def _absolute(uri: str, project: Path) -> str:

@@ -32,7 +32,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy", "pillow")
 LISTS = (".csv", ".tsv")  # of images that lie beside them
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".dcm", ".npy"}
 # Entries that are of one run alone: whoever reads them is made again by every run.
-OF_THE_RUN = {"parameters", "lineage"}
+OF_THE_RUN = {"parameters", "lineage", "durations"}
 
 
 @cache

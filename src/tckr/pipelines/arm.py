@@ -48,6 +48,18 @@ def arm_stages(arm: str) -> dict[str, Pipeline]:
     return {name: in_namespace(arm, made, shared, own) for name, made in stages.items()}
 
 
+def in_a_box(arm: str, pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline of an arm with all that is its own under its name; datasets keep their names.
+
+    Beside other arms the default arm is a box too, with its stages inside.
+    """
+    if arm != DEFAULT:
+        return pipeline
+    own: Pipeline = sum(arm_stages(arm).values(), Pipeline([]))
+    boxed = Pipeline(own, namespace=arm, prefix_datasets_with_namespace=False)
+    return (pipeline - own) + boxed
+
+
 def shared_pipeline(arm: str = DEFAULT) -> Pipeline:
     """Return what an arm reads and does not make for itself: the teacher, unless it has one of its own."""
     if synthesizer_class(arm).own_teacher:

@@ -130,8 +130,8 @@ def write_report(
     )
 
 
-def templates() -> "Template":
-    """Return the template of the page; it escapes everything, since class and file names come from the user."""
+def templates(page: str = "report.html") -> "Template":
+    """Return the template of a page; it escapes everything, since class and file names come from the user."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -147,7 +147,7 @@ def templates() -> "Template":
         "span": span,
         "thousands": lambda number: f"{number:,}",
     }
-    return environment.get_template("report.html")
+    return environment.get_template(page)
 
 
 def used_versions() -> dict[str, str]:
