@@ -1,5 +1,6 @@
 """Arms run one after the other, so that one that fails leaves those before it finished."""
 
+import logging
 from typing import Any
 
 from kedro.pipeline import Pipeline
@@ -14,6 +15,11 @@ class InTurn(SequentialRunner):
 
     Kedro sorts nodes by their distance from the start, and would go back and forth between the arms.
     """
+
+    @property
+    def _logger(self) -> logging.Logger:
+        """Log under Kedro's name, not under that of this module: conf/logging.yml keeps Kedro quiet."""
+        return logging.getLogger(SequentialRunner.__module__)
 
     def _run(self, pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
         super()._run(_Ordered(pipeline), *args, **kwargs)
