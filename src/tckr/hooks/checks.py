@@ -17,6 +17,7 @@ from tckr.hooks.classes import ClassCheck
 from tckr.hooks.memory import check_memory
 from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.pipeline_registry import ASIDE
+from tckr.pipelines.charged import check_charged
 
 # Parameters that the catalog and mlflow.yml read, not a node.
 OUTSIDE = {"images", "run_name", "parent", "resume"}
@@ -42,6 +43,7 @@ class Checks:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Check that the catalog and the disk have what the nodes load."""
         check_inputs(pipeline, catalog)
+        check_charged(pipeline)
         self._catalog = catalog
         self._classes = ClassCheck(pipeline, catalog)
         groups = {
