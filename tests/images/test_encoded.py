@@ -117,7 +117,7 @@ def test_a_changed_file_is_not_mistaken_for_the_old_one(tmp_path) -> None:
 
 
 def test_missing_images_and_single_ones(mixed) -> None:
-    series = pd.Series(mixed)
+    series = pd.Series(mixed, copy=True)  # pandas 2 would share it
     assert series.iloc[-1] == contents(1, 49)[0]
     longer = series.reindex(range(52))
     assert longer.isna().sum() == 2

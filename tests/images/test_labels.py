@@ -59,6 +59,15 @@ def test_several_labels_are_refused(value):
         label(value)
 
 
+def test_numbers_count_names_even_where_these_are_numbers_too():
+    """`ClassLabel(names=["1", "2", "3"])` stores 0, 1, 2."""
+    grades = Labels("x.parquet", ["1", "2", "3"])
+    assert [grades(value) for value in (0, 1, 2.0, np.int64(1))] == ["1", "2", "3", "2"]
+    assert [grades(value) for value in ("1", "3", b"2")] == ["1", "3", "2"]
+    with pytest.raises(UserError, match="has the label 3"):
+        grades(3)
+
+
 def test_a_number_outside_the_names_is_refused():
     named = Labels("x.parquet", ["ant", "bee", "cat"])
     assert [named(value) for value in (0, 2.0, np.int8(1), "bee", "2")] == [

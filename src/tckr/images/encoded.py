@@ -116,7 +116,7 @@ class EncodedImages(ExtensionArray):
         return type(self)(self._stores, self._store[item], self._row[item])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if self._readonly:
+        if getattr(self, "_readonly", False):  # of pandas 3
             raise ValueError("Cannot modify a read-only array.")
         key = check_array_indexer(self, key)
         alone = value is None or isinstance(value, bytes)

@@ -52,7 +52,12 @@ class Labels:
         if value is None:
             return None
         text = _text(value, self.where) if isinstance(value, str) else str(value)
-        if text is None or self.names is None or text in self.names:
+        if text is None or self.names is None:
+            return text
+        counted = isinstance(value, int) and not isinstance(value, bool)
+        if (
+            not counted and text in self.names
+        ):  # the number 1 is the second name, even if the first reads "1"
             return text
         if text.isdecimal() and int(text) < len(self.names):
             return self.names[int(text)]
