@@ -180,7 +180,8 @@ def _starts(name: str, nodes: list[Node], catalog: CatalogProtocol) -> bool:
 def _names(nodes: list[Node]) -> str:
     if len(nodes) == 1 and nodes[0].func.__doc__:
         summary = nodes[0].func.__doc__.strip().splitlines()[0]
-        return re.split(r"[.;:]( |$)", summary)[0].lower()
+        summary = re.split(r"[.;:]( |$)", summary)[0]
+        return summary[0].lower() + summary[1:]
     return ", ".join(node.short_name for node in nodes[:3]).replace("_", " ").lower()
 
 

@@ -1,0 +1,84 @@
+"""The arms under differential privacy as their users meet them: a run, its ledger, its report, and a run that goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
+
+from tckr.cli import run
+from tckr.dp import Ledger
+
+ROOT = Path(__file__).parents[2]
+SMALL = "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4"
+# The shipped captioner: a tiny one with random weights says nothing that could be counted.
+CAPTIONER = f"private.captioning.captioner={ROOT}/data/06_models/foundation/captioner"
+SHORT = f"{SMALL},{CAPTIONER},private.words.pairs=never"
+
+
+@pytest.fixture(autouse=True)
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+def kedro(*arguments: str) -> Any:
+    return CliRunner().invoke(run, ["--env=test", *arguments], obj=bootstrap_project(Path.cwd()))
+
+
+def newest(layer: str, arm: str, entry: str) -> Path:
+    return max(Path("data/test", layer, arm, entry).iterdir()) / entry
+
+
+@pytest.mark.slow
+def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -> None:
+    # Too little time for four shadows: refused once everything before the audit is made.
+    cut = kedro("--pipeline=private", f"--params={SHORT},privacy_audit.time_budget_minutes=0.00001")
+    assert cut.exit_code == 1
+    assert "time_budget_minutes" in cut.output
+    spent = json.loads((newest("06_models", "private", "words_charge") / "value.json").read_text())
+    done = kedro("--pipeline=private", f"--params={SHORT},resume=last")
+    assert done.exit_code == 0, done.output
+    ledger = Ledger.from_json(newest("08_reporting", "private", "ledger.json").read_text())
+    assert [entry.name for entry in ledger] == ["words", "teacher"]
+    assert ledger.private
+    assert 999 < ledger.epsilon(spent=True) <= 1000
+    # The noisy answer is the first run's, and so is the moment at which it was paid for.
+    assert ledger["words"].model_dump(mode="json")["spent"] == spent["spent"]
+
+    audit = json.loads(newest("08_reporting", "private", "audit.json").read_text())
+    assert set(audit["things"]) == {"teacher", "student", "images"}
+    assert audit["guarantee"]["epsilon"] == pytest.approx(ledger.epsilon())
+    assert "What is proven" in newest("08_reporting", "private", "report.html").read_text()
+    recycled = pd.read_parquet(newest("07_model_output", "private", "recycled_set") / "data")
+    assert len(recycled) == 60
+    assert "prompt" not in recycled
+    mlflow.set_tracking_uri(f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    (found,) = mlflow.search_runs(
+        experiment_names=["tckr"],
+        filter_string="tags.pipeline_names LIKE '%private%'",
+        max_results=1,
+        output_format="list",
+    )
+    assert {"accuracy", "AUC_MIA", "AOP", "epsilon", "delta", "mu"} <= set(found.data.metrics)
+
+
+@pytest.mark.slow
+def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
+    pool = f"privimage.semantic_query.pool={ROOT}/data/01_raw/public/pool.parquet"
+    done = kedro("--pipeline=privimage", f"--params={SMALL},{pool}")
+    assert done.exit_code == 0, done.output
+    ledger = Ledger.from_json(newest("08_reporting", "privimage", "ledger.json").read_text())
+    assert [entry.name for entry in ledger] == ["query", "generator adaptation", "teacher"]
+    assert newest("08_reporting", "privimage", "chosen_sheet.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_budget_that_leaves_noise_alone_is_refused_before_anything_is_read() -> None:
+    refused = kedro("--pipeline=private", f"--params={SHORT},private.privacy.epsilon=0.01")
+    assert refused.exit_code == 1
+    assert "More noise than signal" in refused.output
+    assert "at least" in refused.output  # how many images would do
