@@ -6,7 +6,6 @@ adapted under differential privacy too, the own caption of each image inside its
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
@@ -14,10 +13,11 @@ from pydantic import Field
 
 from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step, class_prompts
+from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
 from tckr.synthesizers.tckr import TCKR
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
+    ADAPTATION,
     CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
@@ -31,7 +31,7 @@ from tckr.text.options import CaptionOptions, WordsOptions
 if TYPE_CHECKING:
     from tckr.diffusion.adapter import Adapter
 
-WORDS, ADAPTATION = "words", "generator adaptation"
+WORDS = "words"  # its name in the ledger
 
 
 class PrivateBudget(PrivacyOptions):
@@ -102,20 +102,15 @@ class Private(UnderDP):
     def public(self) -> Mapping[str, str]:
         """Say what is taken from no private image."""
         return {
-            "number of members, names of the classes, size of the images": "stated by the owner",
-            "normalisation": "constants",
-            "captioner, generator, features of the teacher": "never saw a private image",
+            **super().public(),
+            "captioner": "never saw a private image",
             "cells of the words": "the captioner's grammar, or captions of public images",
-            "hyper-parameters and number of steps": "fixed by theory and public images, whatever the private ones are",
         }
 
     def absent(self) -> Mapping[str, str]:
         """Say what is not taken at all."""
-        return {
-            "class counts": "the set is balanced over the named classes",
-            "captions of members": "read by the histogram and inside clipped gradients alone",
-            "validation images, early stopping, choice of a checkpoint": "nothing is chosen by them",
-        }
+        told = "read by the histogram and inside clipped gradients alone"
+        return {**super().absent(), "captions of members": told}
 
     def caption_members(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
@@ -157,37 +152,15 @@ class Private(UnderDP):
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
     ) -> "tuple[Adapter, dict[str, Any]]":
         """Fine-tune the denoiser by DP-SGD; with share 0 the adapter changes nothing, and no image is read."""
-        from tckr.diffusion.dp_lora import adapt_privately, adaptation_fingerprint, untouched
+        from tckr.diffusion.dp_lora import untouched
         from tckr.diffusion.pipeline import load
-        from tckr.engine.checkpoint import Checkpoints
-        from tckr.engine.once_saved import once_saved
 
         options = self.generator_adaptation
         pipeline = load(options.generator, device, options.resolution)
         if not self.privacy.adaptation:
             return untouched(pipeline, options), {}
         prompts = artefacts["captions"]["prompt"].tolist()
-        classes = [private.class_names[label] for label in private.labels.tolist()]
-        entry, noise = self.charge(artefacts, ADAPTATION, private)
-        unfinished = None
-        if options.checkpoints:
-            work = adaptation_fingerprint(private.images, prompts, classes, options)
-            unfinished = Checkpoints(Path(options.checkpoints) / work)
-        adapter = adapt_privately(
-            pipeline,
-            private.images,
-            prompts,
-            classes,
-            options,
-            entry,
-            noise,
-            derive(seed, "generator_adaptation"),
-            count=artefacts["budget"].n,
-            checkpoint=unfinished.of("adapter") if unfinished else None,
-        )
-        if unfinished:
-            once_saved(unfinished.remove)
-        return adapter, spent(entry)
+        return self.adapt_denoiser(pipeline, private, prompts, artefacts, seed)
 
     def plan_prompts(
         self,
@@ -199,14 +172,12 @@ class Private(UnderDP):
         closed: Collection[str] = (),
     ) -> pd.DataFrame:
         """Draw words of each class from the noisy histogram; every prefix is balanced over the classes."""
-        from tckr.diffusion.sampling import balanced_prompts
         from tckr.text.vocabulary import vocabulary_of
         from tckr.text.words import WordHistogram, draw_prompts
 
-        names, found = fitted.class_names, fitted.artefacts["word_counts"]
         if not self.privacy.words or "words" in closed:
-            prompts, labels = class_prompts(names)
-            return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
+            return super().plan_prompts(fitted, count, seed, nested=nested)
+        names, found = fitted.class_names, fitted.artefacts["word_counts"]
         counts, sigma = found["counts"].numpy(), float(found["sigma"])
         histogram = WordHistogram(counts, sigma, vocabulary_of(self.words, counts.shape[1]))
         return draw_prompts(histogram, names, count, derive(seed, "prompts"))

@@ -6,8 +6,7 @@ private ones. All of it, and the teacher of the labels, is under one ledger. As 
 prompts (share 0 of the teacher, `student_training.labels: hard`); labels of a teacher under differential privacy are ours.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
@@ -18,9 +17,10 @@ from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.engine.seeds import derive
 from tckr.options import Options
-from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step, class_prompts
+from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
+    ADAPTATION,
     CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tckr.diffusion.adapter import Adapter
     from tckr.images.pool import PublicPool
 
-QUERY, ADAPTATION = "query", "generator adaptation"
+QUERY = "query"  # its name in the ledger
 
 
 class PrivImageBudget(PrivacyOptions):
@@ -126,20 +126,12 @@ class PrivImage(UnderDP):
 
     def public(self) -> Mapping[str, str]:
         """Say what is taken from no private image."""
-        return {
-            "number of members, names of the classes, size of the images": "stated by the owner",
-            "normalisation": "constants",
-            "public pool, classifier of its categories, generator, features of the teacher": "never saw a private image",
-            "hyper-parameters and number of steps": "fixed by the paper, by theory and by public images",
-        }
+        told = "never saw a private image"
+        return {**super().public(), "public pool, classifier of its categories": told}
 
     def absent(self) -> Mapping[str, str]:
         """Say what is not taken at all."""
-        return {
-            "class counts": "the set is balanced over the named classes",
-            "captions": "prompts are the names of the classes",
-            "validation images, early stopping, choice of a checkpoint": "nothing is chosen by them",
-        }
+        return {**super().absent(), "captions": "prompts are the names of the classes"}
 
     def train_query(
         self, facts: PublicFacts, artefacts: Mapping[str, Any], seed: int, device: str
@@ -222,36 +214,12 @@ class PrivImage(UnderDP):
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
     ) -> "tuple[Adapter, dict[str, Any]]":
         """Fine-tune the pre-trained denoiser by DP-SGD on the private images, prompted with their class names."""
-        from tckr.diffusion.dp_lora import adapt_privately, adaptation_fingerprint
         from tckr.diffusion.pipeline import load
-        from tckr.engine.checkpoint import Checkpoints
-        from tckr.engine.content import content_hash
-        from tckr.engine.once_saved import once_saved
 
         options, pretrained = self.generator_adaptation, artefacts["pretrained"]
-        names = [private.class_names[label] for label in private.labels.tolist()]
         pipeline = pretrained.apply(load(options.generator, device, options.resolution))
-        entry, noise = self.charge(artefacts, ADAPTATION, private)
-        unfinished = None
-        if options.checkpoints:
-            work = adaptation_fingerprint(private.images, names, names, options)
-            start = content_hash(pretrained)
-            unfinished = Checkpoints(Path(options.checkpoints) / content_hash(work, start, seed))
-        adapter = adapt_privately(
-            pipeline,
-            private.images,
-            names,
-            names,
-            options,
-            entry,
-            noise,
-            derive(seed, "generator_adaptation"),
-            count=artefacts["budget"].n,
-            checkpoint=unfinished.of("adapter") if unfinished else None,
-        )
-        if unfinished:
-            once_saved(unfinished.remove)
-        return adapter, spent(entry)
+        names = [private.class_names[label] for label in private.labels.tolist()]
+        return self.adapt_denoiser(pipeline, private, names, artefacts, seed, pretrained)
 
     def train_teacher(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
@@ -265,21 +233,6 @@ class PrivImage(UnderDP):
         body = Scattering(*private.images.shape[1:])
         ignorant = LinearOnFeatures(body, len(private.class_names)).eval()
         return named(ignorant, private.class_names), self.student_recipe(private.facts), {}
-
-    def plan_prompts(
-        self,
-        fitted: Fitted,
-        count: int,
-        seed: int,
-        *,
-        nested: bool = False,
-        closed: Collection[str] = (),
-    ) -> pd.DataFrame:
-        """Use the name of each class equally often."""
-        from tckr.diffusion.sampling import balanced_prompts
-
-        prompts, labels = class_prompts(fitted.class_names)
-        return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
 
     def generator(self, fitted: Fitted, adapted: bool) -> Any:
         """Load the diffusers pipeline, pre-trained and adapted, or as it was downloaded."""

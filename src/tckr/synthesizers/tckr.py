@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import Fitted, PrivateSet, Step, class_prompts, number_of
+from tckr.synthesizers.base import Fitted, PrivateSet, Step, number_of
 from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 from tckr.text.options import CaptionOptions
 
@@ -140,12 +140,11 @@ class TCKR(TextToImage):
         """Use the captions of each class in turn, shuffled; with the channel closed, the class's name."""
         from tckr.diffusion.sampling import balanced_prompts
 
-        if self.knowledge_recycling.prompts == "captions" and "captions" not in closed:
-            captions, numbers = fitted.artefacts["captions"], number_of(fitted.class_names)
-            prompts = captions["prompt"].tolist()
-            labels = [numbers[name] for name in captions["class_name"]]
-        else:
-            prompts, labels = class_prompts(fitted.class_names)
+        if self.knowledge_recycling.prompts == "class_names" or "captions" in closed:
+            return super().plan_prompts(fitted, count, seed, nested=nested)
+        captions, numbers = fitted.artefacts["captions"], number_of(fitted.class_names)
+        prompts = captions["prompt"].tolist()
+        labels = [numbers[name] for name in captions["class_name"]]
         return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
 
     def adapted(self, closed: Collection[str] = ()) -> bool:

@@ -3,10 +3,12 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
+import pandas as pd
+
 from tckr.diffusion.options import SamplingOptions
 from tckr.engine.content import source_state
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer
+from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer, class_prompts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +42,21 @@ class TextToImage(Synthesizer):
     def adapted(self, closed: Collection[str] = ()) -> bool:
         """Whether the adapter is merged in: not if its channel is closed."""
         return "adapter" not in closed
+
+    def plan_prompts(
+        self,
+        fitted: Fitted,
+        count: int,
+        seed: int,
+        *,
+        nested: bool = False,
+        closed: Collection[str] = (),
+    ) -> pd.DataFrame:
+        """Use the name of each class equally often; arms that know more of the images say more."""
+        from tckr.diffusion.sampling import balanced_prompts
+
+        prompts, labels = class_prompts(fitted.class_names)
+        return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
 
     def draw(
         self, fitted: Fitted, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()

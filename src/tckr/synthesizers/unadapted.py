@@ -7,12 +7,9 @@ has to find nothing.
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
-import pandas as pd
 from pydantic import Field
 
-from tckr.engine.seeds import derive
 from tckr.options import ModelSource
-from tckr.synthesizers.base import Fitted, class_prompts
 from tckr.synthesizers.text_to_image import DrawingOptions, Source, TextToImage
 
 
@@ -38,21 +35,6 @@ class Unadapted(TextToImage):
     label_source: ClassVar[Literal["teacher", "prompts"]] = "prompts"
 
     knowledge_recycling: UnadaptedRecyclingOptions
-
-    def plan_prompts(
-        self,
-        fitted: Fitted,
-        count: int,
-        seed: int,
-        *,
-        nested: bool = False,
-        closed: Collection[str] = (),
-    ) -> pd.DataFrame:
-        """Use the name of each class equally often."""
-        from tckr.diffusion.sampling import balanced_prompts
-
-        prompts, labels = class_prompts(fitted.class_names)
-        return balanced_prompts(prompts, labels, count, derive(seed, "prompts"), nested)
 
     def source(self) -> Source:
         """Return the generator as it was downloaded."""

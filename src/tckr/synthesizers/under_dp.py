@@ -9,7 +9,8 @@ spent entry beside what it made. A step without `charges` sees private images on
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -17,11 +18,17 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.dp import Entry, Ledger, Noise, Plan, check_signal, delta_default
 from tckr.engine.rows import PART
+from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.base import PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import TextToImage
 
+if TYPE_CHECKING:
+    from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.private_options import DPAdaptationOptions
+
+ADAPTATION = "generator adaptation"  # its name in the ledger
 PLAN_BUDGET = Step("plan_budget", ("budget",))
 TRAIN_TEACHER = Step(
     "train_teacher", ("teacher", "teacher_recipe", "teacher_charge"), charges="teacher"
@@ -67,13 +74,21 @@ class UnderDP(TextToImage):
     def mechanisms(self, facts: PublicFacts) -> Sequence[Charged]:
         """Return everything that will read private images, each with its share of the budget; share 0 leaves it out."""
 
-    @abstractmethod
     def public(self) -> Mapping[str, str]:
         """Return what is taken from no private image, and why it need not be."""
+        return {
+            "number of members, names of the classes, size of the images": "stated by the owner",
+            "normalisation": "constants",
+            "generator, features of the teacher": "never saw a private image",
+            "hyper-parameters and number of steps": "fixed by theory, papers and public images, whatever the private ones are",
+        }
 
-    @abstractmethod
     def absent(self) -> Mapping[str, str]:
         """Return what others take from private images and this arm does not, and why it can do without."""
+        return {
+            "class counts": "the set is balanced over the named classes",
+            "validation images, early stopping, choice of a checkpoint": "nothing is chosen by them",
+        }
 
     def plan_budget(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
@@ -115,6 +130,56 @@ class UnderDP(TextToImage):
             )
         noise = Noise(self.privacy.noise_seed)
         return budget.spend(name, noise), noise
+
+    def adapt_denoiser(
+        self,
+        pipeline: Any,
+        private: PrivateSet,
+        prompts: Sequence[str],
+        artefacts: Mapping[str, Any],
+        seed: int,
+        start: Any = None,
+    ) -> "tuple[Adapter, dict[str, Any]]":
+        """Fine-tune a generator's denoiser by DP-SGD, from where it stands; unfinished work is found again and goes on.
+
+        Args:
+            pipeline: the generator.
+            private: images to adapt to.
+            prompts: of each image, which may tell of that image alone.
+            artefacts: with the budget.
+            seed: of the run.
+            start: the adapter that is merged into the pipeline already, if any.
+
+        Returns:
+            The adapter, and the spent entry.
+        """
+        from tckr.diffusion.dp_lora import adapt_privately, adaptation_fingerprint
+        from tckr.engine.checkpoint import Checkpoints
+        from tckr.engine.content import content_hash
+        from tckr.engine.once_saved import once_saved
+
+        options: DPAdaptationOptions = getattr(self, "generator_adaptation")  # noqa: B009 - of arms that adapt
+        names = [private.class_names[label] for label in private.labels.tolist()]
+        entry, noise = self.charge(artefacts, ADAPTATION, private)
+        unfinished = None
+        if options.checkpoints:
+            work = adaptation_fingerprint(private.images, prompts, names, options)
+            unfinished = Checkpoints(Path(options.checkpoints) / content_hash(work, start, seed))
+        adapter = adapt_privately(
+            pipeline,
+            private.images,
+            prompts,
+            names,
+            options,
+            entry,
+            noise,
+            derive(seed, "generator_adaptation"),
+            count=artefacts["budget"].n,
+            checkpoint=unfinished.of("adapter") if unfinished else None,
+        )
+        if unfinished:
+            once_saved(unfinished.remove)
+        return adapter, spent(entry)
 
     def teacher_mechanism(self, facts: PublicFacts, share: float) -> Charged:
         """Return the plan of the teacher."""
