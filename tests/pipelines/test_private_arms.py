@@ -68,8 +68,7 @@ def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -
 
 @pytest.mark.slow
 def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
-    pool = f"privimage.semantic_query.pool={ROOT}/data/01_raw/public/pool.parquet"
-    done = kedro("--pipeline=privimage", f"--params={SMALL},{pool}")
+    done = kedro("--pipeline=privimage", f"--params={SMALL}")
     assert done.exit_code == 0, done.output
     ledger = Ledger.from_json(newest("08_reporting", "privimage", "ledger.json").read_text())
     assert [entry.name for entry in ledger] == ["query", "generator adaptation", "teacher"]

@@ -14,7 +14,7 @@ from tckr.diffusion.frames import to_frame
 from tckr.diffusion.memory import BatchSize, autoencoder_batch_size
 from tckr.diffusion.options import Solver
 from tckr.engine.loading import OFFLINE, SAFE, description, download, readable
-from tckr.engine.weights import find_variant
+from tckr.engine.weights import find_variant, local_folder
 from tckr.errors import UserError
 from tckr.images.tensors import to_signed
 
@@ -116,10 +116,12 @@ def count_cut(source: str, prompts: Sequence[str]) -> int:
         UserError: the generator is missing or of another kind.
     """
     parts = ("tokenizer", "tokenizer_2") if "XL" in _family(source) else ("tokenizer",)
+    # By its place: for a hub id transformers would look for files that a tokenizer need not have, and ask the network.
+    folder = local_folder(source, "model_index.json") or Path(source)
     cut: set[str] = set()
     for part in parts:
         with readable(f"Generator '{source}'", _remedy(source)):
-            tokenizer = AutoTokenizer.from_pretrained(source, subfolder=part, **OFFLINE)
+            tokenizer = AutoTokenizer.from_pretrained(folder / part, **OFFLINE)
         distinct = list(dict.fromkeys(prompts))
         for start in range(0, len(distinct), 1024):
             texts = distinct[start : start + 1024]

@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tckr.errors import UserError
 from tckr.images.encoded import EncodedImages
 from tckr.images.ingest import prepare_all
 from tckr.images.labels import class_names
@@ -60,6 +61,11 @@ def read_pool(source: Path | str, size: int, channels: int) -> PublicPool:
     options = IngestionOptions(
         size=size, channels="grey" if channels == 1 else "colour", fit="resize"
     )
+    if not Path(source).exists():
+        raise UserError(
+            f"There is no public pool at {source}.",
+            "set privimage.semantic_query.pool to a folder per category, or a table, of public images.",
+        )
     raw = read(Path(source), options)
     scales = judge(raw, options, str(source))
 
