@@ -53,11 +53,12 @@ def register_pipelines() -> dict[str, Pipeline]:
     for name in STAGES:
         so_far = pipelines[name] = so_far + stages[name]
     pipelines["knowledge_recycling"] = pipelines["__default__"] = pipelines["privacy_audit"]
-    pipelines[EXPORT] = stage(EXPORT)
+    pipelines[EXPORT] = stage(EXPORT, default)
     for arm in SYNTHESIZERS:
         pipelines[arm] = sum(arm_stages(arm).values(), ingestion + shared_pipeline(arm))
         if arm != DEFAULT:
-            pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, pipelines[EXPORT], (), ())
+            exported = stage(EXPORT, synthesizer_class(arm))
+            pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, exported, (), ())
     pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP, default)
     pipelines[COMPARISON] = _comparison(list(SYNTHESIZERS), pipelines)
     requested = project._requested_pipelines

@@ -42,7 +42,7 @@ def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -
     spent = json.loads((newest("06_models", "private", "words_charge") / "value.json").read_text())
     done = kedro("--pipeline=private", f"--params={SHORT},resume=last")
     assert done.exit_code == 0, done.output
-    ledger = Ledger.from_json(newest("08_reporting", "private", "ledger.json").read_text())
+    ledger = Ledger.from_json(newest("07_model_output", "private", "ledger.json").read_text())
     assert [entry.name for entry in ledger] == ["words", "teacher"]
     assert ledger.private
     assert 999 < ledger.epsilon(spent=True) <= 1000
@@ -70,7 +70,7 @@ def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -
 def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
     done = kedro("--pipeline=privimage", f"--params={SMALL}")
     assert done.exit_code == 0, done.output
-    ledger = Ledger.from_json(newest("08_reporting", "privimage", "ledger.json").read_text())
+    ledger = Ledger.from_json(newest("07_model_output", "privimage", "ledger.json").read_text())
     assert [entry.name for entry in ledger] == ["query", "generator adaptation", "teacher"]
     assert newest("08_reporting", "privimage", "chosen_sheet.png").is_file()
 
@@ -81,3 +81,18 @@ def test_a_budget_that_leaves_noise_alone_is_refused_before_anything_is_read() -
     assert refused.exit_code == 1
     assert "More noise than signal" in refused.output
     assert "at least" in refused.output  # how many images would do
+
+
+@pytest.mark.slow
+def test_noise_from_a_seed_is_said_and_not_exported() -> None:
+    tested = kedro(
+        "--pipeline=private",
+        f"--params={CAPTIONER},private.words.pairs=never,private.privacy.noise_seed=1",
+        "--to-outputs=private.ledger,private.recycled_set",
+    )
+    assert tested.exit_code == 0, tested.output
+    card = (newest("07_model_output", "private", "recycled_set") / "README.md").read_text()
+    assert "came from a seed" in card
+    refused = kedro("--pipeline=private.export")
+    assert refused.exit_code == 1
+    assert "Not private: some noise came from a seed" in refused.output

@@ -14,7 +14,7 @@ class LedgerDataset(FileDataset[Any]):
     ```yaml
     "{arm}.ledger":
       type: tckr.datasets.ledger.LedgerDataset
-      filepath: data/08_reporting/{arm}/ledger.json
+      filepath: data/07_model_output/{arm}/ledger.json
       versioned: true
     ```
 

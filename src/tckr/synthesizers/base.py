@@ -256,6 +256,10 @@ class Synthesizer(Options, ABC):
                 artefacts |= zip(step.makes, made, strict=True)
         return artefacts
 
+    def caution(self) -> str | None:
+        """Return why what this arm makes with these options is not to be handed out; None: nothing is known against it."""
+        return None
+
     def count_cut(self, prompts: Sequence[str]) -> int:
         """Return how many prompts the generator does not read to their ends; 0 unless an arm knows better."""
         del prompts

@@ -96,8 +96,8 @@ class PrivImage(UnderDP):
         Step("pretrain_generator", ("pretrained", "pretraining_losses"), private=False),
         Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
         TRAIN_TEACHER,
-        Step("draw_choice", ("chosen_sheet",), private=False),
         CLOSE_LEDGER,
+        Step("draw_choice", ("chosen_sheet",), private=False),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter",)
     by_products: ClassVar[tuple[str, ...]] = (

@@ -90,6 +90,12 @@ class UnderDP(TextToImage):
             "validation images, early stopping, choice of a checkpoint": "nothing is chosen by them",
         }
 
+    def caution(self) -> str | None:
+        """Say so if the noise comes from a seed."""
+        if self.privacy.noise_seed is None:
+            return None
+        return "The noise came from a seed (privacy.noise_seed), with which anybody can take it away: a test, not private."
+
     def plan_budget(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
     ) -> tuple[Ledger]:

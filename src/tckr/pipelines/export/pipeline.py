@@ -4,11 +4,11 @@ from kedro.pipeline import Node, Pipeline
 
 from tckr.pipelines.export.nodes import export_set
 from tckr.pipelines.stage import as_stage
+from tckr.synthesizers.base import Synthesizer
 
 
-def create_pipeline() -> Pipeline:
-    """recycled_set -> export."""
-    node = Node(
-        export_set, inputs=["recycled_set", "params:format"], outputs="export", name="export_set"
-    )
+def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
+    """recycled_set, the ledger of an arm that has one -> export."""
+    inputs = ["recycled_set", "params:format", *(["ledger"] if arm.ledger() else [])]
+    node = Node(export_set, inputs=inputs, outputs="export", name="export_set")
     return as_stage("export", [node])

@@ -16,6 +16,7 @@ from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.images.degenerate import (
+    RunWarning,
     check_captions,
     check_distinct,
     check_labels,
@@ -191,6 +192,8 @@ def label_images(
             released = _with_views(released, teacher, views, teacher_recipe or {})
     labels = synthetic_images["label"].to_numpy(dtype=np.int64)
     found += check_labels(labels, probabilities, class_names(synthetic_images))
+    if (caution := synthesizer.caution()) is not None:
+        found.insert(0, RunWarning("privacy", caution))
     log(found)
     earlier = check_captions(artefacts["captions"]["caption"]) if "captions" in artefacts else []
     if teacher_recipe is not None:
