@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 PUBLIC = Path("data/01_raw/public")
 SIZE = 32
 GROUNDS = ("white", "colour", "grey_on_black", "grey_on_black", "grey_on_white")
+# Folders of clip art that hold flags, logos, political and religious signs: not for others' pictures.
+SIGNS_OF_GROUPS = {"decorations", "geography", "logos", "signs and symbols", "special", "unsorted"}
 SIGN = "sign"  # source of letters, digits and symbols, which are not mirrored
 FEWEST = 12  # different images of a category; rarer ones are left out
 MOST = 48  # images of a category
@@ -127,7 +129,11 @@ def drawings(arguments: argparse.Namespace) -> Iterator[Row]:
         (arguments.photos, read_photographs),
     ):
         if source is not None and source.exists():
-            rows = [(kind, name, f"{_WORDS[kind]}: {category}", image) for kind, name, category, image in reader(source)]  # fmt: skip
+            rows = [
+                (kind, name, f"{_WORDS[kind]}: {category}", image)
+                for kind, name, category, image in reader(source)
+                if kind != "clip_art" or category not in SIGNS_OF_GROUPS
+            ]
             logger.info("%s: %d images.", source, len(rows))
             yield from rows
         elif source is not None:

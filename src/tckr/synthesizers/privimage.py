@@ -58,7 +58,7 @@ class PrivImageBudget(PrivacyOptions):
 class SemanticQueryOptions(Options):
     """Which public images there are, and how many categories a class may name.
 
-    k = 2 of the shipped pool's 186 categories for each of 10 classes is a ninth of it; published are 5 to 20 % of a
+    k = 2 of the shipped pool's 181 categories for each of 10 classes is a ninth of it; published are 5 to 20 % of a
     pool of 1,000 (RPGen, AAAI 2026). The sensitivity is sqrt(k), so a small k is also the cheap one.
     """
 
