@@ -63,7 +63,9 @@ class PrivateTeacherOptions(Options):
     augmentation: AugmentationOptions = AugmentationOptions()
     # Speed only.
     cache_gib: float = Field(
-        2.0, ge=0, description="linear: memory for features, GiB; more goes to a temporary file"
+        2.0,
+        ge=0,
+        description="linear: memory for features, GiB; more goes to a scratch file of the run",
     )
 
     @property

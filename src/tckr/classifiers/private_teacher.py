@@ -7,11 +7,9 @@ under differential privacy (De et al. 2022, arXiv 2204.13650), with group norm a
 """
 
 import copy
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,6 +29,7 @@ from tckr.dp.ledger import Entry, code_of
 from tckr.dp.mechanisms import add_noise
 from tckr.dp.noise import Noise
 from tckr.engine.checkpoint import Checkpoint
+from tckr.engine.mapped import mapped_array
 from tckr.engine.progress import track
 from tckr.errors import UserError
 from tckr.training.private import check_charged, private_minimize, private_plan
@@ -142,8 +141,8 @@ def train_private_teacher(
             count, checkpoint,
         )  # fmt: skip
     teacher = LinearOnFeatures(_body(images.shape[1:], options, network), n_classes).to(device)
-    with _features(teacher, images, options.cache_gib) as features:
-        weight = train_head(features, labels.to(device), n_classes, options, entry, noise, count)
+    features = _features(teacher, images, options.cache_gib)
+    weight = train_head(features, labels.to(device), n_classes, options, entry, noise, count)
     if not bool(weight.isfinite().all()):
         raise UserError(
             "The private teacher diverged: its weights are no longer numbers.",
@@ -236,24 +235,21 @@ def _body(
     return NetworkFeatures(copy.deepcopy(network))
 
 
-@contextmanager
-def _features(teacher: LinearOnFeatures, images: Tensor, cache_gib: float) -> Iterator[Tensor]:
-    """Compute the features of all images once, float32 (N, D + 1); beyond the budget in a file that is mapped."""
+def _features(teacher: LinearOnFeatures, images: Tensor, cache_gib: float) -> Tensor:
+    """Compute the features of all images once, float32 (N, D + 1); beyond the budget in a scratch file that is mapped."""
     device = next(teacher.parameters()).device
     shape = (len(images), teacher.head.in_features)
     size = max(8, PART * 28 * 28 // (images.shape[-2] * images.shape[-1]))
-    with tempfile.TemporaryDirectory(prefix="tckr-features-") as folder:
-        if 4 * shape[0] * shape[1] <= cache_gib * GIB:
-            held = torch.empty(shape, device=device)
-        else:
-            file, numbers = str(Path(folder) / "features"), shape[0] * shape[1]
-            held = torch.from_file(file, shared=True, size=numbers).view(shape)
-        with torch.inference_mode():
-            for start in track(range(0, len(images), size), "features", -(-len(images) // size)):
-                part = images[start : start + size].to(device)
-                part = part / 255 if part.dtype == torch.uint8 else part.float()
-                held[start : start + size] = teacher.features(part)
-        yield held
+    if 4 * shape[0] * shape[1] <= cache_gib * GIB:
+        held = torch.empty(shape, device=device)
+    else:
+        held = torch.from_numpy(mapped_array(shape, np.float32))
+    with torch.inference_mode():
+        for start in track(range(0, len(images), size), "features", -(-len(images) // size)):
+            part = images[start : start + size].to(device)
+            part = part / 255 if part.dtype == torch.uint8 else part.float()
+            held[start : start + size] = teacher.features(part)
+    return held
 
 
 def _fine_tune(
