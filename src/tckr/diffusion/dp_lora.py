@@ -10,8 +10,8 @@ bound what it changes.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,27 +93,9 @@ def adapt_privately(
         UserError: the weights diverged, the ledger charged another schedule, or the checkpoint is of another recipe,
             noise or data.
     """
-    torch.manual_seed(seed)
-    with ExitStack() as stack:
-        folder = stack.enter_context(scratch(cache_folder))
-        data = _encoded(pipeline, images, prompts, class_names, _as_lora(options), folder)
-        stack.enter_context(_with_lora(pipeline.unet, _as_lora(options)))
-        torch.manual_seed(noise.seed())
-        private_minimize(
-            pipeline.unet,
-            denoising_loss(pipeline, data, len(images), options),
-            len(images),
-            options.schedule,
-            entry,
-            noise,
-            DESCRIPTION,
-            count=count,
-            checkpoint=checkpoint,
-            identity={
-                "data": adaptation_fingerprint(images, prompts, class_names, options),
-                "seed": seed,
-            },
-        )
+    given = (images, prompts, class_names, options, entry, noise, seed)
+    adding = _with_lora(pipeline.unet, _as_lora(options))
+    with _trained(pipeline, adding, *given, count, checkpoint, cache_folder):
         weights = _weights(pipeline.unet)
     _check_moved(weights)
     return Adapter(weights)
@@ -138,16 +120,45 @@ def train_privately(
     `options.rank` and `options.layers` have no meaning here. A gradient an image of the whole denoiser is large: choose
     `schedule.micro_batch` accordingly.
     """
+    given = (images, prompts, class_names, options, entry, noise, seed)
+    with _trained(pipeline, _whole(pipeline.unet), *given, count, checkpoint, cache_folder):
+        pass
+
+
+@contextmanager
+def _whole(unet: Any) -> Iterator[None]:
+    """Let every weight be trained within the block."""
+    unet.requires_grad_(True)
+    try:
+        yield
+    finally:
+        unet.requires_grad_(False)
+
+
+@contextmanager
+def _trained(
+    pipeline: Any,
+    trainable: AbstractContextManager[Any],
+    images: Tensor,
+    prompts: Sequence[str],
+    class_names: Sequence[str],
+    options: DPAdaptationOptions,
+    entry: Entry,
+    noise: Noise,
+    seed: int,
+    count: int | None,
+    checkpoint: Checkpoint | None,
+    cache_folder: Path | None,
+) -> Iterator[None]:
+    """Train what `trainable` makes trainable in the denoiser, and yield before it is put back; see `adapt_privately`."""
     torch.manual_seed(seed)
-    unet = pipeline.unet
     with ExitStack() as stack:
         folder = stack.enter_context(scratch(cache_folder))
         data = _encoded(pipeline, images, prompts, class_names, _as_lora(options), folder)
-        stack.callback(unet.requires_grad_, False)
-        unet.requires_grad_(True)
+        stack.enter_context(trainable)
         torch.manual_seed(noise.seed())
         private_minimize(
-            unet,
+            pipeline.unet,
             denoising_loss(pipeline, data, len(images), options),
             len(images),
             options.schedule,
@@ -161,6 +172,7 @@ def train_privately(
                 "seed": seed,
             },
         )
+        yield
 
 
 def adaptation_fingerprint(
