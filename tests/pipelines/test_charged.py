@@ -30,7 +30,7 @@ def test_only_the_ledger_and_the_owner_read_private_images(
     charged = {step.name for step in synthesizer.steps if step.charges}
     alone = {step.name for step in synthesizer.steps if step.per_image}
     assert charged, "an arm with a ledger has a mechanism"
-    for node in private_readers(pipelines[arm]):
+    for node, _ in private_readers(pipelines[arm]):
         name, stage = node.name.rpartition(".")[2], (node.namespace or "").rpartition(".")[2]
         assert name in {*charged, *alone, *PUBLIC, *OWNERS_NODES} or stage in OWNERS_STAGES, name
     assert passages(pipelines[arm]) == []

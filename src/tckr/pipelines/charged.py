@@ -46,25 +46,22 @@ def check_charged(pipeline: Pipeline) -> None:
 
 def passages(pipeline: Pipeline) -> list[Passage]:
     """Return every way past the ledgers of the arms in a pipeline, in the order of its nodes."""
-    private = {name for name in pipeline.inputs() if _starts_private(name)}
-    found = []
-    for node in pipeline.nodes:
-        read = sorted(private.intersection(node.inputs))
-        if not read or _answers_in_noise(node):
-            continue
-        private.update(node.outputs)
-        released = (name for name in node.outputs if _under_ledger(name))
-        found += [Passage(node.name, read[0], name) for name in released]
-    return found
+    return [
+        Passage(node.name, read, name)
+        for node, read in private_readers(pipeline)
+        if not _answers_in_noise(node)
+        for name in node.outputs
+        if _under_ledger(name)
+    ]
 
 
-def private_readers(pipeline: Pipeline) -> list[Node]:
-    """Return the nodes that read something that descends from private images."""
+def private_readers(pipeline: Pipeline) -> list[tuple[Node, str]]:
+    """Return the nodes that read something that descends from private images, and the first such thing by name."""
     private = {name for name in pipeline.inputs() if _starts_private(name)}
     readers = []
     for node in pipeline.nodes:
-        if private.intersection(node.inputs):
-            readers.append(node)
+        if read := sorted(private.intersection(node.inputs)):
+            readers.append((node, read[0]))
             if not _answers_in_noise(node):
                 private.update(node.outputs)
     return readers
