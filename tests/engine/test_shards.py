@@ -13,6 +13,7 @@ import pytest
 
 from tckr.cli import explain
 from tckr.engine import ShardError, map_shards, stream_shards, visible_devices
+from tckr.engine.shards import AHEAD
 from tckr.errors import Paused, UserError, user_error
 
 
@@ -221,3 +222,33 @@ def test_results_are_handed_on_as_they_come_and_in_order(tmp_path: Path, workers
         (tmp_path / "first").touch()
         found.append(result)
     assert found == [0, 1, 2]
+
+
+def begun(shard: int, folder: Path) -> int:
+    (folder / str(shard)).touch()
+    return shard
+
+
+def test_workers_stay_a_few_shards_ahead_of_a_slow_reader(tmp_path: Path) -> None:
+    count, workers = 60, 2
+    read = 0
+    for result in stream_shards(begun, range(count), workers, shared=tmp_path):
+        assert result == read
+        read += 1
+        if read == 1:
+            time.sleep(1)  # time enough to begin all of them
+            assert len(list(tmp_path.iterdir())) <= AHEAD * workers
+        assert len(list(tmp_path.iterdir())) <= read - 1 + AHEAD * workers
+    assert read == count
+
+
+def test_a_mapping_waits_for_no_reader(tmp_path: Path) -> None:
+    # The first shard ends last; all others are begun meanwhile.
+    assert map_shards(first_waits, range(30), 2, shared=tmp_path) == [29, *range(1, 30)]
+
+
+def first_waits(shard: int, folder: Path) -> int:
+    (folder / str(shard)).touch()
+    while shard == 0 and len(list(folder.iterdir())) < 30:
+        time.sleep(0.02)
+    return shard or 29

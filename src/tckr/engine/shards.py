@@ -8,10 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from tckr.engine.progress import track
@@ -31,6 +33,9 @@ WORKER_ENVIRONMENT = {
 
 # A terminal sends these to workers and parent alike; the parent alone answers, and stops its workers.
 STOPS = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+# Shards of a stream that are begun per worker before their turn comes: so many results wait in memory at most.
+AHEAD = 3
 
 _work: Callable[..., Any] | None = None
 
@@ -75,9 +80,7 @@ def map_shards(
     >>> map_shards(lambda shard, offset: offset + shard, [1, 2, 3], shared=10)
     [11, 12, 13]
     """
-    return list(
-        stream_shards(function, shards, workers, description, shared=shared, devices=devices)
-    )
+    return list(_results(function, shards, workers, description, shared, devices, None))
 
 
 def stream_shards(
@@ -89,7 +92,23 @@ def stream_shards(
     shared: Any = None,
     devices: Sequence[str] = (),
 ) -> Iterator[Result]:
-    """Yield the results of `map_shards` as they come, in the order of the shards."""
+    """Yield the results of `map_shards` as they come, in the order of the shards.
+
+    Workers stay a few shards ahead of whoever reads, and no more: a slow reader finds few results waiting in memory.
+    """
+    return _results(function, shards, workers, description, shared, devices, AHEAD)
+
+
+def _results(
+    function: Callable[..., Result],
+    shards: Sequence[Shard],
+    workers: int,
+    description: str,
+    shared: Any,
+    devices: Sequence[str],
+    ahead: int | None,
+) -> Iterator[Result]:
+    """Yield the results in order; with `ahead`, so many shards per worker are begun before their turn comes."""
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     arguments = () if shared is None else (shared,)
@@ -98,7 +117,8 @@ def stream_shards(
         return (
             _named(function, shard, arguments) for shard in track(shards, description, len(shards))
         )
-    return _in_processes(function, shards, workers, description, arguments, devices)
+    window = len(shards) if ahead is None else ahead * workers
+    return _in_processes(function, shards, workers, description, arguments, devices, window)
 
 
 def visible_devices() -> list[str]:
@@ -130,6 +150,7 @@ def _in_processes(
     description: str,
     arguments: tuple[Any, ...],
     devices: Sequence[str],
+    window: int,
 ) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
     free = context.SimpleQueue()
@@ -148,9 +169,7 @@ def _in_processes(
             initargs=(os.getpid(), str(path), free if devices else None),
         )
         try:
-            with _environment(WORKER_ENVIRONMENT):
-                futures = {pool.submit(_run, pickle.dumps(shard)): shard for shard in shards}
-            yield from _collect(futures, description)
+            yield from _collect(pool, shards, window, description)
         except BaseException:
             # Interrupted or failed: nobody will read the other results, so they stop at once.
             for process in list((pool._processes or {}).values()):
@@ -160,25 +179,45 @@ def _in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(futures: dict[Future[bytes], Any], description: str) -> Iterator[Any]:
-    """Yield each result once it and all before it are there, and forget it; a failed shard is reported at once."""
-    waiting: deque[Future[bytes]] = deque(futures)
-    there: set[Future[bytes]] = set()
-    for future in track(as_completed(list(futures)), description, len(futures)):
-        error = future.exception()
-        if isinstance(error, BrokenProcessPool):
-            raise ShardError("a worker process died") from UserError(
-                f"A worker process died in {description}, probably out of memory.",
-                "lower the number of workers of that stage, or free memory.",
-            )
-        if error is not None:
-            raise _shard_error(futures[future], error) from error
-        there.add(future)
-        while waiting and waiting[0] in there:
-            first = waiting.popleft()
-            there.remove(first)
-            del futures[first]
-            yield pickle.loads(first.result())  # noqa: S301  our own workers
+def _collect(
+    pool: ProcessPoolExecutor, shards: Sequence[Shard], window: int, description: str
+) -> Iterator[Any]:
+    """Yield each result once it and all before it are there, and forget it; a failed shard is reported at once.
+
+    `window` shards are with the pool at a time: one that was yielded makes room for the next.
+    """
+    left = iter(shards)
+    in_order: deque[Future[bytes]] = deque()
+    running: dict[Future[bytes], Shard] = {}
+    ended: SimpleQueue[Future[bytes]] = SimpleQueue()
+
+    def submit() -> None:
+        with _environment(WORKER_ENVIRONMENT):
+            for shard in islice(left, window - len(in_order)):
+                future = pool.submit(_run, pickle.dumps(shard))
+                in_order.append(future)
+                running[future] = shard
+                future.add_done_callback(ended.put)
+
+    def completed() -> Iterator[None]:
+        while running:
+            future = ended.get()
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                raise ShardError("a worker process died") from UserError(
+                    f"A worker process died in {description}, probably out of memory.",
+                    "lower the number of workers of that stage, or free memory.",
+                )
+            shard = running.pop(future)
+            if error is not None:
+                raise _shard_error(shard, error) from error
+            yield
+
+    submit()
+    for _ in track(completed(), description, len(shards)):
+        while in_order and in_order[0] not in running:
+            yield pickle.loads(in_order.popleft().result())  # noqa: S301  our own workers
+            submit()
 
 
 def _start_worker(parent: int, path: str, devices: Any) -> None:
