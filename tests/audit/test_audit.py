@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tckr.audit.audit import audit
+from tckr.audit.audit import audit, evaluate, one_run
 from tckr.audit.membership import fingerprint, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.shadow_models import Scores, ShadowConfig, StudentConfig, run_shadows
@@ -157,6 +157,25 @@ def test_canaries_stand_apart(config, membership, scores):
     assert canaries.over_shadows.auc.n_members == 8 * 40 // 2
     assert canaries.one_run.value >= 0
     assert "qmia" in found.attacks
+
+
+def test_epsilon_of_a_leak_does_not_hang_on_a_split():
+    """3,000 members shifted by 0.3: a threshold from one half, tested on the other, bounds epsilon by 0 at 9 seeds of 20."""
+    random, inside = np.random.default_rng(0), np.arange(6000) < 3000
+    scores = np.r_[random.normal(0.3, 1, 3000), random.normal(size=3000)]
+    options = OPTIONS.model_copy(update={"confidence": 0.95})
+    found = evaluate("rmia", "", scores, inside, options)
+    assert found.epsilon.value == pytest.approx(0.30, abs=0.01)
+    assert "of 600 guesses right" in found.epsilon.method
+    assert evaluate("qmia", "", scores, inside, options).epsilon is None
+
+
+def test_epsilon_needs_as_many_members_as_others():
+    """Scores that say nothing, four times as many members: whoever guesses "member" throughout is right 80 % of the time."""
+    random, inside = np.random.default_rng(1), np.arange(5000) < 4000
+    found = one_run(random.normal(size=5000), inside, 0.1, OPTIONS)
+    assert found.value < 0.2
+    assert "of 200 guesses right" in found.method
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ SCOPE_NOTES: dict[Scope, str] = {
     ),
 }
 
-# The one-run bound guesses this share of the canaries: those with the highest and lowest scores.
-GUESSED = 0.5
+# The one-run bound guesses this share of the examples, those with the highest and lowest scores, and this one of the
+# canaries, whose membership is plainer. Both are fixed before any score is seen.
+GUESSED, GUESSED_CANARIES = 0.1, 0.5
 
 
 def audit(
@@ -157,6 +158,8 @@ def evaluate(
         clusters: int (N,), the example behind each score where one example has several, or the person
             behind each example where one person has. Such scores are not independent of one another:
             intervals come from a bootstrap of whole clusters, and there is neither a lower bound of epsilon nor a separation.
+
+    QMIA, which learns from known non-members, gets no epsilon: the bound takes who is one for hidden from the guesses.
     """
     confidence = options.confidence
     area = metrics.auc(values, is_member, confidence, clusters)
@@ -165,8 +168,8 @@ def evaluate(
     ]
     epsilon = separation = None
     if clusters is None:
-        bound = metrics.epsilon_lower_bound(values, is_member, options.delta, confidence)
-        epsilon = Epsilon.of(bound, delta=options.delta)
+        if not _reads_membership(name):
+            epsilon = one_run(values, is_member, GUESSED, options)
         separation = Separation(**asdict(metrics.separation(values, is_member)))
     aop = None
     if accuracy_percent is not None:
@@ -184,6 +187,31 @@ def evaluate(
         aop=aop,
         separation=separation,
     )
+
+
+def one_run(
+    values: NDArray[np.float64],
+    is_member: NDArray[np.bool_],
+    share: float,
+    options: AuditOptions,
+) -> Epsilon:
+    """Bound epsilon by guessing who is a member for a share of the examples, fixed beforehand; see `one_run_bound`.
+
+    The bound is for fair coins: of the larger side as many are drawn, by a fixed seed, as there are on the other.
+    """
+    sides = [np.flatnonzero(is_member), np.flatnonzero(~is_member)]
+    fewest = min(map(len, sides))
+    random = np.random.default_rng(0)
+    chosen = np.concatenate([random.permutation(side)[:fewest] for side in sides])
+    guesses = max(1, round(share * len(chosen)))
+    bound = metrics.one_run_bound(
+        values[chosen], is_member[chosen], guesses, options.delta, options.confidence
+    )
+    return Epsilon.of(bound, delta=options.delta)
+
+
+def _reads_membership(name: str) -> bool:
+    return name in ATTACKS and "reference" in ATTACKS[name].needs
 
 
 def attack_on_shadows(options: AuditOptions) -> str:
@@ -247,13 +275,9 @@ def _canaries(
             options,
             clusters=np.broadcast_to(people, pooled.shape).ravel(),
         )
-    one_run = None
-    if not several:
-        guesses = max(1, round(GUESSED * count))
-        bound = metrics.one_run_bound(
-            values[canary], inside, guesses, options.delta, options.confidence
-        )
-        one_run = Epsilon.of(bound, delta=options.delta)
+    bound = None
+    if not several and not _reads_membership(options.attack):
+        bound = one_run(values[canary], inside, GUESSED_CANARIES, options)
     return Canaries(
         count=count,
         members=int(inside.sum()),
@@ -265,6 +289,6 @@ def _canaries(
             options,
             clusters=people if several else None,
         ),
-        one_run=one_run,
+        one_run=bound,
         over_shadows=pooled_result,
     )

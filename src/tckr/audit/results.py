@@ -192,7 +192,7 @@ class AttackResult(Result):
     )
     epsilon: Epsilon | None = Field(
         description="lower bound of epsilon; None where one example has several scores, or one "
-        "person several examples, which are not independent"
+        "person several examples, which are not independent, and of an attack that reads who is a member (qmia)"
     )
     aop: Interval | None = Field(
         default=None,
@@ -268,7 +268,8 @@ class Canaries(Result):
     members: int = Field(description="canaries among the members")
     attack: AttackResult = Field(description="the primary attack on the canaries")
     one_run: Epsilon | None = Field(
-        description="lower bound of epsilon from guesses in one training run; None if a person has several canaries"
+        description="lower bound of epsilon from guesses in one training run; None if a person has several canaries,"
+        " or the primary attack reads who is a member"
     )
     over_shadows: AttackResult | None = Field(
         description="every shadow attacked with the others, pooled; None if there are too few shadows"
