@@ -56,4 +56,4 @@ def test_the_release(leak: float):
     prompts = audit_release("prompts", scores, IS_MEMBER, OPTIONS)
     assert images.primary_attack == "density_ratio"
     assert prompts.primary_attack == "exact"
-    assert images.primary.no_leak is prompts.primary.no_leak is (leak == 0)
+    assert images.primary.covers_half is prompts.primary.covers_half is (leak == 0)

@@ -71,7 +71,7 @@ def audit(
     ...     options=AuditOptions(attack="rmia", release=ReleaseThreat(encoder="not used here")),
     ...     scope="classifier",
     ... )
-    >>> found.primary.name, found.primary.auc.low > 0.5, found.primary.no_leak
+    >>> found.primary.name, found.primary.auc.low > 0.5, found.primary.covers_half
     ('rmia', True, False)
 
     Args:
@@ -178,7 +178,7 @@ def evaluate(
         name=name,
         label=label,
         auc=Auc.of(area),
-        no_leak=metrics.no_leak(area),
+        covers_half=metrics.covers_half(area),
         tprs=tuple(
             Tpr.of(rate, ppv=[Ppv.of(metrics.ppv(rate, prior)) for prior in options.priors])
             for rate in rates

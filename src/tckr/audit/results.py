@@ -23,9 +23,9 @@ from tckr.audit.options import Scope, Variance
 if TYPE_CHECKING:
     from tckr.metrics import Estimate
 
-VERSION: Literal[4] = (
-    4  # of the layout of audit.json; 3 knew no separation and no guarantee, and is read too
-)
+# Of the layout of audit.json. 3 knew no separation and no guarantee, 4 neither the released set as an attacker uses it nor
+# what an audit cannot measure, and called `covers_half` `no_leak`; both are read too.
+VERSION: Literal[5] = 5
 
 
 class Thing(NamedTuple):
@@ -185,7 +185,9 @@ class AttackResult(Result):
     name: str = Field(description="the attack, as the configuration or `ThreatAudit` names it")
     label: str = Field(description="the attack in words, as the report prints it")
     auc: Auc = Field(description="area under the ROC curve")
-    no_leak: bool = Field(description="True if the interval of the AUC covers 0.5")
+    covers_half: bool = Field(
+        description="True if the interval of the AUC covers 0.5, which is no proof that nothing leaks"
+    )
     tprs: tuple[Tpr, ...] = Field(
         min_length=1,
         description="true-positive rate at each false-positive rate of the options; the first is the headline",
@@ -203,6 +205,13 @@ class AttackResult(Result):
         default=None,
         description="the best cut; None where there is no `epsilon`, and in a file of version 3",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_4(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "no_leak" in given:
+            return {("covers_half" if k == "no_leak" else k): v for k, v in given.items()}
+        return given
 
     @property
     def tpr(self) -> Tpr:
@@ -435,7 +444,7 @@ class Guarantee(Result):
 class Audit(Result):
     """Everything that `audit.json` contains: one audit per thing, each attacked on its own."""
 
-    version: Literal[3, 4] = Field(default=VERSION, description="of this layout")
+    version: Literal[3, 4, 5] = Field(default=VERSION, description="of this layout")
     plan: Plan = Field(description="of the shadows")
     things: dict[str, ModelAudit | ThreatAudit] = Field(
         description="audit of each thing by its name in `THINGS`; a thing that an arm does not have is absent"

@@ -26,7 +26,7 @@ from tckr.metrics.estimate import (
     clopper_pearson,
 )
 from tckr.metrics.rates import ppv, roc, tpr_at_fpr
-from tckr.metrics.roc_auc import accuracy_over_privacy, auc, no_leak
+from tckr.metrics.roc_auc import accuracy_over_privacy, auc, covers_half
 from tckr.metrics.separation import Separation, separation
 
 __all__ = [
@@ -40,9 +40,9 @@ __all__ = [
     "accuracy_over_privacy",
     "auc",
     "clopper_pearson",
+    "covers_half",
     "epsilon_lower_bound",
     "epsilon_one_run",
-    "no_leak",
     "one_run_bound",
     "ppv",
     "roc",

@@ -75,10 +75,10 @@ def auc(
     return AucEstimate(value, low, high, confidence, method, m, n)
 
 
-def no_leak(estimate: AucEstimate) -> bool:
-    """Return whether the interval covers 0.5, the AUC of random guessing.
+def covers_half(estimate: AucEstimate) -> bool:
+    """Return whether the interval covers 0.5, the AUC of random guessing: no proof that nothing leaks.
 
-    >>> no_leak(auc([1, 2, 3, 4], [True, False, True, False]))
+    >>> covers_half(auc([1, 2, 3, 4], [True, False, True, False]))
     True
     """
     return estimate.low <= 0.5 <= estimate.high

@@ -117,7 +117,7 @@ def precision(tpr: Tpr) -> Ppv | None:
 def verdict(found: AttackResult) -> tuple[str, bool]:
     """Return the verdict in words, and whether the interval of the AUC lies above one half."""
     leaks = found.auc.low > 0.5
-    if found.no_leak:
+    if found.covers_half:
         return "covers no leak: none shown, none ruled out", leaks
     if leaks:
         return "leaks: the interval lies above no leak", leaks
