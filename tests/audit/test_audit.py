@@ -178,6 +178,34 @@ def test_epsilon_needs_as_many_members_as_others():
     assert "of 200 guesses right" in found.method
 
 
+@pytest.mark.parametrize("labels", ["hard", "on_the_fly"])
+def test_hard_labels_on_fixed_images_are_not_measured(labels: str):
+    """The released images give away their members by 0.6, to the target and, as the same images, to every shadow."""
+    random, n = np.random.default_rng(0), 6000
+    inside, matrix = np.arange(n) < n // 2, membership_matrix(n, 8, 0.5, 0)
+    easy = random.normal(size=n) + 0.6 * inside
+    found = audit(
+        easy + 0.3 * random.normal(size=n),
+        easy + 0.3 * random.normal(size=(8, n)),
+        matrix,
+        inside,
+        accuracy_percent=80.0,
+        options=OPTIONS.model_copy(update={"attack": "rmia"}),
+        scope="distillation",
+        labels=labels,
+    )
+    assert found.primary.auc.value == pytest.approx(0.5, abs=0.02)  # where a threshold finds 66
+    assert found.attacks["threshold"].auc.value > 0.64
+    figures = found.with_accuracy()
+    assert figures["accuracy"] == 80.0
+    if labels == "hard":
+        assert (found.shows, figures["AUC_MIA"], figures["AOP"]) == ("nothing", None, None)
+        assert "scope: pipeline" in found.limits
+    else:
+        assert found.shows == "both"
+        assert figures["AOP"] is not None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

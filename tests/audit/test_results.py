@@ -82,7 +82,7 @@ def test_the_primary_attack_is_one_of_the_attacks(found: Audit) -> None:
 
 def test_figures_in_percent_have_their_names(found: Audit) -> None:
     student = found.things["student"]
-    percent = student.in_percent()
+    percent = student.with_accuracy()
 
     assert list(percent)[:4] == ["accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high"]
     assert percent["AUC_MIA"] == 100 * student.primary.auc.value

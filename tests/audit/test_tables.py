@@ -323,6 +323,7 @@ def test_every_model_is_attacked_and_the_teacher_is_no_student(
         random.normal(size=(54, 4)).astype(np.float32),
         options(),
         "distillation",
+        {"student": {"pool": "released", "labels": "on_the_fly"}},
     )
     assert list(found) == ["teacher", "student"]
     assert (found["teacher"].scope, found["student"].scope) == ("classifier", "distillation")
@@ -350,6 +351,7 @@ def test_figures_of_people_with_several_images_count_people(images: pd.DataFrame
             *({"student": 80.0}, table, targets, shadows, drawn, features),
             options(attack="threshold"),
             "distillation",
+            {"student": {"pool": "released", "labels": "on_the_fly"}},
         )
         return found["student"]
 

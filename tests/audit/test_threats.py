@@ -8,6 +8,7 @@ import pytest
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.threats import audit_generator, audit_release
+from tckr.reporting.findings import verdict
 
 N = 300
 OPTIONS = AuditOptions(attack="bavaria_t", release=ReleaseThreat(encoder="none"), confidence=0.999)
@@ -31,6 +32,7 @@ def test_the_base_generator_calibrates():
     assert found.primary_attack == "loss_calibrated"
     assert found.primary.auc.low > 0.75 > found.attacks["loss"].auc.value
     assert found.n_shadows == 0
+    assert verdict(found) == ("leaks: the interval lies above no leak", True)
 
 
 def test_shadow_adapters_calibrate():
@@ -43,6 +45,27 @@ def test_shadow_adapters_calibrate():
     assert found.primary.auc.low > 0.75
     assert found.n_shadows == 8
     assert "one_query_rmia" in found.attacks
+
+
+@pytest.mark.parametrize(
+    ("n", "calibrated"), [(300, False), (3000, False), (300, True), (3000, True)]
+)
+def test_a_generator_that_an_attack_cannot_judge_is_not_measured(n: int, calibrated: bool):
+    """A leak of 55 by RMIA with shadow adapters, 50 without: the interval that covers 50 is no measurement."""
+    random, inside = np.random.default_rng(3), np.arange(n) < n // 2
+    base, adapted = ({"loss": random.normal(size=n)} for _ in range(2))
+    membership = membership_matrix(n, 8, 0.5, 0)
+    shadow = {"loss": random.normal(size=(8, n))}
+    found = audit_generator(
+        *(adapted, base, inside, OPTIONS),
+        *((shadow, membership) if calibrated else (None, None)),
+    )
+    assert found.primary.covers_half
+    words, leaks = verdict(found)
+    assert not leaks
+    assert words.startswith("covers no leak" if n == 3000 and calibrated else "not measured. ")
+    assert ("asked: null" in words) == (n == 300)
+    assert ("scope: pipeline" in words) == (not calibrated)
 
 
 @pytest.mark.parametrize("leak", [0.0, 3.0])

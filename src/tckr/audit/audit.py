@@ -23,6 +23,7 @@ from tckr.audit.results import (
     Tpr,
 )
 from tckr.audit.vulnerability import leave_one_out
+from tckr.classifiers.options import LabelSource
 
 SCOPE_NOTES: dict[Scope, str] = {
     "classifier": "Each shadow retrains the classifier on another half of members and holdout.",
@@ -54,6 +55,7 @@ def audit(
     features: NDArray[np.float32] | None = None,
     canary: NDArray[np.bool_] | None = None,
     clusters: NDArray[np.int64] | None = None,
+    labels: LabelSource | None = None,
 ) -> ModelAudit:
     """Attack one model with every attack and return the figures with their intervals.
 
@@ -86,6 +88,7 @@ def audit(
             non-members to learn from, QMIA is left out unless it is the primary attack.
         canary: bool (N,), mislabelled examples, which are also attacked alone.
         clusters: int (N,), the person behind each example where some have several; see `evaluate`.
+        labels: those that a student was trained on; None for a teacher. See `blind`.
 
     Raises:
         UserError: scores with NaN, shapes that do not fit, or an attack that refuses them.
@@ -115,7 +118,10 @@ def audit(
     if canary is not None and canary.any():
         primary = attack_scores[options.attack]
         canaries = _canaries(primary, shadow, membership, is_member, canary, options, clusters)
+    why = blind(scope, labels)
     return ModelAudit(
+        shows="nothing" if why else "both",
+        limits=why,
         scope=scope,
         scope_note=SCOPE_NOTES[scope],
         primary_attack=options.attack,
@@ -134,6 +140,21 @@ def audit(
             for name, values in attack_scores.items()
         },
         canaries=canaries,
+    )
+
+
+def blind(scope: Scope, labels: LabelSource | None) -> str:
+    """Return why the attack on a student cannot see any leak of it; empty if it can.
+
+    >>> blind("distillation", "on_the_fly"), blind("pipeline", "hard")
+    ('', '')
+    """
+    if scope != "distillation" or labels != "hard":
+        return ""
+    return (
+        "The student was trained on the released images with hard labels, and so was every shadow, on the same ones: which"
+        " examples a shadow's teacher saw makes no difference to it, so that the AUC is 50 % whatever the images give away."
+        " Measure with privacy_audit.scope: pipeline."
     )
 
 

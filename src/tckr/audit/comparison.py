@@ -51,7 +51,7 @@ def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataF
     Returns:
         `arm`, `epsilon` (infinity where nothing is proven), `delta` and `mu` (NaN there); of the student `accuracy`,
         `AUC_MIA` and `AOP` with `_low` and `_high`, `AUC_MIA_bound`, the largest AUC of any attack, and `aop_certified`,
-        the AOP at that bound, all in percent; `minutes` and `shadows`.
+        the AOP at that bound, all in percent, NaN where the audit does not measure them; `minutes` and `shadows`.
     """
     shared = next((one for one in arms if one.ledger is None and TEACHER in one.audit.models), None)
     rows = [] if shared is None else [_row(shared, TEACHER, teacher_seconds)]
@@ -60,7 +60,8 @@ def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataF
 
 def _row(result: ArmResult, model: str, seconds: float) -> dict[str, object]:
     audited, ledger = result.audit.models[model], result.proven
-    figures = audited.in_percent()
+    measured = audited.in_percent()
+    figures = {name: math.nan if value is None else value for name, value in measured.items()}
     bound = 1.0 if ledger is None else ledger.trade_off().auc
     return {
         "arm": model if model == TEACHER else result.arm,
@@ -104,6 +105,9 @@ def _remarks(arms: Sequence[ArmResult]) -> Iterator[str]:
     for one in arms:
         if one.ledger is not None and one.proven is None:
             yield f"{one.arm}: its noise came from a seed, with which anybody can take it away again."
+    for one in arms:
+        if (student := one.audit.models["student"]).shows == "nothing":
+            yield f"{one.arm}: not measured. {student.limits}"
     shadows = {one.arm: one.audit.models["student"].n_shadows for one in arms}
     if len(set(shadows.values())) > 1:
         counts = ", ".join(f"{arm} {count}" for arm, count in shadows.items())

@@ -246,6 +246,13 @@ class AttackResult(Result):
 class ThingAudit(Result):
     """What the audit of every released thing states."""
 
+    shows: Literal["both", "leaks", "nothing"] = Field(
+        default="both",
+        description="what the figures can show: a leak and, within the interval, its absence; a leak alone, since the attack"
+        " is weak; or nothing, since the design fixes them",
+    )
+    limits: str = Field(default="", description="why they do not show both, a sentence; else empty")
+
     primary_attack: str = Field(
         description="the attack that was named before the run; its figures are the headline"
     )
@@ -259,9 +266,15 @@ class ThingAudit(Result):
         """Return the result of the primary attack."""
         return self.attacks[self.primary_attack]
 
-    def in_percent(self) -> dict[str, float | None]:
-        """Return the headline figures; see `AttackResult.in_percent`."""
-        return self.primary.in_percent()
+    def in_percent(
+        self, attack: str | None = None, tprs: Sequence[Tpr] | None = None
+    ) -> dict[str, float | None]:
+        """Return the headline figures, or those of another attack; see `AttackResult.in_percent`.
+
+        All are None where the figures show nothing: an AUC that the design fixes is no measurement.
+        """
+        figures = self.attacks[attack or self.primary_attack].in_percent(tprs)
+        return dict.fromkeys(figures) if self.shows == "nothing" else figures
 
     @model_validator(mode="after")
     def _primary_is_there(self) -> Self:
@@ -301,9 +314,9 @@ class ModelAudit(ThingAudit):
     accuracy: float = Field(description="of the model on the test split, in percent")
     canaries: Canaries | None = Field(description="figures of the canaries; None without any")
 
-    def in_percent(self) -> dict[str, float | None]:
-        """Return accuracy and the headline figures; see `AttackResult.in_percent`."""
-        return {"accuracy": self.accuracy, **super().in_percent()}
+    def with_accuracy(self) -> dict[str, float | None]:
+        """Return accuracy and the headline figures; see `ThingAudit.in_percent`."""
+        return {"accuracy": self.accuracy, **self.in_percent()}
 
 
 class ThreatAudit(ThingAudit):

@@ -339,8 +339,12 @@ def attack_models(
     features: "NDArray[np.float32]",
     options: AuditOptions,
     scope: Scope,
+    students: Mapping[str, Mapping[str, Any]],
 ) -> "dict[str, ModelAudit]":
-    """Attack every model of `accuracies` (percent); see `tckr.audit.audit`. `teacher` alone is no student."""
+    """Attack every model of `accuracies` (percent); see `tckr.audit.audit`.
+
+    `students` says what each was trained on (`StudentConfig`); a model that is not there is a teacher.
+    """
     from tckr.audit.audit import audit
 
     inside = memberships(membership_table, audited)
@@ -357,7 +361,8 @@ def attack_models(
             is_member(audited),
             accuracy_percent=accuracy,
             options=options,
-            scope="classifier" if model == TEACHER else scope,
+            scope=scope if model in students else "classifier",
+            labels=students[model]["labels"] if model in students else None,
             features=features,
             canary=canary,
             clusters=people(audited),

@@ -24,6 +24,9 @@ LABELS = {
 }
 
 
+FEWEST_ASKED = 1000  # members, and other images: with 500 a leak of 5 points shows in 4 of 5 audits
+
+
 def audit_generator(
     adapted: Mapping[str, NDArray[np.float64]],
     base: Mapping[str, NDArray[np.float64]],
@@ -60,10 +63,22 @@ def audit_generator(
                 )
                 plain = LABELS[name].removesuffix(", uncalibrated")
                 labels[key] = f"{plain}, shadow adapters: {ATTACKS[attack].title}"
+    fewest = min(int(is_member.sum()), int((~is_member).sum()))
+    limits = ""
+    if shadow is None:
+        limits = (
+            "Without shadow adapters the attack misses leaks that it finds with them: measure with privacy_audit.scope: pipeline"
+            f"{' and privacy_audit.asked: null' if fewest < FEWEST_ASKED else ''}."
+        )
+    elif fewest < FEWEST_ASKED:
+        limits = (
+            f"{fewest:,} images of a kind are too few to see a leak of a few points: measure with privacy_audit.asked: null"
+            f" and {FEWEST_ASKED:,} members or more."
+        )
     primary = "loss_calibrated" if shadow is None else f"loss_{shadow_attack(options)}"
     n_shadows = 0 if membership is None or shadow is None else len(membership)
     return _threat(
-        "generator", attack_scores, primary, is_member, options, labels, n_shadows, clusters
+        "generator", attack_scores, primary, is_member, options, labels, n_shadows, clusters, limits
     )
 
 
@@ -114,8 +129,11 @@ def _threat(
     labels: Mapping[str, str],
     n_shadows: int = 0,
     clusters: NDArray[np.int64] | None = None,
+    limits: str = "",
 ) -> ThreatAudit:
     return ThreatAudit(
+        shows="leaks" if limits else "both",
+        limits=limits,
         assumes=THINGS[thing].attacker,
         primary_attack=primary,
         n_members=int(is_member.sum()),

@@ -29,6 +29,7 @@ def audit_release(
     membership_matrix: pd.DataFrame,
     audit_plan: dict[str, Any],
     accuracy: dict[str, Any],
+    student_recipe: dict[str, Any],
     options: AuditOptions,
     generator_scores: Tensors | None = None,
     ledger: Any = None,
@@ -57,6 +58,7 @@ def audit_release(
             release["features"],
             options,
             options.scope,
+            student_recipe["students"],
         )
     )
     if generator_scores is not None:
@@ -183,7 +185,7 @@ def gather_metrics(
     for name, prefix in (("student", ""), ("teacher", "teacher.")):
         if name in found.models:
             model = found.models[name]
-            figures = model.in_percent()
+            figures = model.with_accuracy()
             metrics |= {f"{prefix}{key}": figures[key] for key in COMPARED}
             metrics[f"{prefix}aop_certified"] = certified_aop(model.accuracy, found.proven)
             rate = model.primary.tpr.name

@@ -63,7 +63,7 @@ def score_nodes(arm: type[Synthesizer]) -> list[Node]:
         name: name
         for name in (
             *("images", "target_scores", "shadow_scores", "release_scores"),
-            *("membership_matrix", "audit_plan", "accuracy"),
+            *("membership_matrix", "audit_plan", "accuracy", "student_recipe"),
         )
     } | {"options": AUDIT}
     wired = [
