@@ -49,7 +49,7 @@ def audit(
     membership: NDArray[np.bool_],
     is_member: NDArray[np.bool_],
     *,
-    accuracy_percent: float,
+    accuracy_percent: float | None,
     options: AuditOptions,
     scope: Scope,
     features: NDArray[np.float32] | None = None,
@@ -81,7 +81,7 @@ def audit(
         shadow_scores: (S, N) or (S, N, Q), those of its shadows, which repeated the same scope.
         membership: bool (S, N), training sets of the shadows.
         is_member: bool (N,), training set of the audited model.
-        accuracy_percent: of the model on the test split.
+        accuracy_percent: of the model on the test split; None, and there is no AOP, for an attacker's own model.
         options: names the primary attack.
         scope: what each shadow repeated.
         features: float32 (N, D) of the images, for QMIA; without them, or with fewer than 50

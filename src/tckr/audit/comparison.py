@@ -60,6 +60,7 @@ def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataF
 
 def _row(result: ArmResult, model: str, seconds: float) -> dict[str, object]:
     audited, ledger = result.audit.models[model], result.proven
+    assert audited.accuracy is not None  # of student and teacher it is measured
     measured = audited.in_percent()
     figures = {name: math.nan if value is None else value for name, value in measured.items()}
     bound = 1.0 if ledger is None else ledger.trade_off().auc

@@ -89,6 +89,13 @@ class AuditOptions(AuditRuntime):
     queries: int = Field(
         default=1, ge=1, le=10, description="views of each image with which a model is queried"
     )
+    weights_queries: int = Field(
+        default=4,
+        ge=1,
+        le=10,
+        description="views of each image with which the student is queried by an attacker who holds its weights; as many as"
+        " the recipe's augmentation has, at most",
+    )
     fprs: tuple[float, ...] = Field(
         default=(0.01, 0.001, 0.0001),
         min_length=1,

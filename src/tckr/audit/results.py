@@ -5,7 +5,7 @@ All are frozen and refuse unknown fields. `Audit.model_dump(mode="json")` is the
 
     Audit
       plan: Plan
-      things: name -> ModelAudit (student, teacher) or ThreatAudit (generator, images, prompts)
+      things: name -> ModelAudit (student, weights, released, teacher) or ThreatAudit (generator, images, prompts)
         attacks: name -> AttackResult
           auc: Auc, tprs: Tpr (each with its Ppv), epsilon: Epsilon, aop: Interval
       attribution: Attribution, if measured
@@ -41,6 +41,17 @@ THINGS: dict[str, Thing] = {
         "Student (black box)",
         "The attacker can query the student for its class probabilities. They hold the candidate image and its class,"
         " and can repeat the whole training procedure on other images from the same distribution.",
+    ),
+    "weights": Thing(
+        "Student (weights)",
+        "The attacker holds the student's file and queries it as often as they like, with shifted and mirrored views of the"
+        " candidate image too; all else as above. What reads weights and gradients themselves was not tried.",
+    ),
+    "released": Thing(
+        "Recycled set as handed out (images and labels)",
+        "The attacker holds the folder and nothing else. They train a network of their own on its images and labels, and"
+        " query that with the candidate image and its class; they repeat the whole procedure, their own training included,"
+        " on other images from the same distribution. This is the row of record for the release of the set.",
     ),
     "teacher": Thing(
         "Teacher, for reference",
@@ -311,7 +322,9 @@ class ModelAudit(ThingAudit):
         description="first 16 hexadecimal digits of the SHA-256 of the membership matrix"
     )
     shadow_training_images: float = Field(description="mean size of a shadow's training set")
-    accuracy: float = Field(description="of the model on the test split, in percent")
+    accuracy: float | None = Field(
+        description="of the model on the test split, in percent; None of one that an attacker trained"
+    )
     canaries: Canaries | None = Field(description="figures of the canaries; None without any")
 
     def with_accuracy(self) -> dict[str, float | None]:

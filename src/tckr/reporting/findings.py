@@ -151,7 +151,7 @@ def attacks(audit: Audit) -> list[AttackTable]:
                 None if proven is None else [bound.tpr for bound in proven.tprs],
                 None if proven is None else proven.epsilon,
                 None
-                if proven is None or not isinstance(thing, ModelAudit)
+                if proven is None or not isinstance(thing, ModelAudit) or thing.accuracy is None
                 else certified_aop(thing.accuracy, proven),
             )
         )

@@ -99,6 +99,7 @@ def write_report(
         certified={
             name: certified_aop(found.accuracy, audit.proven)
             for name, found in audit.models.items()
+            if found.accuracy is not None
         },
         accuracies={
             name: findings.accuracy_interval(accuracy[name]["accuracy"], n_test, confidence)

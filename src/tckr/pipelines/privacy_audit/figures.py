@@ -30,6 +30,7 @@ def audit_release(
     audit_plan: dict[str, Any],
     accuracy: dict[str, Any],
     student_recipe: dict[str, Any],
+    recycled_set: pd.DataFrame,
     options: AuditOptions,
     generator_scores: Tensors | None = None,
     ledger: Any = None,
@@ -50,7 +51,12 @@ def audit_release(
     inside, release = tables.is_member(audited), tables.as_arrays(release_scores)
     things: dict[str, Any] = dict(
         tables.attack_models(
-            {model: accuracy[model]["accuracy"] for model in MODELS},
+            {
+                "teacher": accuracy["teacher"]["accuracy"],
+                "student": (own := accuracy["student"]["accuracy"]),
+                "weights": own,
+                "released": None,
+            },
             audited,
             target_scores,
             shadow_scores,
@@ -58,7 +64,8 @@ def audit_release(
             release["features"],
             options,
             options.scope,
-            student_recipe["students"],
+            (students := tables.students_of(student_recipe, recycled_set))
+            | {"weights": students["student"]},
         )
     )
     if generator_scores is not None:
@@ -187,13 +194,14 @@ def gather_metrics(
             model = found.models[name]
             figures = model.with_accuracy()
             metrics |= {f"{prefix}{key}": figures[key] for key in COMPARED}
+            assert model.accuracy is not None
             metrics[f"{prefix}aop_certified"] = certified_aop(model.accuracy, found.proven)
             rate = model.primary.tpr.name
             metrics |= {
                 f"{name}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")
             }
-    for name, threat in found.threats.items():
-        figures = threat.in_percent()
+    for name in (name for name in found.things if name not in MODELS):
+        figures = found.things[name].in_percent()
         metrics |= {
             f"{name}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
         }
