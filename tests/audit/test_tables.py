@@ -218,7 +218,8 @@ def test_every_shadow_of_a_pipeline_makes_its_own_sets(
     repeated = tables.shadow_config(images, images.head(0), RECIPE, whole, SEED, made)
     assert repeated.pools == {}
     assert repeated.resynthesis is made
-    assert repeated.students.keys() == {"student", *student_configs("stored", TCKR.channels)}
+    own = student_configs("stored", TCKR.channels)
+    assert repeated.students.keys() == {"student", "released", *own}
     assert repeated.students["soft labels"].labels == "stored"
     repeated.check(tables.memberships(tables.draw_memberships(images, 8, SEED), audited))
 
