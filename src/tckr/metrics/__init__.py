@@ -27,6 +27,7 @@ from tckr.metrics.estimate import (
 )
 from tckr.metrics.rates import ppv, roc, tpr_at_fpr
 from tckr.metrics.roc_auc import accuracy_over_privacy, auc, covers_half
+from tckr.metrics.runs import RunsAuc, auc_of_runs, tpr_of_runs
 from tckr.metrics.separation import Separation, separation
 
 __all__ = [
@@ -35,10 +36,12 @@ __all__ = [
     "Estimate",
     "PpvEstimate",
     "RateEstimate",
+    "RunsAuc",
     "Separation",
     "TprEstimate",
     "accuracy_over_privacy",
     "auc",
+    "auc_of_runs",
     "clopper_pearson",
     "covers_half",
     "epsilon_lower_bound",
@@ -48,4 +51,5 @@ __all__ = [
     "roc",
     "separation",
     "tpr_at_fpr",
+    "tpr_of_runs",
 ]
