@@ -9,6 +9,7 @@ from tckr import metrics
 from tckr.attacks import ATTACKS
 from tckr.attacks.qmia import MIN_REFERENCE
 from tckr.attacks.registry import scores
+from tckr.audit.groups import exposed_groups
 from tckr.audit.membership import fingerprint
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
 from tckr.audit.results import (
@@ -19,6 +20,7 @@ from tckr.audit.results import (
     Interval,
     ModelAudit,
     Ppv,
+    Recipe,
     Separation,
     Tpr,
 )
@@ -56,6 +58,7 @@ def audit(
     canary: NDArray[np.bool_] | None = None,
     clusters: NDArray[np.int64] | None = None,
     labels: LabelSource | None = None,
+    classes: NDArray[np.object_] | None = None,
 ) -> ModelAudit:
     """Attack one model with every attack and return the figures with their intervals.
 
@@ -89,6 +92,7 @@ def audit(
         canary: bool (N,), mislabelled examples, which are also attacked alone.
         clusters: int (N,), the person behind each example where some have several; see `evaluate`.
         labels: those that a student was trained on; None for a teacher. See `blind`.
+        classes: (N,), the class of each example by name, for figures by class.
 
     Raises:
         UserError: scores with NaN, shapes that do not fit, or an attack that refuses them.
@@ -140,7 +144,53 @@ def audit(
             for name, values in attack_scores.items()
         },
         canaries=canaries,
+        groups=()
+        if why
+        else exposed_groups(
+            attack_scores[options.attack],
+            is_member,
+            shadow,
+            membership,
+            options,
+            classes,
+            clusters,
+        ),
+        recipe=None if why else of_recipe(shadow, membership, options, clusters),
     )
+
+
+def of_recipe(
+    shadow_scores: NDArray[np.float64],
+    membership: NDArray[np.bool_],
+    options: AuditOptions,
+    clusters: NDArray[np.int64] | None = None,
+) -> Recipe | None:
+    """Attack every shadow with the others: what the recipe leaks, beside what one run of it did.
+
+    Returns:
+        None with fewer than six shadows.
+    """
+    if len(membership) < FEWEST_TO_LEAVE_ONE_OUT:
+        return None
+    name = attack_on_shadows(options)
+    values = over_shadows(shadow_scores, membership, options)
+    found = metrics.auc_of_runs(values, membership, options.confidence, clusters)
+    rates = [
+        metrics.tpr_of_runs(values, membership, fpr, options.confidence, clusters)
+        for fpr in options.fprs
+    ]
+    attack = AttackResult(
+        name=name,
+        label=ATTACKS[name].title,
+        auc=Auc.of(found.estimate),
+        covers_half=metrics.covers_half(found.estimate),
+        tprs=tuple(
+            Tpr.of(rate, ppv=[Ppv.of(metrics.ppv(rate, prior)) for prior in options.priors])
+            for rate in rates
+        ),
+        epsilon=None,
+    )
+    return Recipe(attack=attack, runs=found.runs, between=found.between, of_one=found.of_one)
 
 
 def blind(scope: Scope, labels: LabelSource | None) -> str:

@@ -309,6 +309,35 @@ class Canaries(Result):
     )
 
 
+class Group(Result):
+    """The primary attack in some of the images, chosen without a look at the target's scores."""
+
+    kind: Literal["exposed", "class"] = Field(
+        description="the images that the shadows call most exposed, or those of a class"
+    )
+    name: str = Field(description="in words")
+    images: int = Field(description="members and others in it")
+    auc: Auc = Field(description="area under the ROC curve within the group")
+    fpr: float = Field(description="false-positive rate, among all images, of the threshold below")
+    found: Interval | None = Field(
+        description="share of its members above that threshold; None where people have several images"
+    )
+    false_alarms: Interval | None = Field(description="share of its non-members above it")
+
+
+class Recipe(Result):
+    """The primary attack on every shadow in turn, with the others as its shadows: what the recipe leaks, run after run."""
+
+    attack: AttackResult = Field(
+        description="mean AUC and pooled rates; intervals for further runs and further images"
+    )
+    runs: tuple[float, ...] = Field(description="AUC of each run")
+    between: float = Field(description="standard deviation of the AUC between runs")
+    of_one: float = Field(
+        description="standard error of one run's AUC by its images alone, to hold `between` against"
+    )
+
+
 class ModelAudit(ThingAudit):
     """The audit of a classifier through its outputs."""
 
@@ -326,6 +355,13 @@ class ModelAudit(ThingAudit):
         description="of the model on the test split, in percent; None of one that an attacker trained"
     )
     canaries: Canaries | None = Field(description="figures of the canaries; None without any")
+    groups: tuple[Group, ...] = Field(
+        default=(), description="the most exposed images, and every class; empty in older files"
+    )
+    recipe: Recipe | None = Field(
+        default=None,
+        description="every shadow attacked in turn; None with fewer than six, where the audit shows nothing, and in older files",
+    )
 
     def with_accuracy(self) -> dict[str, float | None]:
         """Return accuracy and the headline figures; see `ThingAudit.in_percent`."""

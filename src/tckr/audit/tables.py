@@ -395,6 +395,7 @@ def attack_models(
             features=features,
             canary=canary,
             clusters=people(audited),
+            classes=None if "class_name" not in audited else audited["class_name"].to_numpy(object),
         )
         for model, accuracy in accuracies.items()
     }

@@ -103,7 +103,7 @@ def tpr_of_runs(
     fpr: float,
     confidence: float = 0.95,
     clusters: ArrayLike | None = None,
-    resamples: int = 400,
+    resamples: int = 200,
     seed: int = 0,
 ) -> TprEstimate:
     """Estimate the true-positive rate of a recipe at one threshold for all of its runs.

@@ -12,9 +12,11 @@ from tckr.audit.results import (
     Audit,
     Canaries,
     Epsilon,
+    Group,
     Interval,
     ModelAudit,
     Ppv,
+    Recipe,
     Thing,
     ThingAudit,
     Tpr,
@@ -65,6 +67,16 @@ class CanaryRow(NamedTuple):
 
     model: str
     canaries: Canaries
+
+
+class ExposureTable(NamedTuple):
+    """What an average hides of one model: the recipe over its shadows, the most exposed images, every class."""
+
+    name: str
+    title: str
+    primary: AttackResult
+    recipe: Recipe | None
+    groups: tuple[Group, ...]
 
 
 class ClassRow(NamedTuple):
@@ -165,6 +177,15 @@ def canaries(audit: Audit) -> list[CanaryRow]:
         CanaryRow(name, found)
         for name in MODELS
         if name in models and (found := models[name].canaries) is not None
+    ]
+
+
+def exposure(audit: Audit) -> list[ExposureTable]:
+    """Return one table per model whose leak was measured."""
+    return [
+        ExposureTable(name, described(name, audit).title, found.primary, found.recipe, found.groups)
+        for name, found in present(audit).items()
+        if isinstance(found, ModelAudit) and (found.groups or found.recipe)
     ]
 
 

@@ -93,6 +93,7 @@ def write_report(
         verdicts=rows,
         attacks=findings.attacks(audit),
         canaries=findings.canaries(audit),
+        exposure=findings.exposure(audit),
         confidence=confidence,
         guarantee=audit.guarantee,
         proven=audit.proven,
