@@ -9,7 +9,9 @@ from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.results import ModelAudit
 
 N, SHADOWS = 4000, 8
-OPTIONS = AuditOptions(n_shadows=SHADOWS, confidence=0.999, release=ReleaseThreat(encoder="none"))
+OPTIONS = AuditOptions(
+    attack="bavaria_t", n_shadows=SHADOWS, confidence=0.999, release=ReleaseThreat(encoder="none")
+)
 INSIDE = np.arange(N) < N // 2
 # Every twentieth image leaks by 3, the others not at all; one class has all of them but a few.
 LEAKS = np.arange(N) % 20 == 0
@@ -40,12 +42,12 @@ def test_the_exposed_few_stand_out_of_an_average_that_hides_them():
     found = attacked(3.0)
     groups = {group.name: group for group in found.groups}
     assert list(groups) == ["1 % most exposed", "5 % most exposed", "shirt", "trouser"]
-    assert found.primary.auc.high < 0.56
-    assert groups["1 % most exposed"].auc.low > 0.5
+    assert found.primary.auc.value < 0.56
+    assert groups["1 % most exposed"].auc.value > 0.85
     assert groups["5 % most exposed"].auc.low > 0.7
     assert groups["shirt"].auc.low > 0.6
     assert groups["trouser"].auc.low < 0.5 < groups["trouser"].auc.high
-    assert groups["1 % most exposed"].found.value > 5 * found.primary.tpr.value
+    assert groups["1 % most exposed"].found.value > 2 * found.primary.tpr.value
     assert [group.images for group in found.groups[:2]] == [40, 200]
 
 
@@ -57,7 +59,7 @@ def test_nobody_stands_out_where_nothing_leaks():
 def test_the_recipe_stands_beside_the_run():
     found = attacked(3.0, between=1.0)
     recipe = found.recipe
-    assert (len(recipe.runs), recipe.attack.name) == (SHADOWS, "rmia")
+    assert (len(recipe.runs), recipe.attack.name) == (SHADOWS, "bavaria_t")
     assert recipe.attack.auc.value == pytest.approx(np.mean(recipe.runs))
     assert recipe.attack.auc.low < found.primary.auc.value < recipe.attack.auc.high
     assert recipe.attack.tprs[
