@@ -90,7 +90,9 @@ def tpr_at_fpr(
     if clusters is None:
         members, non_members = (np.sort(side) for side in split(scores, is_member))
         low, high = _between_order_statistics(members, non_members, fpr, confidence)
-        method = "Clopper-Pearson between order statistics of the non-members"
+        method = (
+            "Clopper-Pearson between order statistics of the non-members; covers at least as often"
+        )
         n_clusters = None
     else:
         sides = split_clusters(scores, is_member, clusters)
@@ -161,7 +163,7 @@ def ppv(rate: TprEstimate, prior: float) -> PpvEstimate:
         tpr = clopper_pearson(rate.true_positives, rate.n_members, each)
         fpr = clopper_pearson(rate.false_positives, rate.n_non_members, each)
         value = value_at(rate.value, rate.realised_fpr)
-        method = "Clopper-Pearson of TPR and realised FPR, union bound"
+        method = "Clopper-Pearson of TPR and realised FPR, union bound; covers at least as often"
     else:
         tpr, fpr = (rate.low, rate.high), (rate.fpr, rate.fpr)
         value = value_at(rate.value, rate.fpr)
