@@ -170,6 +170,41 @@ def test_epsilon_of_a_leak_does_not_hang_on_a_split():
     assert evaluate("qmia", "", scores, inside, options).epsilon is None
 
 
+def test_qmia_without_features_is_refused_and_over_shadows_says_what_it_runs(membership):
+    options = OPTIONS.model_copy(update={"attack": "qmia"})
+    random = np.random.default_rng(0)
+    arguments = {"accuracy_percent": 60.0, "options": options, "scope": "classifier"}
+    target, shadow = random.normal(size=N), random.normal(size=membership.shape)
+    with pytest.raises(UserError, match="qmia needs features"):
+        audit(target, shadow, membership, IS_MEMBER, **arguments)
+    features = random.normal(size=(N, 4)).astype(np.float32)
+    canary = np.arange(N) % 5 == 0
+    found = audit(
+        target, shadow, membership, IS_MEMBER, features=features, canary=canary, **arguments
+    )
+    assert found.primary_attack == "qmia"
+    assert found.canaries.over_shadows.name == found.recipe.attack.name == "threshold"
+
+
+def test_members_and_holdout_of_unequal_number(config):
+    """4,000 members and 1,000 others: shadows of 2,500 images take 0.625 of the steps, and the audit says what is off."""
+    uneven = replace(config, steps=1000, members=4000)
+    assert [uneven.steps_of(images) for images in (2500, 3900, 4000)] == [625, 1000, 1000]
+    assert replace(uneven, members=None).steps_of(2500) == 1000
+    random, inside = np.random.default_rng(0), np.arange(N) < 160
+    drawn = membership_matrix(N, 8, 0.5, 0)
+    found = audit(
+        random.normal(size=N),
+        random.normal(size=drawn.shape),
+        drawn,
+        inside,
+        accuracy_percent=60.0,
+        options=OPTIONS,
+        scope="classifier",
+    )
+    assert "a shadow trains on 100 images, the target did on 160" in found.scope_note
+
+
 def test_epsilon_needs_as_many_members_as_others():
     """Scores that say nothing, four times as many members: whoever guesses "member" throughout is right 80 % of the time."""
     random, inside = np.random.default_rng(1), np.arange(5000) < 4000

@@ -292,7 +292,7 @@ def test_scores_are_those_of_the_audited_images(
     membership = tables.draw_memberships(images, 2, SEED)
     scores = tables.train_shadows(config, membership, audited, options())
     expected = run_shadows(config, tables.memberships(membership, audited))
-    assert set(scores) == {"teacher", "student"}
+    assert set(scores) == {"teacher", "student", "weights"}
     for name, values in scores.items():
         assert values.shape == (2, 54, 1)
         np.testing.assert_array_equal(values.numpy(), expected[name])

@@ -68,6 +68,18 @@ def test_a_generator_that_an_attack_cannot_judge_is_not_measured(n: int, calibra
     assert ("scope: pipeline" in words) == (not calibrated)
 
 
+def test_an_adapter_made_elsewhere_has_no_shadows():
+    """Every shadow holds the very same one: its signals calibrate nothing, whatever the scope."""
+    adapted, base = signals(0.0, 1)
+    shadow = {name: np.tile(values, (8, 1)) for name, values in adapted.items()}
+    membership = membership_matrix(N, 8, 0.5, 0)
+    found = audit_generator(
+        adapted, base, IS_MEMBER, OPTIONS, shadow, membership, made_elsewhere=True
+    )
+    assert (found.primary_attack, found.n_shadows) == ("loss_calibrated", 0)
+    assert verdict(found)[0].startswith("not measured. The adapter was made elsewhere")
+
+
 @pytest.mark.parametrize("leak", [0.0, 3.0])
 def test_the_release(leak: float):
     random = np.random.default_rng(2)

@@ -26,6 +26,7 @@ from tckr.audit.results import (
 )
 from tckr.audit.vulnerability import leave_one_out
 from tckr.classifiers.options import LabelSource
+from tckr.errors import UserError
 
 SCOPE_NOTES: dict[Scope, str] = {
     "classifier": "Each shadow retrains the classifier on another half of members and holdout.",
@@ -59,6 +60,7 @@ def audit(
     clusters: NDArray[np.int64] | None = None,
     labels: LabelSource | None = None,
     classes: NDArray[np.object_] | None = None,
+    note: str = "",
 ) -> ModelAudit:
     """Attack one model with every attack and return the figures with their intervals.
 
@@ -93,12 +95,19 @@ def audit(
         clusters: int (N,), the person behind each example where some have several; see `evaluate`.
         labels: those that a student was trained on; None for a teacher. See `blind`.
         classes: (N,), the class of each example by name, for figures by class.
+        note: sentences on what the shadows did otherwise than the target.
 
     Raises:
-        UserError: scores with NaN, shapes that do not fit, or an attack that refuses them.
+        UserError: scores with NaN, shapes that do not fit, an attack that refuses them, or a primary attack without the
+            features that it needs.
     """
     target = np.asarray(target_scores, dtype=np.float64)
     shadow = np.asarray(shadow_scores, dtype=np.float64)
+    if ATTACKS[options.attack].needs_features and features is None:
+        raise UserError(
+            f"The primary attack {options.attack} needs features of the images, and there are none.",
+            "give them, or name another privacy_audit.attack.",
+        )
     few_reference = (~is_member).sum() < MIN_REFERENCE
     names = [
         name
@@ -127,7 +136,9 @@ def audit(
         shows="nothing" if why else "both",
         limits=why,
         scope=scope,
-        scope_note=SCOPE_NOTES[scope],
+        scope_note=" ".join(
+            filter(None, (SCOPE_NOTES[scope], note, _uneven(membership, is_member)))
+        ),
         primary_attack=options.attack,
         variance=options.variance,
         queries=1 if target.ndim == 1 else target.shape[1],
@@ -191,6 +202,21 @@ def of_recipe(
         epsilon=None,
     )
     return Recipe(attack=attack, runs=found.runs, between=found.between, of_one=found.of_one)
+
+
+UNEVEN = 1.05  # members over a shadow's images, or the reverse, from which a difference is said
+
+
+def _uneven(membership: NDArray[np.bool_], is_member: NDArray[np.bool_]) -> str:
+    """Say that the shadows' training sets are not as large as the target's; empty if they are."""
+    own, members = float(membership.sum(1).mean()), int(is_member.sum())
+    if max(own / members, members / own) < UNEVEN:
+        return ""
+    return (
+        f"Members and holdout are not equally many: a shadow trains on {own:,.0f} images, the target did on {members:,}. Their"
+        " teachers see each image as often, but a model of more images knows each less well: every calibrated attack is off by"
+        " that. Give ingestion.members and ingestion.holdout the same number."
+    )
 
 
 def blind(scope: Scope, labels: LabelSource | None) -> str:

@@ -402,6 +402,9 @@ class Attribution(Result):
     """How much of the student's leak enters through each channel."""
 
     n_shadows: int = Field(description="shadows that trained every one of the students")
+    attack: str | None = Field(
+        default=None, description="the attack on each student; None in files before version 5"
+    )
     students: tuple[StudentLeak, ...] = Field(description="one entry per combination of channels")
     channels: tuple[ChannelShare, ...] = Field(
         description="one per channel; the last is all of them"

@@ -56,6 +56,7 @@ class ShadowConfig:
         labels: int64 (N,).
         n_classes: C.
         steps: optimizer steps of the target, `classifier.steps(number of members)`.
+        members: of the target; a shadow's teacher takes as many steps for each of its own images. None: as many as a shadow's.
         classifier: recipe of teacher and students.
         distillation: of the students; each plan names its own labels.
         seed: of the run; the shadows' own seeds are derived from it.
@@ -84,6 +85,7 @@ class ShadowConfig:
     queries: int = 1
     weights_queries: int = 0
     views: int = 1
+    members: int | None = None
     device: str = "cpu"
     stack: int = 1
 
@@ -99,6 +101,15 @@ class ShadowConfig:
             return attacker.recipe(self.classifier, plan.labels, self.views)
         return self.classifier
 
+    def steps_of(self, shadow_images: int) -> int:
+        """Return the steps of a shadow's teacher, which sees each image as often as the target's teacher did.
+
+        Shadows differ by some images by chance: within a twentieth the number is the target's own.
+        """
+        if self.members is None or abs(shadow_images - self.members) <= self.members / 20:
+            return self.steps
+        return max(1, round(self.steps * shadow_images / self.members))
+
     def fingerprint(self) -> str:
         """Return 32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
         digest = hashlib.sha256()
@@ -112,7 +123,7 @@ class ShadowConfig:
                 digest.update(part.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
-        asked = (self.queries, self.weights_queries, self.views)
+        asked = (self.queries, self.weights_queries, self.views, self.members)
         ways = (self.resynthesis, self.own_teacher, *asked, self.device)
         digest.update(repr((recipe, plans, *ways)).encode())
         return digest.hexdigest()[:32]
@@ -396,7 +407,7 @@ def _train_teachers(
         specs = [
             TrainSpec(
                 shadow.seeds(config.seed)[0],
-                config.steps,
+                config.steps_of(int(shadow.inside.sum())),
                 torch.from_numpy(np.flatnonzero(shadow.inside)),
             )
             for shadow in shadows

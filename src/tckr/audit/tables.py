@@ -180,6 +180,7 @@ def shadow_config(
         queries=options.queries,
         weights_queries=weights,
         views=views,
+        members=int(is_member(audited).sum()),
         device=best(),
         stack=options.stack,
     )
@@ -369,10 +370,12 @@ def attack_models(
     options: AuditOptions,
     scope: Scope,
     students: Mapping[str, Mapping[str, Any]],
+    note: str = "",
 ) -> "dict[str, ModelAudit]":
     """Attack every model of `accuracies` (percent; None: nobody uses it as a classifier); see `tckr.audit.audit`.
 
-    `students` says what each was trained on (`StudentConfig`); a model that is not there is a teacher.
+    `students` says what each was trained on (`StudentConfig`); a model that is not there is a teacher. `note` is what else has to
+    be said of the students' shadows.
     """
     from tckr.audit.audit import audit
 
@@ -392,6 +395,7 @@ def attack_models(
             options=options,
             scope=scope if model in students else "classifier",
             labels=students[model]["labels"] if model in students else None,
+            note=note if model in students else "",
             features=features,
             canary=canary,
             clusters=people(audited),

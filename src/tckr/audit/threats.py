@@ -35,6 +35,7 @@ def audit_generator(
     shadow: Mapping[str, NDArray[np.float64]] | None = None,
     membership: NDArray[np.bool_] | None = None,
     clusters: NDArray[np.int64] | None = None,
+    made_elsewhere: bool = False,
 ) -> ThreatAudit:
     """Attack the adapted generator.
 
@@ -49,7 +50,10 @@ def audit_generator(
         shadow: signals (S, N) of shadow adapters (scope `pipeline`).
         membership: bool (S, N), members to which each shadow was adapted.
         clusters: int (N,), the person behind each image where some have several; see `audit.evaluate`.
+        made_elsewhere: every shadow holds the target's own adapter, which calibrates nothing.
     """
+    if made_elsewhere:
+        shadow = membership = None
     attack_scores: dict[str, NDArray[np.float64]] = {}
     labels = dict(LABELS)
     for name, signal in adapted.items():
@@ -65,7 +69,12 @@ def audit_generator(
                 labels[key] = f"{plain}, shadow adapters: {ATTACKS[attack].title}"
     fewest = min(int(is_member.sum()), int((~is_member).sum()))
     limits = ""
-    if shadow is None:
+    if made_elsewhere:
+        limits = (
+            "The adapter was made elsewhere, by a training that shadows cannot repeat: none of them is without an image of"
+            " its training set."
+        )
+    elif shadow is None:
         limits = (
             "Without shadow adapters the attack misses leaks that it finds with them: measure with privacy_audit.scope: pipeline"
             f"{' and privacy_audit.asked: null' if fewest < FEWEST_ASKED else ''}."
