@@ -67,6 +67,9 @@ def test_the_recipe_stands_beside_the_run():
     ].measurable  # 0.1 %, which the target's 2,000 non-members do not show
     assert not found.primary.tprs[1].measurable
     assert 0 < recipe.of_one < 0.02
+    carried = recipe.transferred
+    assert carried.false_alarms.low < 0.01 < carried.false_alarms.high
+    assert carried.found.low < found.primary.tpr.value < carried.found.high
 
 
 def test_where_nothing_is_measured_nobody_is_ranked():

@@ -23,6 +23,7 @@ from tckr.audit.results import (
     Recipe,
     Separation,
     Tpr,
+    Transferred,
 )
 from tckr.audit.vulnerability import leave_one_out
 from tckr.classifiers.options import LabelSource
@@ -166,7 +167,11 @@ def audit(
             classes,
             clusters,
         ),
-        recipe=None if why else of_recipe(shadow, membership, options, clusters),
+        recipe=None
+        if why
+        else of_recipe(
+            shadow, membership, options, clusters, attack_scores[options.attack], is_member
+        ),
     )
 
 
@@ -175,8 +180,18 @@ def of_recipe(
     membership: NDArray[np.bool_],
     options: AuditOptions,
     clusters: NDArray[np.int64] | None = None,
+    values: NDArray[np.float64] | None = None,
+    is_member: NDArray[np.bool_] | None = None,
 ) -> Recipe | None:
     """Attack every shadow with the others: what the recipe leaks, beside what one run of it did.
+
+    Args:
+        shadow_scores: (S, N) or (S, N, Q).
+        membership: bool (S, N).
+        options: names the attack, rates and confidence.
+        clusters: int (N,), the person behind each example where some have several.
+        values: (N,), the same attack on the target, to which the shadows' threshold is carried over.
+        is_member: bool (N,), of the target.
 
     Returns:
         None with fewer than six shadows.
@@ -184,10 +199,10 @@ def of_recipe(
     if len(membership) < FEWEST_TO_LEAVE_ONE_OUT:
         return None
     name = attack_on_shadows(options)
-    values = over_shadows(shadow_scores, membership, options)
-    found = metrics.auc_of_runs(values, membership, options.confidence, clusters)
+    of_shadows = over_shadows(shadow_scores, membership, options)
+    found = metrics.auc_of_runs(of_shadows, membership, options.confidence, clusters)
     rates = [
-        metrics.tpr_of_runs(values, membership, fpr, options.confidence, clusters)
+        metrics.tpr_of_runs(of_shadows, membership, fpr, options.confidence, clusters)
         for fpr in options.fprs
     ]
     attack = AttackResult(
@@ -201,7 +216,40 @@ def of_recipe(
         ),
         epsilon=None,
     )
-    return Recipe(attack=attack, runs=found.runs, between=found.between, of_one=found.of_one)
+    transferred = None
+    if values is not None and is_member is not None and clusters is None and name == options.attack:
+        transferred = _transferred(of_shadows[~membership], values, is_member, options)
+    return Recipe(
+        attack=attack,
+        runs=found.runs,
+        between=found.between,
+        of_one=found.of_one,
+        transferred=transferred,
+    )
+
+
+def _transferred(
+    of_others: NDArray[np.float64],
+    values: NDArray[np.float64],
+    is_member: NDArray[np.bool_],
+    options: AuditOptions,
+) -> Transferred:
+    """Count the target's examples above the threshold that the headline share of the shadows' non-members exceeds."""
+    fpr = options.fprs[0]
+    cut = float(np.quantile(of_others, 1 - fpr, method="higher"))
+
+    def share(side: NDArray[np.bool_]) -> Interval:
+        above, of = int((values[side] > cut).sum()), int(side.sum())
+        low, high = metrics.clopper_pearson(above, of, options.confidence)
+        return Interval(
+            value=above / of,
+            low=low,
+            high=high,
+            confidence=options.confidence,
+            method="Clopper-Pearson at the shadows' threshold",
+        )
+
+    return Transferred(fpr=fpr, found=share(is_member), false_alarms=share(~is_member))
 
 
 UNEVEN = 1.05  # members over a shadow's images, or the reverse, from which a difference is said

@@ -66,7 +66,8 @@ THINGS: dict[str, Thing] = {
     "images": Thing(
         "Images alone",
         "Only the synthetic images are released. The attacker compares the candidate image with the nearest of them,"
-        " using a public image encoder and other images from the same distribution. There is no model to query.",
+        " using a public image encoder and other images from the same distribution. There is no model to query. What that"
+        " encoder cannot tell apart, the attack misses; the same in pixels stands below it.",
     ),
     "prompts": Thing(
         "Prompts alone",
@@ -325,6 +326,14 @@ class Group(Result):
     false_alarms: Interval | None = Field(description="share of its non-members above it")
 
 
+class Transferred(Result):
+    """What a threshold finds in the target that was set by the shadows alone, as an attacker has to set it."""
+
+    fpr: float = Field(description="false-positive rate for which it was set")
+    found: Interval = Field(description="share of the target's members above it")
+    false_alarms: Interval = Field(description="share of its non-members above it")
+
+
 class Recipe(Result):
     """The primary attack on every shadow in turn, with the others as its shadows: what the recipe leaks, run after run."""
 
@@ -335,6 +344,10 @@ class Recipe(Result):
     between: float = Field(description="standard deviation of the AUC between runs")
     of_one: float = Field(
         description="standard error of one run's AUC by its images alone, to hold `between` against"
+    )
+    transferred: Transferred | None = Field(
+        default=None,
+        description="the headline rate at the shadows' threshold; None where people have several images, and of QMIA",
     )
 
 

@@ -360,6 +360,21 @@ def image_features(options: AuditOptions, *tables: pd.DataFrame) -> "list[NDArra
     return [image_embeddings(clip, to_tensor(table["image"])).numpy() for table in tables]
 
 
+def pixel_proximity(
+    audited: pd.DataFrame, released: pd.DataFrame, reference: pd.DataFrame, neighbours: int
+) -> "dict[str, NDArray[Any]]":
+    """How near the released images come in pixels, within the class: what an encoder cannot tell apart may lie there."""
+    from tckr.attacks.nearest_neighbour import proximity_within
+
+    sides = [images_and_labels(table) for table in (audited, released, reference)]
+    pixels = [(images.flatten(1).numpy() / 255).astype(np.float32) for images, _ in sides]
+    # Distances of images of any size are about 1, as those of features are.
+    pixels = [side / np.float32(np.sqrt(side.shape[1])) for side in pixels]
+    classes = tuple(labels.numpy() for _, labels in sides)
+    found = proximity_within(*pixels, classes, neighbours)  # type: ignore[call-arg, arg-type]
+    return {f"{name}_pixels": found[name] for name in ("nearest", "density_ratio")}
+
+
 def attack_models(
     accuracies: Mapping[str, float | None],
     audited: pd.DataFrame,

@@ -13,6 +13,7 @@ from tckr.audit.denoising import calibrated
 from tckr.audit.options import AuditOptions
 from tckr.audit.results import THINGS, ThreatAudit
 
+PIXELS = ("nearest_pixels", "density_ratio_pixels")
 LABELS = {
     "loss": "denoising loss, uncalibrated",
     "loss_calibrated": "denoising loss minus that of the base generator",
@@ -20,6 +21,8 @@ LABELS = {
     "one_query_calibrated": "noise predicted in the clean latent minus that of the base generator",
     "nearest": "distance to the nearest released one",
     "density_ratio": "distance to the nearest released one, relative to the nearest of others",
+    "nearest_pixels": "distance in pixels to the nearest released one of its class",
+    "density_ratio_pixels": "distance in pixels, within the class, relative to the nearest of others",
     "exact": "this very prompt is released, weighted by its rarity",
 }
 
@@ -122,7 +125,7 @@ def audit_release(
     """
     known = {
         name: attack_scores[name]
-        for name in ("nearest", "density_ratio", "exact")
+        for name in ("nearest", "density_ratio", *PIXELS, "exact")
         if name in attack_scores
     }
     primary = "exact" if thing == "prompts" else "density_ratio"

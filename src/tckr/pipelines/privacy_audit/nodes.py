@@ -228,7 +228,9 @@ def score_release(
     audited = tables.audited_images(images)
     reference = of_split(images, tables.REFERENCE)
     features, released, known = tables.image_features(options, audited, synthetic_images, reference)
-    near = proximity(features, released, known, options.release.neighbours)
+    k = options.release.neighbours
+    near = proximity(features, released, known, k)
+    near |= tables.pixel_proximity(audited, synthetic_images, reference, k)
     rows = tables.queried_rows(audited, images, options, seed)
     scores: dict[str, Any] = {"features": features, "rows": rows}
     scores |= {f"images.{name}": values for name, values in near.items()}
