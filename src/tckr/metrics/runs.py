@@ -18,6 +18,7 @@ from tckr.metrics.estimate import (
     TprEstimate,
     on_logit_scale,
 )
+from tckr.metrics.rates import worth_of
 
 
 class RunsAuc(NamedTuple):
@@ -109,8 +110,7 @@ def tpr_of_runs(
     """Estimate the true-positive rate of a recipe at one threshold for all of its runs.
 
     The interval is that of a bootstrap that draws runs and examples both (Owen, AOAS 2007: never narrower than the truth in
-    the long run), on the logit scale. Whether the rate is measurable is decided by the design: ten false positives expected
-    among the non-members, and as many among the examples that could be their sources.
+    the long run), on the logit scale. Whether the rate is measurable is decided as by `tpr_at_fpr` of clusters.
 
     Args:
         scores: (S, N).
@@ -156,9 +156,9 @@ def tpr_of_runs(
     low, high = (
         1 / (1 + math.exp(-end)) for end in (centre - width * spread, centre + width * spread)
     )
-    measurable = fpr * min(out, n_people) >= FEWEST_FALSE_POSITIVES - 1e-9 or (
-        fpr * out >= FEWEST_FALSE_POSITIVES - 1e-9 and spread < 1.0
-    )
+    outside = ~member.ravel()
+    worth = worth_of(values.ravel()[outside], np.tile(people, s)[outside], fpr)
+    measurable = min(fpr * out, worth) >= FEWEST_FALSE_POSITIVES - 1e-9
     return TprEstimate(
         value=value,
         low=min(low, value),
