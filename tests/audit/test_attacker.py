@@ -8,7 +8,7 @@ import torch
 from tckr.audit import attacker, tables
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
-from tckr.audit.options import AuditOptions, ReleaseThreat
+from tckr.audit.options import AttackerOptions, AuditOptions, ReleaseThreat
 from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_teacher
@@ -80,7 +80,7 @@ def test_a_label_column_that_memorises_is_found(memorises: bool) -> None:
     )
     membership = membership_matrix(N, SHADOWS, 0.5, 0)
     shadows = run_shadows(config, membership)
-    own = attacker.train_attacker(table, recipe, 7, "cpu")
+    own = attacker.train_attacker(table, recipe, AttackerOptions(), 7, "cpu")
     found = audit(
         model_scores(own, images, labels),
         shadows["released"],
@@ -105,11 +105,16 @@ def test_the_attacker_trains_on_the_labels_that_are_handed_out() -> None:
     assert attacker.labels_of(table_of(drawn, None)) == ("hard", 1)
     assert attacker.labels_of(table_of(drawn, one)) == ("stored", 1)
     assert attacker.labels_of(views) == ("stored", 2)
+    plain = AttackerOptions()
     random_views = RECIPE.model_copy(update={"augmentation": AugmentationOptions()})
-    assert attacker.recipe(random_views, "stored", 1).augmentation == attacker.PLAIN
+    assert attacker.recipe(random_views, "stored", 1, plain).augmentation == attacker.PLAIN
     # The stored views lie within the recipe's own augmentation, and are the only ones that are shown.
-    assert attacker.recipe(random_views, "stored", 2).augmentation == random_views.augmentation
-    assert attacker.recipe(random_views, "hard", 1) == random_views
+    assert (
+        attacker.recipe(random_views, "stored", 2, plain).augmentation == random_views.augmentation
+    )
+    assert attacker.recipe(random_views, "hard", 1, plain) == random_views
+    as_owner = AttackerOptions(random_views=True)
+    assert attacker.recipe(random_views, "stored", 1, as_owner) == random_views
 
 
 def test_the_card_says_what_was_attacked() -> None:

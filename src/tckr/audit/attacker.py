@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tckr.audit.options import AttackerOptions
 from tckr.classifiers.distillation import train_student
 from tckr.classifiers.models import Network
 from tckr.classifiers.options import (
@@ -22,9 +23,7 @@ from tckr.images.tables import images_and_labels, stored_labels
 
 RELEASED = "released"  # the thing that this student stands for
 
-# A stored label is that of one view: on that view alone, unsmoothed, a network copies it best. Half of the teacher's
-# steps then show as much of the members as four times as many on random views (docs/audit.md).
-PATIENCE = 0.5
+# A stored label is that of one view: on that view alone, unsmoothed, a network copies it soonest (docs/audit.md).
 PLAIN = AugmentationOptions(shift=0, flip=False, contrast=0, offset=0)
 
 
@@ -36,31 +35,38 @@ def labels_of(recycled_set: pd.DataFrame) -> tuple[LabelSource, int]:
     return "stored", soft.shape[1] if soft.ndim == 3 else 1
 
 
-def recipe(classifier: ClassifierOptions, labels: LabelSource, views: int) -> ClassifierOptions:
+def recipe(
+    classifier: ClassifierOptions, labels: LabelSource, views: int, options: AttackerOptions
+) -> ClassifierOptions:
     """Return the attacker's recipe: the student's, on the very views whose labels are stored, without smoothing them.
 
-    >>> recipe(ClassifierOptions(), "stored", 1).label_smoothing
+    >>> recipe(ClassifierOptions(), "stored", 1, AttackerOptions()).label_smoothing
     0.0
     """
-    if labels == "hard":
+    if labels == "hard" or options.random_views:
         return classifier
     own = PLAIN if views == 1 else classifier.augmentation.model_copy(update={"mixup": 0.0})
     return classifier.model_copy(update={"label_smoothing": 0.0, "augmentation": own})
 
 
-def distillation(labels: LabelSource, views: int) -> DistillationOptions:
+def distillation(labels: LabelSource, views: int, options: AttackerOptions) -> DistillationOptions:
     """Return what the attacker trains on, and for how long."""
-    return DistillationOptions(labels=labels, views=views, patience=PATIENCE)
+    return DistillationOptions(labels=labels, views=views, patience=options.patience)
 
 
 def train_attacker(
-    recycled_set: pd.DataFrame, recipe_of_student: Mapping[str, Any], seed: int, device: str
+    recycled_set: pd.DataFrame,
+    recipe_of_student: Mapping[str, Any],
+    options: AttackerOptions,
+    seed: int,
+    device: str,
 ) -> Network:
     """Train the attacker's student on a recycled set.
 
     Args:
         recycled_set: image table as it is handed out.
         recipe_of_student: `classifier`, `steps` of the teacher and `classes`.
+        options: how they train.
         seed: as for `TrainSpec`.
         device: where to train.
     """
@@ -69,10 +75,10 @@ def train_attacker(
     classifier = ClassifierOptions.model_validate(recipe_of_student["classifier"])
     return train_student(
         *images_and_labels(recycled_set),
-        recipe(classifier, labels, views),
+        recipe(classifier, labels, views, options),
         seed,
         len(recipe_of_student["classes"]),
-        distillation=distillation(labels, views),
+        distillation=distillation(labels, views, options),
         steps=recipe_of_student["steps"],
         soft=None if soft is None else torch.from_numpy(soft),
         device=device,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tckr.audit import attacker
 from tckr.audit.membership import fingerprint
+from tckr.audit.options import AttackerOptions
 from tckr.audit.resynthesis import OwnTeacher, Resynthesis, Resynthesized
 from tckr.audit.signals import STUDENT, WEIGHTS, model_scores
 from tckr.classifiers.distillation import hard_targets, student_spec, student_trainer
@@ -66,6 +67,7 @@ class ShadowConfig:
         own_teacher: trains the teachers of an arm that does not take the classifier's recipe for them.
         queries: views of every audited image with which a model is queried; see `signals.query_views`.
         weights_queries: views with which a student is queried whose weights the attacker holds; 0: it has no such row.
+        attacker: how the attacker's own student is trained.
         views: of each synthetic image, whose labels are stored with a set.
         device: where shadows are trained.
         stack: networks that a GPU trains side by side.
@@ -86,19 +88,20 @@ class ShadowConfig:
     weights_queries: int = 0
     views: int = 1
     members: int | None = None
+    attacker: AttackerOptions = field(default_factory=AttackerOptions)
     device: str = "cpu"
     stack: int = 1
 
     def distillation_of(self, plan: StudentConfig) -> DistillationOptions:
         """Return the students' distillation with the labels of one of them, or the attacker's."""
         if plan.attacker:
-            return attacker.distillation(plan.labels, self.views)
+            return attacker.distillation(plan.labels, self.views, self.attacker)
         return self.distillation.model_copy(update={"labels": plan.labels})
 
     def classifier_of(self, plan: StudentConfig) -> ClassifierOptions:
         """Return the students' recipe, or the attacker's."""
         if plan.attacker:
-            return attacker.recipe(self.classifier, plan.labels, self.views)
+            return attacker.recipe(self.classifier, plan.labels, self.views, self.attacker)
         return self.classifier
 
     def steps_of(self, shadow_images: int) -> int:
@@ -123,7 +126,7 @@ class ShadowConfig:
                 digest.update(part.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
-        asked = (self.queries, self.weights_queries, self.views, self.members)
+        asked = (self.queries, self.weights_queries, self.views, self.members, self.attacker)
         ways = (self.resynthesis, self.own_teacher, *asked, self.device)
         digest.update(repr((recipe, plans, *ways)).encode())
         return digest.hexdigest()[:32]

@@ -181,6 +181,7 @@ def shadow_config(
         weights_queries=weights,
         views=views,
         members=int(is_member(audited).sum()),
+        attacker=options.attacker,
         device=best(),
         stack=options.stack,
     )

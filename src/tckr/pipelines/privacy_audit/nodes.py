@@ -169,7 +169,9 @@ def score_targets(
     """
     from tckr.audit.attacker import RELEASED, train_attacker
 
-    own = train_attacker(recycled_set, student_recipe, derive(seed, "attacker"), best())
+    own = train_attacker(
+        recycled_set, student_recipe, options.attacker, derive(seed, "attacker"), best()
+    )
     models = {"teacher": teacher, "student": student, RELEASED: own}
     return tables.score_models(images, models, student_recipe, options)
 
