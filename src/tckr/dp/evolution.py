@@ -344,7 +344,7 @@ def _vote(
     found = nearest_of_class(voters.features, voters.labels, placed, n_classes)
     votes = noisy_votes(found, len(placed), entry, noise, voters.owners).reshape(n_classes, -1)
     kept = select(votes, options, entry.sigma, seed)
-    true = float(found.distance[found.index >= 0].mean()) if research else None
+    true = float(found.distance[found.place >= 0].mean()) if research else None
     return Generation(prompts, votes, kept, vote_distance(votes, features, entry.sigma), true)
 
 

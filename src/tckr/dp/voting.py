@@ -20,11 +20,11 @@ class Nearest(NamedTuple):
     """The candidate nearest to each private image.
 
     Attributes:
-        index: int64 (N,), -1 where there is none: features that are no numbers.
+        place: int64 (N,), its number, -1 where there is none: features that are no numbers.
         distance: float32 (N,), L2; infinite where there is none.
     """
 
-    index: Tensor
+    place: Tensor
     distance: Tensor
 
 
@@ -39,7 +39,7 @@ def nearest(voters: Tensor, candidates: Tensor, block: int = BLOCK) -> Nearest:
         candidates: float (M, D), on the same device; one that is not finite is never the nearest.
         block: voters and candidates at a time; memory grows with its square.
 
-    >>> nearest(torch.tensor([[0.0, 1.0], [3.0, 0.0]]), torch.tensor([[0.0, 0.0], [4.0, 0.0]])).index.tolist()
+    >>> nearest(torch.tensor([[0.0, 1.0], [3.0, 0.0]]), torch.tensor([[0.0, 0.0], [4.0, 0.0]])).place.tolist()
     [0, 1]
     """
     index = torch.full((len(voters),), -1, dtype=torch.int64, device=voters.device)
@@ -93,7 +93,7 @@ def nearest_of_class(
     for label in range(n_classes):
         own = (where == label).nonzero()[:, 0]
         found = nearest(voters[own], candidates[label * each : (label + 1) * each], block)
-        index[own] = torch.where(found.index >= 0, found.index + label * each, found.index)
+        index[own] = torch.where(found.place >= 0, found.place + label * each, found.place)
         distance[own] = found.distance
     return Nearest(index, distance)
 
@@ -110,7 +110,7 @@ def ballots(found: Nearest, owners: NDArray[np.int64] | None = None) -> NDArray[
     >>> ballots(found).tolist(), ballots(found, np.array([7, 7, 8])).tolist()
     ([[5], [3], [4]], [[3], [4]])
     """
-    index = found.index.cpu().numpy()
+    index = found.place.cpu().numpy()
     if owners is None:
         return index[:, None]
     order = np.lexsort((index, found.distance.cpu().numpy(), owners))
