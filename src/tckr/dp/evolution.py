@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tckr.dp.voting import Nearest
-    from tckr.engine.checkpoint import Checkpoint
+    from tckr.engine.checkpoint import Checkpoints
 
 Counts = NDArray[np.int64]
 
@@ -90,16 +90,13 @@ class Generation:
         prompts: candidates, class by class, equally many of each.
         votes: int64 (classes, candidates of a class), with noise; may be negative.
         kept: int64 (classes, population), places of the selected candidates, the best first.
-        distance: energy distance of the private set, as the noisy votes see it, to the candidates; see `vote_distance`.
-        nearest: mean L2 distance of the private images to their nearest candidates, WITHOUT noise; None unless asked
-            for, which nothing pays for.
+        features: float32 (classes * candidates of a class, D), of the candidates, on the CPU.
     """
 
     prompts: tuple[tuple[str, ...], ...]
     votes: Counts
     kept: Counts
-    distance: float
-    nearest: float | None = None
+    features: "Tensor"
 
     @property
     def selected(self) -> tuple[tuple[str, ...], ...]:
@@ -108,6 +105,11 @@ class Generation:
             tuple(own[place] for place in places)
             for own, places in zip(self.prompts, self.kept.tolist(), strict=True)
         )
+
+    def of_class(self, label: int) -> "Tensor":
+        """Return the features of the candidates of a class, float32 (candidates, D)."""
+        each = self.votes.shape[1]
+        return self.features[label * each : (label + 1) * each]
 
 
 def votes_plan(iterations: int, share: float, name: str = "votes") -> Plan:
@@ -209,9 +211,8 @@ def evolve(
     noise: Noise,
     seed: int,
     *,
-    checkpoint: "Checkpoint | None" = None,
+    checkpoints: "Checkpoints | None" = None,
     identity: Mapping[str, Any] | None = None,
-    research: bool = False,
 ) -> list[Generation]:
     """Evolve a population of prompts of each class.
 
@@ -223,16 +224,15 @@ def evolve(
         entry: what the ledger charged, planned by `votes_plan` with as many steps as there are iterations.
         noise: the source.
         seed: of texts and renderings, which need not be secret.
-        checkpoint: candidates and noisy votes are saved there after every answer and before it is used, so that an answer once
-            paid for is read again and not asked for again.
-        identity: plain values, such as a hash of the data, that the checkpoint must match.
-        research: measure the true distance to the private images too, which nothing pays for.
+        checkpoints: every iteration is saved there, its noisy votes before they are used, so that an answer once paid for is
+            read again and not asked for again.
+        identity: plain values, such as a hash of the data, that the checkpoints must match.
 
     Returns:
         One generation an iteration; `selected` of the last is the population that the release is drawn from.
 
     Raises:
-        UserError: the entry was not spent or has too few steps, or the checkpoint is of other work.
+        UserError: the entry was not spent or is of another number of iterations, or the checkpoints are of other work.
     """
     if entry.steps != options.iterations:
         raise UserError(
@@ -241,25 +241,29 @@ def evolve(
         )
     fingerprint = {
         "options": options.model_dump(mode="json"), "noise_multiplier": entry.noise_multiplier, "classes": n_classes,
-        "seed": seed, "research": research, **(identity or {}),
+        "seed": seed, **(identity or {}),
     }  # fmt: skip
-    saved = (checkpoint.load(fingerprint) if checkpoint else None) or {"generations": []}
-    done = [_restored(each) for each in saved["generations"]]
-    for _ in done if noise.private else ():
-        entry.count_answer()
-    for turn in range(len(done), options.iterations):
-        prompts = (
-            _offspring(done[-1], api, options, derive(seed, "vary", turn))
-            if done
-            else _first(n_classes, api, options, seed)
-        )
-        features = api.embed([each for own in prompts for each in own], derive(seed, "embed", turn))
-        made = _vote(
-            voters, prompts, features, options, entry, noise, derive(seed, "select", turn), research
-        )
+    done: list[Generation] = []
+    for turn in range(options.iterations):
+        part = checkpoints.of(f"iteration-{turn + 1}") if checkpoints else None
+        saved = part.load(fingerprint) if part else None
+        if saved is not None:
+            if noise.private:
+                entry.count_answer()
+            done.append(_restored(saved))
+            continue
+        if done:
+            prompts = _offspring(done[-1], api, options, derive(seed, "vary", turn))
+        else:
+            prompts = _first(n_classes, api, options, seed)
+        flat = [prompt for own in prompts for prompt in own]
+        features = api.embed(flat, derive(seed, "embed", turn))
+        votes = _ask(voters, features, n_classes, entry, noise)
+        kept = select(votes, options, entry.sigma, derive(seed, "select", turn))
+        made = Generation(prompts, votes, kept, features.float().cpu())
+        if part:
+            part.save(fingerprint, _plain(made))
         done.append(made)
-        if checkpoint:
-            checkpoint.save(fingerprint, {"generations": [_plain(each) for each in done]})
     return done
 
 
@@ -290,62 +294,14 @@ def select(votes: Counts, options: EvolutionOptions, sigma: float, seed: int) ->
     return np.array(kept, np.int64)
 
 
-def vote_distance(votes: Counts, features: "Tensor", sigma: float) -> float:
-    """Return the energy distance between the private set, as noisy votes see it, and its candidates; the mean over classes.
-
-    With w the shares of a class's votes, m candidates at features c and v = w - 1/m, it is -sum_jk v_j v_k |c_j - c_k|
-    (Szekely and Rizzo 2013, eq. 2.5), less what the noise adds to that on average. It costs nothing. What private images
-    are like *between* candidates no histogram of votes knows.
-
-    Args:
-        votes: noisy, (classes, candidates).
-        features: (classes * candidates, D), class by class.
-        sigma: standard deviation of the noise.
-
-    Returns:
-        In units of the features; below 0 where noise hides it, NaN where no class stands out of it.
-
-    >>> import torch
-    >>> line = torch.tensor([[0.0], [1.0]])
-    >>> [vote_distance(np.array([votes]), line, sigma=0.0) for votes in ([10, 0], [5, 5])]
-    [0.5, 0.0]
-    """
-    import torch
-
-    n_classes, each = votes.shape
-    places = features.double().cpu().view(n_classes, each, -1)
-    found = []
-    for own, where in zip(votes, places, strict=True):
-        total = int(own.sum())
-        if total <= 2 * sigma * math.sqrt(each):
-            continue
-        apart = torch.cdist(where, where)
-        excess = torch.from_numpy(own / total - 1 / each)
-        # Of noise e of each count w changes by (e - mean of e) / total, which adds sigma^2 sum_jk |c_j - c_k| / (m total^2).
-        added = (sigma / total) ** 2 * float(apart.sum()) / each
-        found.append(float(-(excess @ apart @ excess)) - added)
-    return float(np.mean(found)) if found else math.nan
-
-
-def _vote(
-    voters: Voters,
-    prompts: tuple[tuple[str, ...], ...],
-    features: "Tensor",
-    options: EvolutionOptions,
-    entry: Entry,
-    noise: Noise,
-    seed: int,
-    research: bool,
-) -> Generation:
+def _ask(voters: Voters, features: "Tensor", n_classes: int, entry: Entry, noise: Noise) -> Counts:
+    """Return the noisy votes for the candidates at these features, (classes, candidates of a class)."""
     from tckr.dp.voting import nearest_of_class
 
-    n_classes = len(prompts)
-    placed = features.to(voters.features)
-    found = nearest_of_class(voters.features, voters.labels, placed, n_classes)
-    votes = noisy_votes(found, len(placed), entry, noise, voters.owners).reshape(n_classes, -1)
-    kept = select(votes, options, entry.sigma, seed)
-    true = float(found.distance[found.place >= 0].mean()) if research else None
-    return Generation(prompts, votes, kept, vote_distance(votes, features, entry.sigma), true)
+    found = nearest_of_class(
+        voters.features, voters.labels, features.to(voters.features), n_classes
+    )
+    return noisy_votes(found, len(features), entry, noise, voters.owners).reshape(n_classes, -1)
 
 
 def _first(
@@ -383,8 +339,7 @@ def _plain(generation: Generation) -> dict[str, Any]:
         "prompts": [list(own) for own in generation.prompts],
         "votes": torch.from_numpy(generation.votes),
         "kept": torch.from_numpy(generation.kept),
-        "distance": generation.distance,
-        "nearest": generation.nearest,
+        "features": generation.features,
     }
 
 
@@ -393,6 +348,5 @@ def _restored(plain: Mapping[str, Any]) -> Generation:
         tuple(tuple(own) for own in plain["prompts"]),
         plain["votes"].numpy(),
         plain["kept"].numpy(),
-        plain["distance"],
-        plain["nearest"],
+        plain["features"],
     )

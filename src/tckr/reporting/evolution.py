@@ -60,20 +60,25 @@ def best_prompts(chosen: pd.DataFrame, images: "Tensor") -> Image.Image:
 
 
 def distance_curve(distances: pd.DataFrame) -> Image.Image:
-    """Plot the distance by iteration.
+    """Plot the distance of each population to the private set.
 
     Args:
-        distances: iteration, distance (of noisy votes), sigma; and nearest, in a study that measured the true one.
+        distances: iteration (0: random prompts), distance (of noisy votes); and true_distance, in a study that measured it.
     """
-    studied = "nearest" in distances
-    figure = new_figure(8.4 if studied else 4.6, 3.2, 2 if studied else 1)
-    drawn = [("distance", "energy distance to the private set,\nas noisy votes see it")]
-    if studied:
-        drawn.append(("nearest", "mean distance to the nearest candidate,\nTRUE: not private"))
-    for axes, (column, label) in zip(figure.axes, drawn, strict=True):
-        axes.plot(distances["iteration"], distances[column], marker="o", color="#2563eb")
-        axes.set_xlabel("iteration")
-        axes.set_ylabel(label)
-        axes.set_xticks(distances["iteration"])
-        axes.set_ylim(bottom=min(0.0, 1.1 * distances[column].min()))
+    figure = new_figure(4.8, 3.2)
+    (axes,) = figure.axes
+    axes.plot(
+        distances["iteration"], distances["distance"], marker="o", color="#2563eb",
+        label="as the last noisy votes see it",
+    )  # fmt: skip
+    if "true_distance" in distances:
+        axes.plot(
+            distances["iteration"], distances["true_distance"], marker="s", color="#b45309",
+            label="true: not private, not to be released",
+        )  # fmt: skip
+    axes.axhline(0, color="#5b6470", linewidth=0.7)
+    axes.set_xlabel("iteration (0: random prompts)")
+    axes.set_ylabel("energy distance to the private set")
+    axes.set_xticks(distances["iteration"])
+    axes.legend(fontsize=7, frameon=False)
     return rendered(figure)

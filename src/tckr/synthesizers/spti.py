@@ -211,11 +211,12 @@ class Spti(UnderDP):
 
         Returns:
             The prompts that were kept last (`label`, `class_name`, `prompt`, `votes`); every candidate of every iteration
-            (with `iteration`, and `rank`, -1 for one that was not kept); the distance of the candidates to the private
-            set by iteration, as noisy votes see it; and the spent entry.
+            (with `iteration`, and `rank`, -1 for one that was not kept); the distance of each population to the private set
+            (`iteration`, 0 for the random prompts, and `distance`; see `tckr.dp.distance`); and the spent entry.
         """
         import torch
 
+        from tckr.dp.distance import true_distances, vote_distances
         from tckr.dp.evolution import Voters, evolve
         from tckr.engine.checkpoint import Checkpoints, data_identity
         from tckr.engine.content import content_hash
@@ -231,24 +232,28 @@ class Spti(UnderDP):
         if self.voting.checkpoints:
             work = content_hash(identity, self.evolution.model_dump(), entry.noise_multiplier, seed)
             unfinished = Checkpoints(Path(self.voting.checkpoints) / work)
+        voters = Voters(features.to(device), private.labels)
         generations = evolve(
-            Voters(features.to(device), private.labels),
+            voters,
             len(private.class_names),
             space,
             self.evolution,
             entry,
             noise,
             derive(seed, "evolution"),
-            checkpoint=unfinished.of("votes") if unfinished else None,
+            checkpoints=unfinished,
             identity=identity,
-            research=self.privacy.research,
         )
         if unfinished:
             once_saved(unfinished.remove)
+        distances = {"distance": vote_distances(generations, entry.sigma)}
+        if self.privacy.research:
+            distances["true_distance"] = true_distances(voters, generations)
+        by_iteration = pd.DataFrame({"iteration": range(len(generations) + 1), **distances})
         return (
             population_table(generations[-1], private.class_names),
             candidate_table(generations, private.class_names),
-            distance_table(generations, entry.sigma),
+            by_iteration,
             spent(entry),
         )
 
@@ -393,16 +398,3 @@ def candidate_table(
             ]
     columns = ["iteration", "label", "class_name", "prompt", "votes", "rank"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def distance_table(generations: "Sequence[Generation]", sigma: float) -> pd.DataFrame:
-    """Return iteration, distance (of the noisy votes), sigma of a count, and the true distance where it was measured."""
-    table = pd.DataFrame(
-        {
-            "iteration": range(1, len(generations) + 1),
-            "distance": [made.distance for made in generations],
-            "sigma": sigma,
-        }
-    )
-    true = [made.nearest for made in generations]
-    return table if None in true else table.assign(nearest=true)

@@ -26,5 +26,5 @@ def draw_best_prompts(
 
 
 def draw_vote_distances(vote_distances: pd.DataFrame) -> Image.Image:
-    """Plot the distance of the candidates to the private set by iteration, as noisy votes see it."""
+    """Plot the distance of the prompts to the private set by iteration, as noisy votes see it."""
     return distance_curve(vote_distances)
