@@ -223,8 +223,8 @@ class Spti(UnderDP):
         from tckr.engine.once_saved import once_saved
 
         table = artefacts["member_features"]
-        rows = table[[name for name in table if name.startswith(FEATURE)]].to_numpy("float32")
-        features = torch.from_numpy(rows)
+        columns = [name for name in table if name.startswith(FEATURE) and name[1:].isdigit()]
+        features = torch.from_numpy(table[columns].to_numpy("float32", copy=True))
         entry, noise = self.charge(artefacts, VOTES, private)
         space = self._space(private.facts, device)
         identity = data_identity(self._recipe(private.facts), features, private.labels)
