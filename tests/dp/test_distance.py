@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tckr.dp.distance import energy_distance, true_distances, vote_distances
+from tckr.dp.distance import energy_distances, true_distances, vote_distances
 from tckr.dp.evolution import Generation, Voters
 
 
@@ -21,7 +21,7 @@ def test_the_energy_distance_is_that_of_scipy_in_one_dimension() -> None:
     draw = np.random.default_rng(0)
     ours, theirs = draw.normal(size=20), draw.normal(1, 2, size=30)
     weights = draw.dirichlet(np.ones(20))
-    found = energy_distance(
+    (found,) = energy_distances(
         torch.from_numpy(ours)[:, None],
         torch.from_numpy(theirs)[:, None],
         torch.from_numpy(weights),

@@ -14,7 +14,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from tckr.dp.evolution import Generation, Voters
 
-BLOCK = 4096  # rows of a matrix of distances at a time
+BLOCK = 2048  # rows of a matrix of distances at a time
 
 
 def vote_distances(generations: "Sequence[Generation]", sigma: float) -> list[float]:
@@ -22,7 +22,8 @@ def vote_distances(generations: "Sequence[Generation]", sigma: float) -> list[fl
 
     The shares of the votes, at the features of the candidates of the last iteration, stand for the private images of a class:
     post-processing, which costs nothing. What the noise adds on average is taken off again. Private images that no
-    candidate is near to are seen as if they were at the nearest one; and the last population is judged by the votes that chose it.
+    candidate is near to are seen as if they were at the nearest one, and the last population is judged by the votes that
+    chose it.
 
     Args:
         generations: of `tckr.dp.evolution.evolve`.
@@ -40,13 +41,9 @@ def vote_distances(generations: "Sequence[Generation]", sigma: float) -> list[fl
         places = last.of_class(label).double()
         shares = torch.from_numpy(own / total)
         # Of noise e in each count the shares change by (e - mean of e) / total, which adds sigma^2 sum_jk |c_j - c_k| / (m total^2).
-        added = (sigma / total) ** 2 * float(torch.cdist(places, places).sum()) / each
-        found.append(
-            [
-                energy_distance(places, population, shares) - added
-                for population in _populations(generations, label)
-            ]
-        )
+        added = (sigma / total) ** 2 * each * float(_mean_distance(places, places))
+        distances = energy_distances(places, _populations(generations, label), shares)
+        found.append([distance - added for distance in distances])
     count = len(generations) + 1
     return np.mean(found, axis=0).tolist() if found else [float("nan")] * count
 
@@ -54,38 +51,48 @@ def vote_distances(generations: "Sequence[Generation]", sigma: float) -> list[fl
 def true_distances(voters: "Voters", generations: "Sequence[Generation]") -> list[float]:
     """Return the distance of each population to the private images, WITHOUT noise: for a study, which is not released."""
     found = []
+    labels = voters.labels.to(voters.features.device)
     for label in range(len(generations[-1].votes)):
-        own = voters.features[(voters.labels == label).to(voters.features.device)].cpu().double()
+        own = voters.features[labels == label].double()
         if len(own):
-            found.append([energy_distance(own, each) for each in _populations(generations, label)])
+            found.append(energy_distances(own, _populations(generations, label)))
     return np.mean(found, axis=0).tolist()
 
 
-def energy_distance(first: Tensor, second: Tensor, weights: Tensor | None = None) -> float:
-    """Return 2 E|x - y| - E|x - x'| - E|y - y'| for x of the first points and y of the second.
+def energy_distances(
+    points: Tensor, others: Sequence[Tensor], weights: Tensor | None = None
+) -> list[float]:
+    """Return 2 E|x - y| - E|x - x'| - E|y - y'| for x of the points and y of each of the others.
 
     Args:
-        first: double (N, D).
-        second: double (M, D).
-        weights: double (N,) of the first, which sum to 1 and may be negative; all alike unless given.
+        points: double (N, D), on the device where to compute.
+        others: double (M, D) each.
+        weights: double (N,) of the points, which sum to 1 and may be negative; all alike unless given.
 
     >>> line = torch.tensor([[0.0], [2.0]], dtype=torch.float64)
-    >>> energy_distance(line, line), energy_distance(line, line[:1])
-    (0.0, 1.0)
+    >>> energy_distances(line, [line, line[:1]])
+    [0.0, 1.0]
     """
-    ours = torch.full((len(first),), 1 / len(first)).double() if weights is None else weights
-    theirs = torch.full((len(second),), 1 / len(second)).double()
-    between = _mean_distance(first, ours, second, theirs)
-    return (
-        2 * between
-        - _mean_distance(first, ours, first, ours)
-        - _mean_distance(second, theirs, second, theirs)
+    within = _mean_distance(points, points, weights, weights)
+    found = []
+    for other in others:
+        there = other.to(points)
+        between = _mean_distance(points, there, weights)
+        found.append(float(2 * between - within - _mean_distance(there, there)))
+    return found
+
+
+def _mean_distance(
+    first: Tensor, second: Tensor, ours: Tensor | None = None, theirs: Tensor | None = None
+) -> Tensor:
+    ours = first.new_full((len(first),), 1 / len(first)) if ours is None else ours.to(first)
+    theirs = (
+        second.new_full((len(second),), 1 / len(second)) if theirs is None else theirs.to(first)
     )
-
-
-def _mean_distance(first: Tensor, ours: Tensor, second: Tensor, theirs: Tensor) -> float:
-    parts = zip(first.split(BLOCK), ours.split(BLOCK), strict=True)
-    return float(sum(weight @ (torch.cdist(part, second) @ theirs) for part, weight in parts))
+    total = first.new_zeros(())
+    for part, weight in zip(first.split(BLOCK), ours.split(BLOCK), strict=True):
+        total += weight @ (torch.cdist(part, second) @ theirs)
+    return total
 
 
 def _populations(generations: "Sequence[Generation]", label: int) -> list[Tensor]:
