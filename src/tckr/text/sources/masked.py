@@ -27,7 +27,7 @@ class MaskedSource:
             UserError: the folder is not one of a masked language model.
         """
         self._options, self._device = options, device
-        self._masked: Any = load(options.model, device)
+        self._masked: Any = load(str(options.model), device)
 
     def random(self, class_name: str, count: int, seed: int) -> list[str]:
         """Return sentences of the grammar, every word equally likely: public, whatever the private images are."""
