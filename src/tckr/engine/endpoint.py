@@ -15,10 +15,10 @@ class EndpointOptions(Options):
         "", description="of the interface, up to and with /v1, such as http://localhost:8000/v1"
     )
     model: str = Field("", description="name of the model, as the endpoint has it")
-    seeded: bool = Field(
-        True,
-        description="send a seed with every request; false for endpoints that refuse one. Answers need not repeat either way:"
-        " what repeats them is the cache",
+    seeded: bool | None = Field(
+        None,
+        description="send a seed with every request; null: with those for text, not with those for images, whose best-known"
+        " endpoint refuses one. What repeats an answer is the cache, not the seed",
     )
     parameters: dict[str, Any] = Field(
         {},

@@ -187,6 +187,7 @@ class Remote(Generic[Answer]):
             RetryCallState,
             Retrying,
             retry_if_exception_type,
+            sleep_using_event,
             stop_after_attempt,
             stop_when_event_set,
             wait_random_exponential,
@@ -206,7 +207,7 @@ class Remote(Generic[Answer]):
             retry=retry_if_exception_type((_PassingError, BadAnswerError)),
             stop=stop_after_attempt(self._traffic.retries + 1) | stop_when_event_set(stopped),
             wait=wait,
-            sleep=stopped.wait,
+            sleep=sleep_using_event(stopped),
             reraise=True,
         )
         try:

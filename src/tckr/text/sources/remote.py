@@ -39,7 +39,7 @@ class RemoteSource(ChatSource):
                 "temperature": self._options.temperature,
                 "max_tokens": tokens,
             }
-            if self._options.endpoint.seeded:
+            if self._options.endpoint.seeded is not False:
                 body["seed"] = question.seed
             yield Ask(body, number=question.seed, tokens=tokens)
 
