@@ -72,6 +72,10 @@ class RendererOptions(Options):
         " run stops",
     )
 
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that change what is drawn, without those of traffic."""
+        return self.model_dump(mode="json", exclude={"traffic"})
+
     @model_validator(mode="after")
     def _named(self) -> "RendererOptions":
         if self.kind == "openai" and not (self.endpoint.base_url and self.endpoint.model):

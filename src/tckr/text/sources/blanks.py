@@ -40,7 +40,11 @@ _EXAMPLES = (
 )
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _WORD = r"[^\W_]+(?:['\u2019-][^\W_]+)*"
-_HEADER = re.compile(rf"^(?:{_WORD}[ \t]+){{0,4}}{_WORD}:[ \t]+")
+# "Caption:", "Here is the filled-in caption:" and the like.
+_HEADER = re.compile(
+    rf"^(?:{_WORD}[ \t]+){{0,5}}(?:caption|description|answer|output|result|sentence|variation|version|one|is|it):[ \t]+",
+    re.IGNORECASE,
+)
 _BULLET = re.compile(r"^\s*(?:[-*•>#]+|\d+[.)])\s+")
 _REFUSED = re.compile(
     r"\b(?:I'm sorry|I am sorry|I apologi[sz]e|I can(?:'|no)t|as an AI|as a language model|I(?:'m| am) unable)\b",

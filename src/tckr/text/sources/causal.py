@@ -109,8 +109,8 @@ class CausalSource(ChatSource):
             written = model.generate(
                 input_ids=coded.input_ids.to(model.device),
                 attention_mask=coded.attention_mask.to(model.device),
-                generation_config=self._settings(),
-                **({} if chat else {"stop_strings": ["\n"], "tokenizer": tokenizer}),
+                generation_config=self._settings(None if chat else ["\n"]),
+                tokenizer=tokenizer,
             )
         new = written[:, coded.input_ids.shape[1] :]
         decoded: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
@@ -130,7 +130,7 @@ class CausalSource(ChatSource):
         )
         return written
 
-    def _settings(self) -> GenerationConfig:
+    def _settings(self, stop_strings: list[str] | None) -> GenerationConfig:
         """Return how to sample; of the model's own settings only the ends of an answer count."""
         model, tokenizer = self._causal
         end = model.generation_config.eos_token_id
@@ -140,6 +140,7 @@ class CausalSource(ChatSource):
             top_k=0,
             top_p=1.0,
             max_new_tokens=self._options.chat.max_tokens,
+            stop_strings=stop_strings,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id if end is None else end,
         )

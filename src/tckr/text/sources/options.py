@@ -1,6 +1,6 @@
 """Typed parameters of the sources of text."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -90,6 +90,14 @@ class TextSourceOptions(Options):
         if self.kind == "openai" and not (self.endpoint.base_url and self.endpoint.model):
             raise ValueError("openai needs endpoint.base_url and endpoint.model")
         return self
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that change what is written, without those of traffic.
+
+        >>> "traffic" in TextSourceOptions(model="folder").recipe()
+        False
+        """
+        return self.model_dump(mode="json", exclude={"traffic"})
 
     def describe(self) -> str:
         """Say in a few words who writes the prompts."""
