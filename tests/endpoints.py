@@ -10,11 +10,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+KEY = "sk-a-key-that-nobody-may-see"
 CHAT, IMAGES = "/v1/chat/completions", "/v1/images/generations"
 
 
@@ -35,6 +37,8 @@ class Endpoint:
         troubles: replies to the next requests, before it answers well again.
         requests: bodies of all requests, as they came.
         answered: how often each body got a good answer.
+        written: what the language model answered.
+        life: requests after which it hangs up on everybody, until it is raised again.
         keys: of the Authorization headers.
     """
 
@@ -42,6 +46,8 @@ class Endpoint:
         self.troubles: deque[Reply] = deque()
         self.requests: list[dict[str, Any]] = []
         self.answered: Counter[str] = Counter()
+        self.life: int | None = None
+        self.written: list[str] = []
         self.keys: set[str] = set()
         self.times: list[float] = []
         self.write: Callable[[dict[str, Any]], str] = filled_in
@@ -90,6 +96,9 @@ class Endpoint:
         raw = handler.rfile.read(int(handler.headers["Content-Length"]))
         body = json.loads(raw)
         with self._lock:
+            if self.life is not None and len(self.requests) >= self.life:
+                handler.close_connection = True
+                return
             self.requests.append(body)
             self.times.append(time.monotonic())
             self.keys.add(handler.headers.get("Authorization", ""))
@@ -121,7 +130,9 @@ class Endpoint:
             handler.close_connection = True
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
-        message = {"role": "assistant", "content": self.write(body)}
+        text = self.write(body)
+        self.written.append(text)
+        message = {"role": "assistant", "content": text}
         answer: dict[str, Any] = {"choices": [{"index": 0, "message": message}]}
         return {**answer, "usage": self.usage} if self.usage else answer
 
@@ -152,6 +163,12 @@ def encoded(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def traffic(folder: Path, **changed: Any) -> dict[str, Any]:
+    """Parameters of traffic with a server that is near and may be troubled."""
+    quick = {"workers": 2, "timeout_seconds": 2.0, "retries": 3, "backoff_seconds": 0.01}
+    return {"cache": str(folder / "cache"), **quick, **changed}
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,18 @@ import pytest
 
 pytest.importorskip("openai", reason="the extra tckr[openai] is not installed")
 
-from endpoints import Endpoint, Reply, endpoint
-from tckr.engine import credentials
+from endpoints import KEY, Endpoint, Reply, traffic
 from tckr.engine.endpoint import EndpointOptions, Prices, TrafficOptions
 from tckr.engine.released import UnreleasedTextError, public
 from tckr.engine.remote import Ask, Remote
 from tckr.errors import UserError
 from tckr.text.sources.remote import read_text
 
-KEY = "sk-a-key-that-nobody-may-see"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)  # nothing leaves the loopback
-    monkeypatch.setenv("TEXT_SOURCE_API_KEY", KEY)
-    credentials.hold({})
-    with endpoint() as running:
-        yield running
-
-
-def traffic(folder: Path, **changed: Any) -> TrafficOptions:
-    quick = {"workers": 2, "timeout_seconds": 0.5, "retries": 3, "backoff_seconds": 0.01}
-    return TrafficOptions(cache=str(folder / "cache"), **{**quick, **changed})
-
 
 def remote(server: Endpoint, folder: Path, **changed: Any) -> Remote[str]:
     asked = EndpointOptions(base_url=server.base_url, model="tiny")
-    return Remote(
-        "/chat/completions", asked, traffic(folder, **changed), read_text, "text.endpoint"
-    )
+    quick = TrafficOptions(**traffic(folder, **{"timeout_seconds": 0.5, **changed}))
+    return Remote("/chat/completions", asked, quick, read_text, "text.endpoint")
 
 
 def asks(count: int, start: int = 0) -> list[Ask]:
@@ -89,7 +69,9 @@ def test_another_model_or_parameter_is_another_request(
 ) -> None:
     said(remote(server, tmp_path), asks(1))
     asked = EndpointOptions(**{"base_url": server.base_url, "model": "tiny", **change})
-    other = Remote("/chat/completions", asked, traffic(tmp_path), read_text, "text.endpoint")
+    other = Remote(
+        "/chat/completions", asked, TrafficOptions(**traffic(tmp_path)), read_text, "text.endpoint"
+    )
     said(other, asks(1))
     assert len(server.requests) == 2
 

@@ -5,23 +5,21 @@ import binascii
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from tckr.diffusion.options import SamplingOptions
+from tckr.diffusion.options import RendererOptions, SamplingOptions
 from tckr.diffusion.sampling import stream
-from tckr.engine.endpoint import EndpointOptions, TrafficOptions
 from tckr.engine.released import claim, public
 from tckr.engine.remote import Ask, BadAnswerError, Remote
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.images.prepare import BadImageError, decode
-from tckr.options import Options
 
 logger = logging.getLogger(__name__)
 BATCH = 64  # images of an endpoint that are yielded together
@@ -45,42 +43,6 @@ class Renderer(Protocol):
         Returns:
             uint8 (B, channels, height, width), on any device; N in all.
         """
-
-
-class RendererOptions(Options):
-    """Who draws the candidates."""
-
-    kind: Literal["pipeline", "openai"] = Field(
-        "pipeline",
-        description="pipeline: the generator, as downloaded; openai: an OpenAI-compatible endpoint of images",
-    )
-    endpoint: EndpointOptions = EndpointOptions()
-    traffic: TrafficOptions = TrafficOptions()
-    size: str = Field(
-        "1024x1024",
-        pattern=r"^([1-9]\d{0,4}x[1-9]\d{0,4}|auto)$",
-        description="openai: of the images that are asked for, pixels; they are then made as large as the private ones",
-    )
-    max_pixels: int = Field(
-        16_000_000, ge=64, description="openai: of an image, above which it is refused undecoded"
-    )
-    tolerance: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="openai: share of prompts that the endpoint may decline to draw (they become grey images), before the"
-        " run stops",
-    )
-
-    def recipe(self) -> dict[str, Any]:
-        """Return the options that change what is drawn, without those of traffic."""
-        return self.model_dump(mode="json", exclude={"traffic"})
-
-    @model_validator(mode="after")
-    def _named(self) -> "RendererOptions":
-        if self.kind == "openai" and not (self.endpoint.base_url and self.endpoint.model):
-            raise ValueError("openai needs endpoint.base_url and endpoint.model")
-        return self
 
 
 def renderer(
@@ -146,15 +108,25 @@ class RemoteRenderer:
         )
 
     def render(
-        self, prompts: Sequence[str], size: tuple[int, int], channels: int, seed: int
+        self,
+        prompts: Sequence[str],
+        size: tuple[int, int],
+        channels: int,
+        seed: int,
+        start: int = 0,
     ) -> Iterator[Tensor]:
         """Yield the images of prompts in batches on the CPU, in order; grey ones for prompts that the endpoint declined.
+
+        Args:
+            start: number of the first image to yield; the same image as if all were drawn.
 
         Raises:
             UserError: a cap is reached, the endpoint cannot be used, or it declined too many.
             UnreleasedTextError: a prompt was never released.
         """
-        drawn = self.remote.each(self._asks(prompts, seed), "images", len(prompts))
+        drawn = self.remote.each(
+            islice(self._asks(prompts, seed), start, None), "images", len(prompts) - start
+        )
         batch: list[Tensor] = []
         declined = 0
         for pixels in drawn:

@@ -27,6 +27,7 @@ from tckr.dp.budget import Plan
 from tckr.dp.ledger import Entry, code_of
 from tckr.dp.mechanisms import noisy_histogram
 from tckr.dp.noise import Noise
+from tckr.engine.released import release
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
@@ -344,6 +345,9 @@ def _plain(generation: Generation) -> dict[str, Any]:
 
 
 def _restored(plain: Mapping[str, Any]) -> Generation:
+    # Written of what noisy votes had selected, and paid for: a source of text may see it again.
+    for own in plain["prompts"]:
+        release(own, "charged")
     return Generation(
         tuple(tuple(own) for own in plain["prompts"]),
         plain["votes"].numpy(),

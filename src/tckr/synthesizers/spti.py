@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import pandas as pd
 from pydantic import Field
 
+from tckr.diffusion.options import RendererOptions
 from tckr.dp import EvolutionOptions, check_votes, votes_plan
 from tckr.dp.ledger import Ledger
 from tckr.engine.content import source_state
+from tckr.engine.released import release
 from tckr.engine.seeds import derive
 from tckr.options import ModelSource, Options
 from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
@@ -38,6 +40,7 @@ from tckr.text.sources.options import TextSourceOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tckr.diffusion.renderers import Renderer
     from tckr.dp.evolution import Generation
 
 VOTES = "votes"  # its name in the ledger
@@ -97,6 +100,7 @@ class SptiDrawingOptions(DrawingOptions):
     resolution: int | None = Field(
         None, ge=8, description="side at which it is sampled, pixels; null: its own"
     )
+    renderer: RendererOptions = RendererOptions()
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
@@ -280,8 +284,39 @@ class Spti(UnderDP):
     def render(
         self, facts: PublicFacts, prompts: Sequence[str], seed: int, device: str
     ) -> "Iterator[Tensor]":
-        """Yield an image of each prompt from the generator as it was downloaded, in batches uint8 (B, C, H, W)."""
-        yield from self._space(facts, device).rendered(prompts, seed)
+        """Yield an image of each prompt that was voted for, in batches uint8 (B, C, H, W)."""
+        yield from self._space(facts, device).rendered(release(prompts, "charged"), seed)
+
+    def draw_from(
+        self,
+        start: int,
+        fitted: Fitted,
+        prompts: Sequence[str],
+        seed: int,
+        *,
+        closed: Collection[str] = (),
+    ) -> "Iterator[Tensor]":
+        """Draw the images from number `start` on, with the generator or the endpoint that drew the candidates."""
+        from tckr.diffusion.renderers import RemoteRenderer
+
+        options = self.knowledge_recycling.renderer
+        if options.kind == "pipeline":
+            return super().draw_from(start, fitted, prompts, seed, closed=closed)
+        channels, height, width = fitted.shape
+        drawer = RemoteRenderer(options)
+        noise = derive(seed, "sampling")
+        # The prompts are the population, or names of classes.
+        return drawer.render(release(prompts, "charged"), (height, width), channels, noise, start)
+
+    def drawing(self) -> dict[str, Any]:
+        """Name who draws, and how."""
+        renderer = self.knowledge_recycling.renderer
+        return renderer.recipe() if renderer.kind == "openai" else super().drawing()
+
+    def count_cut(self, prompts: Sequence[str]) -> int:
+        """Return how many prompts the generator does not read to their ends; of an endpoint nobody knows."""
+        remote = self.knowledge_recycling.renderer.kind == "openai"
+        return 0 if remote else super().count_cut(prompts)
 
     def _space(self, facts: PublicFacts, device: str) -> "_Space":
         return _Space(self, facts, device)
@@ -289,10 +324,10 @@ class Spti(UnderDP):
     def _recipe(self, facts: PublicFacts) -> list[Any]:
         """Return what decides the candidates and the space in which they are voted for."""
         return [
-            self.text.model_dump(mode="json"),
+            self.text.recipe(),
             self.voting.model_dump(mode="json", exclude={"checkpoints"}),
             self.drawing(),
-            *(source_state(each) for each in (self.text.model, self.voting.encoder)),
+            *(source_state(each) for each in (self.text.model or "", self.voting.encoder)),
             list(facts.class_names),
             list(facts.shape),
         ]
@@ -321,11 +356,8 @@ class _Space:
 
     def rendered(self, prompts: Sequence[str], seed: int) -> "Iterator[Tensor]":
         """Yield an image of each prompt, in batches."""
-        from tckr.diffusion.sampling import stream
-
         channels, height, width = self.facts.shape
-        options = self.arm.knowledge_recycling.sampling
-        return stream(self._generator, prompts, (height, width), channels, options, seed)
+        return self._renderer.render(prompts, (height, width), channels, seed)
 
     def pictures(self, batches: "Iterator[Tensor] | Sequence[Tensor]") -> "Tensor":
         """Return the features of images, float32 (N, D) on the device, rows of length 1."""
@@ -353,11 +385,13 @@ class _Space:
         return text_source(self.arm.text, self.device)
 
     @cached_property
-    def _generator(self) -> Any:
-        from tckr.diffusion.pipeline import load
+    def _renderer(self) -> "Renderer":
+        from tckr.diffusion.renderers import renderer
 
-        source = self.arm.source()
-        return load(source.generator, self.device, source.resolution)
+        source, options = self.arm.source(), self.arm.knowledge_recycling
+        return renderer(
+            options.renderer, source.generator, options.sampling, self.device, source.resolution
+        )
 
     @cached_property
     def _body(self) -> Callable[["Tensor"], "Tensor"]:
