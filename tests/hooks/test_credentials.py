@@ -41,11 +41,12 @@ def test_a_run_gives_the_key_to_the_endpoint_and_to_nothing_else(
     assert server.keys == {f"Bearer {SECRET}"}
     assert SECRET not in output + errors
     files = [file for file in own_project.rglob("*") if file.is_file()]
-    assert any(file.name == "spent.json" for file in files)
+    (spent,) = (file for file in files if file.name == "spent.json")
     for file in files:
         assert SECRET.encode() not in file.read_bytes(), file
-    answers = list((own_project / "data/02_intermediate/remote").rglob("*.json"))
-    assert len(answers) > 10
+    assert spent.parent.match("02_intermediate/remote")
+    answers = list(spent.parent.rglob("??/*.json"))
+    assert len(answers) == len(server.requests) > 10
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in answers)
     with sqlite3.connect(own_project / "mlflow.db") as database:
         names = {key for (key,) in database.execute("select key from params")}
