@@ -92,12 +92,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     """An OpenAI-compatible server on the loopback, whose key the environment holds."""
-    from tckr.engine import credentials
-
     pytest.importorskip("openai", reason="the extra tckr[openai] is not installed")
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)  # nothing leaves the loopback
     monkeypatch.setenv("TEXT_SOURCE_API_KEY", KEY)
-    credentials.hold({})
     with endpoint() as running:
         yield running

@@ -1,5 +1,6 @@
 """Keys of endpoints: read from Kedro's credentials, given to the endpoint, and written down nowhere."""
 
+import multiprocessing
 import sqlite3
 import stat
 from pathlib import Path
@@ -53,25 +54,34 @@ def test_a_run_gives_the_key_to_the_endpoint_and_to_nothing_else(
     assert "spti.text.endpoint.model" in names
 
 
-def test_a_key_of_the_environment_is_used_where_there_are_no_credentials(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_credentials_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVER_ONE_API_KEY", "of the environment")
-    hold({"server-one": {"api_key": "of the file"}, "database": {"con": "other"}, "plain": "text"})
+    hold({"server-one": {"api_key": None}, "database": {"con": "other"}, "plain": "text"})
+    found = api_key("server-one")
+    assert found is not None
+    assert found.get_secret_value() == "of the environment"
+    hold({"server-one": {"api_key": "of the file"}})
     found = api_key("server-one")
     assert found is not None
     assert found.get_secret_value() == "of the file"
     assert "file" not in repr(found) + str(found)
-    hold({})
-    found = api_key("server-one")
-    assert found is not None
-    assert found.get_secret_value() == "of the environment"
     assert api_key("database") is None
 
 
-def test_a_key_that_no_header_can_carry_is_not_shown() -> None:
-    hold({"server": {"api_key": "a key\nwith a line break"}})
-    with pytest.raises(UserError, match="not printable ASCII") as refused:
+def _key_of_a_worker(name: str) -> str:
+    found = api_key(name)
+    return found.get_secret_value() if found else ""
+
+
+def test_worker_processes_find_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_API_KEY", "")
+    hold({"server": {"api_key": "a key"}})
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_key_of_a_worker, ("server",)) == "a key"
+
+
+def test_a_key_that_no_header_can_carry_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_API_KEY", "a key\nwith a line break")
+    with pytest.raises(UserError, match="other than printable ASCII") as refused:
         api_key("server")
     assert "line break" not in str(refused.value)
-    hold({})

@@ -1,9 +1,9 @@
 """Keys of endpoints, by name: parameters hold the name alone, so that no key is logged, hashed or recorded with a run.
 
-A run puts what Kedro's `credentials.yml` says here (`hold`); without Kedro the environment says it.
+A key lies in the environment of the process, where worker processes find it too: as the user put it there, or as a run took it
+from Kedro's `credentials.yml` (`hold`).
 
->>> import os
->>> os.environ["MY_SERVER_API_KEY"] = "secret"
+>>> hold({"my_server": {"api_key": "secret"}})
 >>> api_key("my_server")
 SecretStr('**********')
 >>> del os.environ["MY_SERVER_API_KEY"]
@@ -19,35 +19,26 @@ from pydantic import SecretStr
 
 from tckr.errors import UserError
 
-_held: dict[str, SecretStr | None] = {}
-
 
 def hold(credentials: Mapping[str, Any]) -> None:
-    """Remember the keys of `{name: {"api_key": ...}}`, in place of those known before; entries of another form are not ours."""
-    _held.clear()
+    """Take the keys of `{name: {"api_key": ...}}`, before those of the environment; entries of another form are not ours."""
     for name, entry in credentials.items():
-        if isinstance(entry, Mapping) and "api_key" in entry:
-            key = entry["api_key"]
-            _held[name] = None if key is None else SecretStr(str(key))
+        if isinstance(entry, Mapping) and entry.get("api_key"):
+            os.environ[variable(name)] = str(entry["api_key"])
 
 
 def api_key(name: str) -> SecretStr | None:
-    """Return the key called `name`: of the credentials, else of the variable `<NAME>_API_KEY`; None where there is neither.
+    """Return the key called `name`: the variable `<NAME>_API_KEY`; None where there is none.
 
     Raises:
         UserError: the key holds a character that no header can carry.
     """
-    found = _held.get(name)
-    if found is None:
-        value = os.environ.get(variable(name), "")
-        found = SecretStr(value) if value else None
-    if found is not None and not (
-        found.get_secret_value().isascii() and found.get_secret_value().isprintable()
-    ):
+    key = os.environ.get(variable(name), "")
+    if not (key.isascii() and key.isprintable()):
         raise UserError(
-            f"The key of {name} holds characters that are not printable ASCII.", where(name)
+            f"The key of {name} holds characters other than printable ASCII.", where(name)
         )
-    return found
+    return SecretStr(key) if key else None
 
 
 def variable(name: str) -> str:

@@ -12,7 +12,7 @@ from tckr.engine.credentials import hold
 
 
 class Credentials:
-    """Keys go from `conf/local/credentials.yml` to the process's memory: no parameter, entry or record holds one."""
+    """Keys go from `conf/local/credentials.yml` to the process's environment: no parameter, entry or record holds one."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:

@@ -1,11 +1,11 @@
 """Typed parameters of the sources of text."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from tckr.engine.endpoint import EndpointOptions, TrafficOptions
-from tckr.options import Options
+from tckr.options import ModelSource, Options
 from tckr.text.options import Precision
 
 Kind = Literal["masked", "causal", "openai"]
@@ -65,7 +65,7 @@ class TextSourceOptions(Options):
         description="masked: a masked language model fills in words of the grammar; causal: a model of transformers that"
         " follows instructions; openai: one behind an OpenAI-compatible endpoint",
     )
-    model: str | None = Field(
+    model: Annotated[str | None, ModelSource("language model")] = Field(
         None,
         description="masked, causal: folder of a transformers BertForMaskedLM or causal language model, with its tokenizer",
     )
