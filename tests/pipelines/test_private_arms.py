@@ -96,3 +96,31 @@ def test_noise_from_a_seed_is_said_and_not_exported() -> None:
     refused = kedro("--pipeline=private.export")
     assert refused.exit_code == 1
     assert "Not private: some noise came from a seed" in refused.output
+
+
+@pytest.mark.slow
+def test_spti_runs_from_votes_to_an_audited_student_and_keeps_its_pictures() -> None:
+    done = kedro("--pipeline=spti", f"--params={SMALL}")
+    assert done.exit_code == 0, done.output
+    ledger = Ledger.from_json(newest("07_model_output", "spti", "ledger.json").read_text())
+    assert [entry.name for entry in ledger] == ["votes", "teacher"]
+    assert ledger["votes"].steps == 2
+    population = pd.read_parquet(newest("06_models", "spti", "population") / "table.parquet")
+    assert population.groupby("label").size().tolist() == [2, 2, 2]
+    for picture in ("best_prompts.png", "distance_curve.png"):
+        assert newest("08_reporting", "spti", picture).is_file()
+
+
+@pytest.mark.slow
+def test_a_study_of_the_true_distance_is_not_exported() -> None:
+    studied = kedro(
+        "--pipeline=spti",
+        "--params=spti.privacy.research=true",
+        "--to-outputs=spti.ledger,spti.recycled_set",
+    )
+    assert studied.exit_code == 0, studied.output
+    card = (newest("07_model_output", "spti", "recycled_set") / "README.md").read_text()
+    assert "not private" in card
+    refused = kedro("--pipeline=spti.export")
+    assert refused.exit_code == 1
+    assert "Not private: true distance to the private images" in refused.output

@@ -37,7 +37,7 @@ class ArmResult:
 
     @property
     def proven(self) -> Ledger | None:
-        """The ledger, if it protects anybody: not if its noise came from a seed."""
+        """The ledger, if it protects anybody: not if its noise came from a seed, or something was taken uncharged."""
         return self.ledger if self.ledger is not None and self.ledger.private else None
 
 
@@ -103,7 +103,7 @@ def _remarks(arms: Sequence[ArmResult]) -> Iterator[str]:
         )
     for one in arms:
         if one.ledger is not None and one.proven is None:
-            yield f"{one.arm}: its noise came from a seed, with which anybody can take it away again."
+            yield f"{one.arm}: its noise came from a seed, or it read private images for research: it proves nothing."
     shadows = {one.arm: one.audit.models["student"].n_shadows for one in arms}
     if len(set(shadows.values())) > 1:
         counts = ", ".join(f"{arm} {count}" for arm, count in shadows.items())

@@ -364,10 +364,12 @@ class Charge(Result):
 
 
 class Declared(Result):
-    """Something that costs nothing, and why."""
+    """Something that is not charged, and why."""
 
     what: str = Field(description="such as early stopping")
-    how: Literal["public", "absent"] = Field(description="known without the images, or not used")
+    how: Literal["public", "absent", "uncharged"] = Field(
+        description="known without the images, not used, or taken without noise: then nothing is proven"
+    )
     why: str = Field(description="the reason")
 
 
@@ -416,7 +418,9 @@ class Guarantee(Result):
     total_epsilon: float = Field(description="the budget that was asked for")
     n: int = Field(description="private images, a public number")
     adjacency: str = Field(description="what neighbouring private sets are")
-    private: bool = Field(description="False if noise came from a seed: then nothing is proven")
+    private: bool = Field(
+        description="False if noise came from a seed, or something was taken uncharged: then nothing is proven"
+    )
     auc: float = Field(description="largest AUC of any test for one image")
     auc_of_two: float = Field(description="largest AUC for two changes")
     tprs: tuple[TprBound, ...] = Field(description="one entry per audited false-positive rate")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from tckr.engine.endpoint import EndpointOptions, TrafficOptions
 from tckr.options import ModelSource, Options, Schedule
 
 Solver = Literal[
@@ -161,3 +162,39 @@ class AdaptationOptions(Options):
             return self.schedule
         steps = max(1, math.ceil(self.epochs * members / self.schedule.batch_size))
         return self.schedule.model_copy(update={"steps": steps})
+
+
+class RendererOptions(Options):
+    """Who draws the candidates."""
+
+    kind: Literal["pipeline", "openai"] = Field(
+        "pipeline",
+        description="pipeline: the generator, as downloaded; openai: an OpenAI-compatible endpoint of images",
+    )
+    endpoint: EndpointOptions = EndpointOptions()
+    traffic: TrafficOptions = TrafficOptions()
+    size: str = Field(
+        "1024x1024",
+        pattern=r"^([1-9]\d{0,4}x[1-9]\d{0,4}|auto)$",
+        description="openai: of the images that are asked for, pixels; they are then made as large as the private ones",
+    )
+    max_pixels: int = Field(
+        16_000_000, ge=64, description="openai: of an image, above which it is refused undecoded"
+    )
+    tolerance: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="openai: share of prompts that the endpoint may decline to draw (they become grey images), before the"
+        " run stops",
+    )
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that change what is drawn, without those of traffic."""
+        return self.model_dump(mode="json", exclude={"traffic"})
+
+    @model_validator(mode="after")
+    def _named(self) -> "RendererOptions":
+        if self.kind == "openai" and not (self.endpoint.base_url and self.endpoint.model):
+            raise ValueError("openai needs endpoint.base_url and endpoint.model")
+        return self

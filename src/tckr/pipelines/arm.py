@@ -23,7 +23,11 @@ SHARED = (
 # Groups that every arm has for itself, beside those of its synthesizer.
 OWN = ("student_training",)
 # Steps that have a stage of their own, with pictures of what they did.
-STAGE_OF_STEP = {"caption_members": "captioning", "adapt_generator": "generator_adaptation"}
+STAGE_OF_STEP = {
+    "caption_members": "captioning",
+    "adapt_generator": "generator_adaptation",
+    "evolve_prompts": "prompt_evolution",
+}
 
 
 def arm_stages(arm: str) -> dict[str, Pipeline]:

@@ -221,19 +221,6 @@ class PrivImage(UnderDP):
         names = [private.class_names[label] for label in private.labels.tolist()]
         return self.adapt_denoiser(pipeline, private, names, artefacts, seed, pretrained)
 
-    def train_teacher(
-        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Train the teacher of soft labels; without a share it says of every image that all classes are alike, for free."""
-        if self.privacy.teacher:
-            return super().train_teacher(private, artefacts, seed, device)
-        from tckr.classifiers.features import LinearOnFeatures, Scattering
-        from tckr.classifiers.names import named
-
-        body = Scattering(*private.images.shape[1:])
-        ignorant = LinearOnFeatures(body, len(private.class_names)).eval()
-        return named(ignorant, private.class_names), self.student_recipe(private.facts), {}
-
     def generator(self, fitted: Fitted, adapted: bool) -> Any:
         """Load the diffusers pipeline, pre-trained and adapted, or as it was downloaded."""
         from tckr.diffusion.pipeline import load

@@ -11,6 +11,7 @@ SYNTHESIZERS = {
     "unadapted": "tckr.synthesizers.unadapted:Unadapted",
     "private": "tckr.synthesizers.private:Private",
     "privimage": "tckr.synthesizers.privimage:PrivImage",
+    "spti": "tckr.synthesizers.spti:Spti",
 }
 
 
