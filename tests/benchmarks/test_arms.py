@@ -29,8 +29,13 @@ def test_an_arm_is_fitted_drawn_from_and_taught(tmp_path: Path) -> None:
             "resnet",
             "--labels",
             "hard",
+            "--synthetic",
+            "20",
+            "--sheet",
+            str(sheet),
+            "--json",
+            str(saved),
         ]
-        + ["--synthetic", "20", "--sheet", str(sheet), "--json", str(saved)]
     )
     assert sheet.is_file()
     assert '"labels": "hard"' in saved.read_text()
