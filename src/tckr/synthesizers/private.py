@@ -18,12 +18,12 @@ from tckr.synthesizers.tckr import TCKR
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
     ADAPTATION,
-    CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
     Charged,
     PrivacyOptions,
     UnderDP,
+    close_ledger_of,
     spent,
 )
 from tckr.text.options import CaptionOptions, WordsOptions
@@ -62,11 +62,21 @@ class Private(UnderDP):
 
     steps: ClassVar[tuple[Step, ...]] = (
         PLAN_BUDGET,
-        Step("caption_members", ("captions",), per_image=True),
-        Step("count_words", ("word_counts", "words_charge"), charges=WORDS),
-        Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
+        Step("caption_members", ("captions",), per_image=True, reads=()),
+        Step(
+            "count_words",
+            ("word_counts", "words_charge"),
+            charges=WORDS,
+            reads=("budget", "captions"),
+        ),
+        Step(
+            "adapt_privately",
+            ("adapter", "adaptation_charge"),
+            charges=ADAPTATION,
+            reads=("budget", "captions"),
+        ),
         TRAIN_TEACHER,
-        CLOSE_LEDGER,
+        close_ledger_of("words_charge", "adaptation_charge", "teacher_charge"),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter", "words")
     by_products: ClassVar[tuple[str, ...]] = (

@@ -21,12 +21,12 @@ from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
     ADAPTATION,
-    CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
     Charged,
     PrivacyOptions,
     UnderDP,
+    close_ledger_of,
     spent,
 )
 
@@ -90,14 +90,29 @@ class PrivImage(UnderDP):
 
     steps: ClassVar[tuple[Step, ...]] = (
         PLAN_BUDGET,
-        Step("train_query", ("query",), private=False),
-        Step("query_semantics", ("semantics", "query_charge"), charges=QUERY),
-        Step("choose_pool", ("chosen",), private=False),
-        Step("pretrain_generator", ("pretrained", "pretraining_losses"), private=False),
-        Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
+        Step("train_query", ("query",), private=False, reads=()),
+        Step(
+            "query_semantics",
+            ("semantics", "query_charge"),
+            charges=QUERY,
+            reads=("budget", "query"),
+        ),
+        Step("choose_pool", ("chosen",), private=False, reads=("semantics",)),
+        Step(
+            "pretrain_generator",
+            ("pretrained", "pretraining_losses"),
+            private=False,
+            reads=("chosen",),
+        ),
+        Step(
+            "adapt_privately",
+            ("adapter", "adaptation_charge"),
+            charges=ADAPTATION,
+            reads=("budget", "pretrained"),
+        ),
         TRAIN_TEACHER,
-        CLOSE_LEDGER,
-        Step("draw_choice", ("chosen_sheet",), private=False),
+        close_ledger_of("query_charge", "adaptation_charge", "teacher_charge"),
+        Step("draw_choice", ("chosen_sheet",), private=False, reads=("chosen",)),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter",)
     by_products: ClassVar[tuple[str, ...]] = (

@@ -29,11 +29,19 @@ if TYPE_CHECKING:
     from tckr.diffusion.private_options import DPAdaptationOptions
 
 ADAPTATION = "generator adaptation"  # its name in the ledger
-PLAN_BUDGET = Step("plan_budget", ("budget",))
+PLAN_BUDGET = Step("plan_budget", ("budget",), reads=())
 TRAIN_TEACHER = Step(
-    "train_teacher", ("teacher", "teacher_recipe", "teacher_charge"), charges="teacher"
+    "train_teacher",
+    ("teacher", "teacher_recipe", "teacher_charge"),
+    charges="teacher",
+    reads=("budget",),
 )
 CLOSE_LEDGER = Step("close_ledger", ("ledger",), private=False)
+
+
+def close_ledger_of(*charges: str) -> Step:
+    """Return the step that closes the ledger with these spent entries, by the names of their artefacts."""
+    return CLOSE_LEDGER._replace(reads=("budget", *charges))
 
 
 class PrivacyOptions(Options):
