@@ -29,7 +29,7 @@ from tckr.synthesizers.under_dp import (
 from tckr.text.options import CaptionOptions, WordsOptions
 
 if TYPE_CHECKING:
-    from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.update import Adaptation
 
 WORDS = "words"  # its name in the ledger
 
@@ -102,9 +102,9 @@ class Private(UnderDP):
             self.teacher_mechanism(facts, share.teacher),
         ]
         if share.adaptation:
-            from tckr.diffusion.dp_lora import adaptation_plan, lora_size
+            from tckr.diffusion.dp_lora import adaptation_plan, adaptation_size
 
-            size = lora_size(self.generator_adaptation)
+            size = adaptation_size(self.generator_adaptation)
             plan = adaptation_plan(self.generator_adaptation, share.adaptation, ADAPTATION)
             charged.insert(1, Charged(plan, size))
         return charged
@@ -160,7 +160,7 @@ class Private(UnderDP):
 
     def adapt_privately(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> "tuple[Adapter, dict[str, Any]]":
+    ) -> "tuple[Adaptation, dict[str, Any]]":
         """Fine-tune the denoiser by DP-SGD; with share 0 the adapter changes nothing, and no image is read."""
         from tckr.diffusion.dp_lora import untouched
         from tckr.diffusion.pipeline import load

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.update import Adaptation
     from tckr.images.pool import PublicPool
 
 QUERY = "query"  # its name in the ledger
@@ -130,12 +131,14 @@ class PrivImage(UnderDP):
     def mechanisms(self, facts: PublicFacts) -> Sequence[Charged]:
         """Plan the query, the adaptation and the teacher."""
         from tckr.classifiers.query import query_plan
-        from tckr.diffusion.dp_lora import adaptation_plan, lora_size
+        from tckr.diffusion.dp_lora import adaptation_plan, adaptation_size
 
         share, options = self.privacy, self.generator_adaptation
         return [
             Charged(query_plan(self.semantic_query.k, share.query, QUERY)),
-            Charged(adaptation_plan(options, share.adaptation, ADAPTATION), lora_size(options)),
+            Charged(
+                adaptation_plan(options, share.adaptation, ADAPTATION), adaptation_size(options)
+            ),
             self.teacher_mechanism(facts, share.teacher),
         ]
 
@@ -227,7 +230,7 @@ class PrivImage(UnderDP):
 
     def adapt_privately(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> "tuple[Adapter, dict[str, Any]]":
+    ) -> "tuple[Adaptation, dict[str, Any]]":
         """Fine-tune the pre-trained denoiser by DP-SGD on the private images, prompted with their class names."""
         from tckr.diffusion.pipeline import load
 

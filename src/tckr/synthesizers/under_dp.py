@@ -25,8 +25,8 @@ from tckr.synthesizers.base import PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import TextToImage
 
 if TYPE_CHECKING:
-    from tckr.diffusion.adapter import Adapter
     from tckr.diffusion.private_options import DPAdaptationOptions
+    from tckr.diffusion.update import Adaptation
 
 ADAPTATION = "generator adaptation"  # its name in the ledger
 PLAN_BUDGET = Step("plan_budget", ("budget",), reads=())
@@ -153,7 +153,7 @@ class UnderDP(TextToImage):
         artefacts: Mapping[str, Any],
         seed: int,
         start: Any = None,
-    ) -> "tuple[Adapter, dict[str, Any]]":
+    ) -> "tuple[Adaptation, dict[str, Any]]":
         """Fine-tune a generator's denoiser by DP-SGD, from where it stands; unfinished work is found again and goes on.
 
         Args:
