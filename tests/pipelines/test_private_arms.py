@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from tckr.cli import run
+from tckr.diffusion.update import DenoiserUpdate, load_adaptation
 from tckr.dp import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,27 @@ def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
     ledger = Ledger.from_json(newest("07_model_output", "privimage", "ledger.json").read_text())
     assert [entry.name for entry in ledger] == ["query", "generator adaptation", "teacher"]
     assert newest("08_reporting", "privimage", "chosen_sheet.png").is_file()
+
+
+@pytest.mark.slow
+def test_every_weight_of_the_denoiser_is_adapted_if_asked_for() -> None:
+    full = "privimage.generator_adaptation.method=full,privimage.privacy.epsilon=1000"
+    done = kedro(
+        "--pipeline=privimage",
+        f"--params={full}",
+        "--to-outputs=privimage.ledger,privimage.recycled_set",
+    )
+    assert done.exit_code == 0, done.output
+    made = load_adaptation(newest("06_models", "privimage", "adapter"))
+    assert isinstance(made, DenoiserUpdate)
+    ledger = Ledger.from_json(newest("07_model_output", "privimage", "ledger.json").read_text())
+    assert ledger["generator adaptation"].spent
+    assert ledger.epsilon(spent=True) <= 1000
+
+    refused = kedro("--pipeline=privimage", f"--params={full[:-2]}")  # epsilon 10 drowns in so many
+    assert refused.exit_code == 1
+    size = sum(each.numel() for each in made.weights.values())
+    assert f"the noise on its {size:,} numbers" in refused.output
 
 
 @pytest.mark.slow

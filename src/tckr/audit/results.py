@@ -397,6 +397,20 @@ class Compared(Result):
     epsilon: float = Field(description="measured: at least this")
     epsilon_bound: float | None = Field(description="proven for one image: at most; None: more")
     epsilon_bound_of_two: float | None = Field(description="proven for two changes; None: more")
+    changes: Literal[1, 2] = Field(
+        default=2,
+        description="images by which a member's case differs from a non-member's: 2 in exact halves, 1 if each is a coin",
+    )
+
+    @property
+    def allowed(self) -> float:
+        """Return the largest true-positive rate at `fpr` that the ledger allows in the audit's comparison."""
+        return self.bound if self.changes == 1 else self.bound_of_two
+
+    @property
+    def epsilon_allowed(self) -> float | None:
+        """Return the same as an epsilon; None: more."""
+        return self.epsilon_bound if self.changes == 1 else self.epsilon_bound_of_two
 
     @property
     def alarming(self) -> bool:
@@ -406,7 +420,7 @@ class Compared(Result):
     @property
     def contradicts(self) -> bool:
         """Whether it found more than is proven for the audit's comparison: ledger or code is wrong."""
-        return self.tpr > self.bound_of_two
+        return self.tpr > self.allowed
 
 
 class Guarantee(Result):

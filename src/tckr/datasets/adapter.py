@@ -9,6 +9,8 @@ from tckr.datasets.folder import FolderDataset
 class AdapterDataset(FolderDataset[Any]):
     """A `tckr.diffusion.adapter.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder.
 
+    Or a `tckr.diffusion.update.DenoiserUpdate`, of every weight, as `denoiser_update.safetensors`.
+
     In the catalog:
 
     ```yaml
@@ -28,9 +30,9 @@ class AdapterDataset(FolderDataset[Any]):
 
     def read(self, path: Path) -> Any:
         """Load the weights on the CPU."""
-        from tckr.diffusion.adapter import Adapter
+        from tckr.diffusion.update import load_adaptation
 
-        return Adapter.load(path)
+        return load_adaptation(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the weights."""

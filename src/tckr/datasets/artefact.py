@@ -12,7 +12,7 @@ from tckr.errors import UserError
 
 TABLE = "table.parquet"
 VALUE = "value.json"
-ADAPTER = "pytorch_lora_weights.safetensors"
+ADAPTER, UPDATE = "pytorch_lora_weights.safetensors", "denoiser_update.safetensors"
 
 
 class ArtefactDataset(FolderDataset[Any]):
@@ -23,6 +23,7 @@ class ArtefactDataset(FolderDataset[Any]):
     | pandas DataFrame | `table.parquet` |
     | dict of str to torch Tensor, not empty | `tensors.safetensors` |
     | `tckr.diffusion.adapter.Adapter` | `pytorch_lora_weights.safetensors` |
+    | `tckr.diffusion.update.DenoiserUpdate` | `denoiser_update.safetensors` |
     | value that JSON returns unchanged: str, int, finite float, bool, list, dict of str | `value.json` |
 
     In the catalog:
@@ -49,7 +50,8 @@ class ArtefactDataset(FolderDataset[Any]):
         Raises:
             UserError: the folder does not hold exactly one artefact.
         """
-        found = [name for name in (TABLE, TENSORS, ADAPTER, VALUE) if (path / name).is_file()]
+        known = (TABLE, TENSORS, ADAPTER, UPDATE, VALUE)
+        found = [name for name in known if (path / name).is_file()]
         if len(found) != 1:
             raise UserError(
                 f"{path} holds {' and '.join(found) or 'no artefact'}, but exactly one artefact is needed.",
@@ -62,9 +64,9 @@ class ArtefactDataset(FolderDataset[Any]):
             return read_tensors(file)
         if found == [VALUE]:
             return json.loads(file.read_text(encoding="utf-8"))
-        from tckr.diffusion.adapter import Adapter
+        from tckr.diffusion.update import load_adaptation
 
-        return Adapter.load(path)
+        return load_adaptation(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the artefact.
@@ -76,7 +78,7 @@ class ArtefactDataset(FolderDataset[Any]):
             data.to_parquet(path / TABLE)
         elif _is_tensors(data):
             write_tensors(data, path / TENSORS)
-        elif _is_adapter(data):
+        elif _is_adaptation(data):
             data.save(path)
         else:
             (path / VALUE).write_text(self._as_json(data), encoding="utf-8")
@@ -103,12 +105,12 @@ def _is_tensors(data: Any) -> bool:
     return all(isinstance(value, torch.Tensor) for value in data.values())
 
 
-def _is_adapter(data: Any) -> bool:
+def _is_adaptation(data: Any) -> bool:
     if not hasattr(data, "save"):
         return False
-    from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.update import Adaptation
 
-    return isinstance(data, Adapter)
+    return isinstance(data, Adaptation)
 
 
 def _identical(left: Any, right: Any) -> bool:

@@ -80,10 +80,6 @@ def _stage(name: str, *arguments: Any) -> Pipeline:
 
 def step_node(step: Step, arm: type[Synthesizer]) -> Node:
     """Return the node of one step: it runs the synthesizer's own method on the members."""
-    place = arm.steps.index(step)
-    # A step that reads no private image reads nothing either that tells of one image.
-    earlier = [each for each in arm.steps[:place] if step.private or not each.per_image]
-    read = [name for each in earlier for name in each.makes]
 
     def run_step(
         synthesizer: Synthesizer,
@@ -109,7 +105,7 @@ def step_node(step: Step, arm: type[Synthesizer]) -> Node:
     outputs = list(step.makes) if len(step.makes) > 1 else step.makes[0]
     read_from = "images" if step.private else "public_facts"
     datasets = {read_from: read_from, "seed": SEED}
-    return arm_node(run_step, arm, datasets, outputs, artefacts=read)
+    return arm_node(run_step, arm, datasets, outputs, artefacts=arm.read_by(step))
 
 
 def arm_node(

@@ -127,6 +127,8 @@ class Step(NamedTuple):
             and shadows read their own rows.
         charges: name of the mechanism in the ledger that pays for what the step takes from private images.
         private: False for a step that reads no private image: it is called with the public facts in their place.
+        reads: the artefacts of earlier steps that its method uses, and alone is given; None: all of them, but for those
+            of one image each where it reads no private image.
     """
 
     name: str
@@ -134,6 +136,7 @@ class Step(NamedTuple):
     per_image: bool = False
     charges: str | None = None
     private: bool = True
+    reads: tuple[str, ...] | None = None
 
 
 class Synthesizer(Options, ABC):
@@ -252,7 +255,8 @@ class Synthesizer(Options, ABC):
         for step in steps:
             if not set(step.makes) <= artefacts.keys():
                 read = private if step.private else private.facts
-                made = getattr(self, step.name)(read, artefacts, seed, device)
+                given = {name: artefacts[name] for name in self.read_by(step) if name in artefacts}
+                made = getattr(self, step.name)(read, given, seed, device)
                 artefacts |= zip(step.makes, made, strict=True)
         return artefacts
 
@@ -284,6 +288,22 @@ class Synthesizer(Options, ABC):
         start = time.perf_counter()
         fitted = self.fit(private, 0, device, known)
         return time.perf_counter() - start, fitted
+
+    @classmethod
+    def read_by(cls, step: Step) -> tuple[str, ...]:
+        """Return the names of the artefacts that one of the steps reads.
+
+        Raises:
+            ValueError: it names one that no earlier step makes, or that tells of one image to a step that reads none.
+        """
+        earlier = cls.steps[: cls.steps.index(step)]
+        offered = [each for each in earlier if step.private or not each.per_image]
+        names = tuple(name for each in offered for name in each.makes)
+        if unknown := sorted(set(step.reads or ()) - set(names)):
+            raise ValueError(
+                f"{cls.__name__}.{step.name} may not read {', '.join(unknown)}: not made before it, or made of one image"
+            )
+        return names if step.reads is None else step.reads
 
     @classmethod
     def artefacts(cls, *, per_image: bool | None = None) -> tuple[str, ...]:

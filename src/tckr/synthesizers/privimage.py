@@ -21,12 +21,12 @@ from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
     ADAPTATION,
-    CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
     Charged,
     PrivacyOptions,
     UnderDP,
+    close_ledger_of,
     spent,
 )
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.update import Adaptation
     from tckr.images.pool import PublicPool
 
 QUERY = "query"  # its name in the ledger
@@ -90,14 +91,29 @@ class PrivImage(UnderDP):
 
     steps: ClassVar[tuple[Step, ...]] = (
         PLAN_BUDGET,
-        Step("train_query", ("query",), private=False),
-        Step("query_semantics", ("semantics", "query_charge"), charges=QUERY),
-        Step("choose_pool", ("chosen",), private=False),
-        Step("pretrain_generator", ("pretrained", "pretraining_losses"), private=False),
-        Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
+        Step("train_query", ("query",), private=False, reads=()),
+        Step(
+            "query_semantics",
+            ("semantics", "query_charge"),
+            charges=QUERY,
+            reads=("budget", "query"),
+        ),
+        Step("choose_pool", ("chosen",), private=False, reads=("semantics",)),
+        Step(
+            "pretrain_generator",
+            ("pretrained", "pretraining_losses"),
+            private=False,
+            reads=("chosen",),
+        ),
+        Step(
+            "adapt_privately",
+            ("adapter", "adaptation_charge"),
+            charges=ADAPTATION,
+            reads=("budget", "pretrained"),
+        ),
         TRAIN_TEACHER,
-        CLOSE_LEDGER,
-        Step("draw_choice", ("chosen_sheet",), private=False),
+        close_ledger_of("query_charge", "adaptation_charge", "teacher_charge"),
+        Step("draw_choice", ("chosen_sheet",), private=False, reads=("chosen",)),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter",)
     by_products: ClassVar[tuple[str, ...]] = (
@@ -115,12 +131,14 @@ class PrivImage(UnderDP):
     def mechanisms(self, facts: PublicFacts) -> Sequence[Charged]:
         """Plan the query, the adaptation and the teacher."""
         from tckr.classifiers.query import query_plan
-        from tckr.diffusion.dp_lora import adaptation_plan, lora_size
+        from tckr.diffusion.dp_lora import adaptation_plan, adaptation_size
 
         share, options = self.privacy, self.generator_adaptation
         return [
             Charged(query_plan(self.semantic_query.k, share.query, QUERY)),
-            Charged(adaptation_plan(options, share.adaptation, ADAPTATION), lora_size(options)),
+            Charged(
+                adaptation_plan(options, share.adaptation, ADAPTATION), adaptation_size(options)
+            ),
             self.teacher_mechanism(facts, share.teacher),
         ]
 
@@ -212,7 +230,7 @@ class PrivImage(UnderDP):
 
     def adapt_privately(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> "tuple[Adapter, dict[str, Any]]":
+    ) -> "tuple[Adaptation, dict[str, Any]]":
         """Fine-tune the pre-trained denoiser by DP-SGD on the private images, prompted with their class names."""
         from tckr.diffusion.pipeline import load
 

@@ -50,8 +50,8 @@ class TCKR(TextToImage):
     """Caption, adapt, generate."""
 
     steps: ClassVar[tuple[Step, ...]] = (
-        Step("caption_members", ("captions",), per_image=True),
-        Step("adapt_generator", ("adapter", "adaptation_losses")),
+        Step("caption_members", ("captions",), per_image=True, reads=()),
+        Step("adapt_generator", ("adapter", "adaptation_losses"), reads=("captions",)),
     )
     threats: ClassVar[tuple[str, ...]] = ("generator", "images", "prompts")
     by_products: ClassVar[tuple[str, ...]] = ("adaptation_losses",)

@@ -25,15 +25,23 @@ from tckr.synthesizers.base import PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import TextToImage
 
 if TYPE_CHECKING:
-    from tckr.diffusion.adapter import Adapter
     from tckr.diffusion.private_options import DPAdaptationOptions
+    from tckr.diffusion.update import Adaptation
 
 ADAPTATION = "generator adaptation"  # its name in the ledger
-PLAN_BUDGET = Step("plan_budget", ("budget",))
+PLAN_BUDGET = Step("plan_budget", ("budget",), reads=())
 TRAIN_TEACHER = Step(
-    "train_teacher", ("teacher", "teacher_recipe", "teacher_charge"), charges="teacher"
+    "train_teacher",
+    ("teacher", "teacher_recipe", "teacher_charge"),
+    charges="teacher",
+    reads=("budget",),
 )
 CLOSE_LEDGER = Step("close_ledger", ("ledger",), private=False)
+
+
+def close_ledger_of(*charges: str) -> Step:
+    """Return the step that closes the ledger with these spent entries, by the names of their artefacts."""
+    return CLOSE_LEDGER._replace(reads=("budget", *charges))
 
 
 class PrivacyOptions(Options):
@@ -146,7 +154,7 @@ class UnderDP(TextToImage):
         artefacts: Mapping[str, Any],
         seed: int,
         start: Any = None,
-    ) -> "tuple[Adapter, dict[str, Any]]":
+    ) -> "tuple[Adaptation, dict[str, Any]]":
         """Fine-tune a generator's denoiser by DP-SGD, from where it stands; unfinished work is found again and goes on.
 
         Args:
