@@ -13,8 +13,11 @@ import pandas as pd
 from pydantic import Field
 
 from tckr.options import Options
+from tckr.synthesizers.filtering import FILTER, Filled, FilterOptions, Judge, fill
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 # Images of a short trial on a GPU and on a CPU, few and many: the difference says how long one takes.
@@ -27,7 +30,20 @@ class RecyclingOptions(Options):
     size_field: ClassVar[str] = "cardinality"
 
     cardinality: float = Field(
-        1.0, gt=0, le=100, description="synthetic images as a multiple of the members"
+        1.0,
+        gt=0,
+        le=100,
+        description="synthetic images as a multiple of the members, in each slice",
+    )
+    slices: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="sets of that size, drawn one after another: a student sees the next one every few epochs"
+        " (student_training.regenerate), or all as one set",
+    )
+    filter: FilterOptions = Field(
+        FilterOptions(), description="which images stay, by the judgement of the teacher"
     )
     release_prompts: bool = Field(
         False,
@@ -46,12 +62,26 @@ class RecyclingOptions(Options):
     )
 
     def n_images(self, members: int) -> int:
-        """Return the number of synthetic images for so many members: at least one.
+        """Return the number of synthetic images for so many members, in all slices: at least one in each.
 
-        >>> RecyclingOptions(cardinality=0.5).n_images(60)
-        30
+        >>> RecyclingOptions(cardinality=0.5).n_images(60), RecyclingOptions(cardinality=0.5, slices=4).n_images(60)
+        (30, 120)
         """
-        return images_at(self.cardinality, members)
+        return self.slices * images_at(self.cardinality, members)
+
+    @property
+    def filters(self) -> bool:
+        """Whether the teacher rejects images."""
+        return self.filter.threshold is not None
+
+    def described(self) -> list[str]:
+        """Say in a sentence each which options of the drawing were on."""
+        said = [self.filter.described()] if self.filters else []
+        if self.slices > 1:
+            said.append(
+                f"The set has {self.slices:,} slices of {self.cardinality:g} x the members."
+            )
+        return said
 
 
 def images_at(cardinality: float, members: int) -> int:
@@ -158,6 +188,11 @@ class Synthesizer(Options, ABC):
 
     knowledge_recycling: RecyclingOptions
 
+    @property
+    def open_channels(self) -> tuple[str, ...]:
+        """The channels that there are with these options: a filter tells of the members too."""
+        return (*self.channels, FILTER) if self.knowledge_recycling.filters else self.channels
+
     @classmethod
     def partly(cls, **groups: Options) -> Self:
         """Return the arm with the groups alone that one of its steps reads, for running that step by itself."""
@@ -213,8 +248,8 @@ class Synthesizer(Options, ABC):
 
     def drawing(self) -> dict[str, Any]:
         """Return what of the options decides the images, given artefacts, prompts and seed: by default all of them."""
-        aside = {"knowledge_recycling": {"checkpoints", "release_prompts", "stored_views"}}
-        return self.model_dump(mode="json", exclude=aside)
+        aside = {"checkpoints", "release_prompts", "stored_views", "slices", "filter"}
+        return self.model_dump(mode="json", exclude={"knowledge_recycling": aside})
 
     def fit(
         self,
@@ -232,7 +267,7 @@ class Synthesizer(Options, ABC):
             known: artefacts by name that were made before, aligned with `private`.
         """
         artefacts = self._made(self.steps, private, seed, device, known or {})
-        return Fitted(self, private.facts, artefacts, device)
+        return Fitted(self, private.facts, artefacts, device, artefacts.get("teacher"))
 
     def fit_teacher(self, private: PrivateSet, seed: int, device: str = "cpu") -> Any:
         """Train the arm's own teacher on other private images: a shadow's, where the synthetic set is held fixed."""
@@ -306,12 +341,14 @@ class Fitted:
         facts: what it knows of the private images beside the artefacts.
         artefacts: what the steps made, by name.
         device: where to draw.
+        teacher: judges what is drawn, if the arm filters; that of the same private images.
     """
 
     synthesizer: Synthesizer
     facts: PublicFacts
     artefacts: Mapping[str, Any]
     device: str = "cpu"
+    teacher: Any = None
     loaded: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -325,21 +362,69 @@ class Fitted:
         return self.facts.shape
 
     def sample(
-        self, count: int, seed: int, *, nested: bool = False, closed: Collection[str] = ()
+        self,
+        count: int,
+        seed: int,
+        *,
+        nested: bool = False,
+        closed: Collection[str] = (),
+        strict: bool = True,
     ) -> SyntheticSet:
-        """Draw `count` images with the classes of their prompts; image i depends on the seed and i alone."""
+        """Draw `count` images with the classes of their prompts; image i depends on the seed and i alone.
+
+        Args:
+            count: images.
+            seed: of the run.
+            nested: see `Synthesizer.plan_prompts`.
+            closed: channels through which nothing private may pass; the filter is one.
+            strict: see `tckr.synthesizers.filtering.fill`.
+        """
         import torch
 
+        from tckr.classifiers.predict import soft_labels
         from tckr.diffusion.sampling import gathered
 
+        parts: list[Tensor] = []
+
+        def look(prompts: Sequence[str], start: int) -> "Tensor":
+            batches = self.draw_from(start, prompts, seed, closed=closed)
+            parts.append(gathered(batches, len(prompts) - start))
+            return parts[-1]
+
         plan = self.plan_prompts(count, seed, nested=nested, closed=closed)
-        images = gathered(self.draw(plan["prompt"].tolist(), seed, closed=closed), count)
-        return SyntheticSet(images, torch.from_numpy(plan["label"].to_numpy(copy=True)))
+        labels = torch.from_numpy(plan["label"].to_numpy(copy=True))
+        if not self.filters(closed):
+            return SyntheticSet(look(plan["prompt"].tolist(), 0), labels)
+        numbers, _ = self.fill(
+            plan, lambda *drawn: soft_labels(self.judge, look(*drawn)).numpy(), strict=strict
+        )
+        return SyntheticSet(gathered(_at(parts, numbers), count), labels)
+
+    def filters(self, closed: Collection[str] = ()) -> bool:
+        """Whether the teacher rejects images: not if that channel is closed."""
+        return self.synthesizer.knowledge_recycling.filters and FILTER not in closed
+
+    @property
+    def judge(self) -> Any:
+        """The teacher, where it judges.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.teacher is None:
+            raise ValueError("a filter needs the teacher of the same private images")
+        return self.teacher.to(self.device)
+
+    def fill(self, plan: pd.DataFrame, judge: Judge, *, strict: bool = True) -> Filled:
+        """Draw until the teacher has accepted an image for every place; see `tckr.synthesizers.filtering.fill`."""
+        options = self.synthesizer.knowledge_recycling.filter
+        return fill(plan, options, self.class_names, judge, strict=strict)
 
     def plan_prompts(
         self, count: int, seed: int, *, nested: bool = False, closed: Collection[str] = ()
     ) -> pd.DataFrame:
-        """Choose the prompts; see `Synthesizer.plan_prompts`."""
+        """Choose the prompts; see `Synthesizer.plan_prompts`. Each of several slices is balanced for itself."""
+        nested = nested or self.synthesizer.knowledge_recycling.slices > 1
         return self.synthesizer.plan_prompts(self, count, seed, nested=nested, closed=closed)
 
     def draw(
@@ -348,9 +433,11 @@ class Fitted:
         """Yield the images of the prompts in batches; see `Synthesizer.draw`."""
         return self.synthesizer.draw(self, prompts, seed, closed=closed)
 
-    def draw_from(self, start: int, prompts: Sequence[str], seed: int) -> Iterator["Tensor"]:
+    def draw_from(
+        self, start: int, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
+    ) -> Iterator["Tensor"]:
         """Yield the images from number `start` on; see `Synthesizer.draw_from`."""
-        return self.synthesizer.draw_from(start, self, prompts, seed)
+        return self.synthesizer.draw_from(start, self, prompts, seed, closed=closed)
 
     def drawing(self, prompts: Sequence[str], seed: int) -> str:
         """Return a name for drawing these prompts: 16 hex digits that change with whatever changes an image."""
@@ -366,7 +453,15 @@ class Fitted:
             list(prompts),
             seed,
             self.device,
+            *self._filter(),
         )
+
+    def _filter(self) -> list[Any]:
+        """Return what decides which images stay; nothing if all do."""
+        if not self.filters():
+            return []
+        options = self.synthesizer.knowledge_recycling.filter
+        return [options.model_dump(mode="json"), dict(self.judge.state_dict())]
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` gives, made once per key: a generator is loaded once for all the sets drawn from it."""
@@ -380,10 +475,21 @@ class Fitted:
 
         def seconds(count: int) -> float:
             start = time.perf_counter()
-            self.sample(count, 0)
+            self.sample(count, 0, closed=(FILTER,))
             return time.perf_counter() - start
 
         return slope(seconds, few, many)
+
+
+def _at(parts: Sequence["Tensor"], numbers: "NDArray[np.int64]") -> "Iterator[Tensor]":
+    """Yield the images of these numbers, one after another, of all that were drawn in parts."""
+    import numpy as np
+
+    ends = np.cumsum([len(part) for part in parts])
+    for number in numbers.tolist():
+        place = int(np.searchsorted(ends, number, side="right"))
+        row = number - int(ends[place - 1] if place else 0)
+        yield parts[place][row : row + 1]
 
 
 def slope(seconds: Callable[[int], float], few: int, many: int) -> float:

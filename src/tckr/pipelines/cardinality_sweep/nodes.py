@@ -29,6 +29,7 @@ def draw_sets(
     public_facts: dict[str, Any],
     options: SweepOptions,
     seed: int,
+    teacher: Classifier = None,
 ) -> Tensors:
     """Draw the synthetic images of the largest cardinality; a smaller set is the beginning of a larger one.
 
@@ -40,7 +41,7 @@ def draw_sets(
     Raises:
         UserError: all images are equal, or not finite.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, public_facts)
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher)
     members = fitted.facts.n_members
     sets = {
         tables.RELEASED: fitted.sample(
@@ -50,7 +51,7 @@ def draw_sets(
     released = sets[tables.RELEASED].images.numpy()
     log(check_distinct([hash(image.tobytes()) for image in released]))
     if options.control:
-        sets[CONTROL] = fitted.sample(members, seed, nested=True, closed=synthesizer.channels)
+        sets[CONTROL] = fitted.sample(members, seed, nested=True, closed=synthesizer.open_channels)
     return {
         f"{name}.{part}": tensor
         for name, drawn in sets.items()

@@ -18,7 +18,7 @@ SWEEP, AUDIT = "params:cardinality_sweep", "params:privacy_audit"
 def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
     """Wire the sweep: images, the arm's artefacts, teacher, teacher_recipe -> sets -> sweep_audit, table, curves."""
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
-    drawn = {"public_facts": "public_facts", "options": SWEEP, "seed": SEED}
+    drawn = {"public_facts": "public_facts", "options": SWEEP, "seed": SEED, "teacher": "teacher"}
     students = [
         arm_node(nodes.draw_sets, arm, drawn, "synthetic_sets", artefacts=read),
         Node(

@@ -28,6 +28,7 @@ from tckr.images.degenerate import (
     with_warnings,
 )
 from tckr.images.tables import (
+    SLICE,
     UNFINISHED,
     VIEWS,
     class_names,
@@ -39,6 +40,8 @@ from tckr.pipelines.types import Classifier
 from tckr.synthesizers.base import Fitted, PublicFacts, Synthesizer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tckr.images.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
@@ -88,41 +91,53 @@ def _validate(teacher: Classifier, validation: pd.DataFrame) -> dict[str, int]:
 
 
 def generate_images(
-    synthesizer: Synthesizer, artefacts: Mapping[str, Any], public_facts: dict[str, Any], seed: int
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    public_facts: dict[str, Any],
+    seed: int,
+    teacher: Classifier = None,
 ) -> pd.DataFrame:
     """Draw class-balanced prompts and the synthetic images they describe; see `tckr.synthesizers`.
 
-    The private images are not among the inputs; what comes from them, comes through the arm's artefacts.
+    The private images are not among the inputs; what comes from them, comes through the arm's artefacts, and through
+    the teacher where it filters.
 
     Returns:
-        An image table of `cardinality` times the members, all in split "train", with the prompts.
+        An image table of `cardinality` times the members in each slice, all in split "train", with the prompts; of
+        several slices with their numbers in `slice`; filtered, with `draw` (`tckr.synthesizers.filtering`).
 
     Raises:
-        UserError: all images are equal, or not finite.
+        UserError: all images are equal, or not finite, or the teacher accepts too few of a class.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, public_facts)
-    count = synthesizer.knowledge_recycling.n_images(fitted.facts.n_members)
-    plan = fitted.plan_prompts(count, seed)
-    drawn = draw(fitted, plan["prompt"].tolist(), seed)
-    check_distinct(drawn.image_ids)
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher)
+    options = synthesizer.knowledge_recycling
+    count = options.n_images(fitted.facts.n_members)
+    drawn, plan = draw(fitted, fitted.plan_prompts(count, seed), seed)
+    check_distinct(plan["image_id"].tolist())
     names = dict(enumerate(fitted.class_names))
     facts = {"split": "train", **synthesizer.provenance()}
-    columns = {"image_id": drawn.image_ids, "image": drawn.images}
-    table = plan.assign(class_name=plan["label"].map(names), **facts, **columns)
+    table = plan.assign(class_name=plan["label"].map(names), **facts)
+    if options.slices > 1:
+        table[SLICE] = np.arange(count) // (count // options.slices)
     table = with_class_names(table, fitted.class_names)
     if drawn.folder is not None:
         table.attrs[UNFINISHED] = str(drawn.folder)  # needed until the table is saved
     return table
 
 
-def draw(fitted: Fitted, prompts: Sequence[str], seed: int) -> "Unfinished":
-    """Draw an image per prompt, each batch written to disk as it comes.
+def draw(fitted: Fitted, plan: pd.DataFrame, seed: int) -> "tuple[Unfinished, pd.DataFrame]":
+    """Draw an image for each row of a plan, each batch written to disk as it comes.
 
     If the arm's `knowledge_recycling.checkpoints` names a folder, a drawing that was interrupted is found there by all
-    that decides its images, and goes on.
+    that decides its images, and goes on. Rejected images stay there until the table is saved.
+
+    Returns:
+        All that was drawn, and the plan with the `image` of each row, its `image_id` and, if filtered, its own prompt.
     """
-    from tckr.engine.overlap import behind
+    from tckr.classifiers.predict import soft_labels_of
     from tckr.images.unfinished import Unfinished
+
+    prompts = plan["prompt"].tolist()
 
     place = fitted.synthesizer.knowledge_recycling.checkpoints
     try:
@@ -132,22 +147,42 @@ def draw(fitted: Fitted, prompts: Sequence[str], seed: int) -> "Unfinished":
     ):  # an artefact whose content cannot be compared: its drawing cannot be found again
         work = None
     drawn = Unfinished(work)
-    if (done := len(drawn)) == len(prompts):
-        return drawn
+    if not fitted.filters():
+        go_on(drawn, fitted, prompts, seed)
+        return drawn, plan.assign(image_id=drawn.image_ids, image=drawn.images)
+
+    def judge(prompts: Sequence[str], start: int) -> "NDArray[np.float32]":
+        go_on(drawn, fitted, prompts, seed)
+        # As a whole, so that a drawing which was interrupted in between is judged alike.
+        return soft_labels_of(fitted.judge, drawn.images[start : len(prompts)]).numpy()
+
+    numbers, plan = fitted.fill(plan, judge)
+    ids = [drawn.image_ids[number] for number in numbers]
+    return drawn, plan.assign(image_id=ids, image=drawn.images[numbers])
+
+
+def go_on(drawn: "Unfinished", fitted: Fitted, prompts: Sequence[str], seed: int) -> None:
+    """Draw the images that are still missing."""
+    from tckr.engine.overlap import behind
+
+    if (done := len(drawn)) >= len(prompts):
+        return
     if done:
         logger.info("Going on after %s of %s synthetic images.", f"{done:,}", f"{len(prompts):,}")
     batches = fitted.draw_from(done, prompts, seed)
     with ThreadPoolExecutor(1) as pool:  # encode each batch to PNG while the next one is generated
         for encoded in behind(pool.submit(content, batch) for batch in batches):
             drawn.append(**encoded.result())
-    return drawn
 
 
 def fitted_on_members(
-    synthesizer: Synthesizer, artefacts: Mapping[str, Any], public_facts: Mapping[str, Any]
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    public_facts: Mapping[str, Any],
+    teacher: Classifier = None,
 ) -> Fitted:
     """Return the synthesizer as its steps left it, ready to sample."""
-    return Fitted(synthesizer, PublicFacts(**public_facts), artefacts, best())
+    return Fitted(synthesizer, PublicFacts(**public_facts), artefacts, best(), teacher)
 
 
 def content(images: Any) -> dict[str, list[Any]]:

@@ -11,9 +11,10 @@ from tckr.synthesizers.base import Synthesizer
 def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
     """Wire the images of an arm: public_facts, its artefacts, teacher -> synthetic_images -> recycled_set, warnings."""
     labelled = {"synthetic_images": "synthetic_images"}
+    drawn = {"public_facts": "public_facts", "seed": SEED}
     if arm.label_source == "teacher":
         labelled |= {"teacher": "teacher", "teacher_recipe": "teacher_recipe"}
-    drawn = {"public_facts": "public_facts", "seed": SEED}
+        drawn |= {"teacher": "teacher"}
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
     return as_stage(
         "knowledge_recycling",
