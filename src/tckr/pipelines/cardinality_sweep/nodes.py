@@ -12,6 +12,7 @@ from tckr.audit.options import AuditOptions
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
+from tckr.errors import UserError
 from tckr.images.degenerate import check_distinct, log
 from tckr.images.tables import of_split
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
@@ -78,6 +79,12 @@ def train_students(
     """
     from tckr.classifiers.distillation import student_spec, student_trainer
     from tckr.classifiers.trainer import Trainer
+
+    if distillation.regenerate is not None:
+        raise UserError(
+            "The sweep compares students on whole sets of several sizes, and student_training.regenerate shows them slices.",
+            "set student_training.regenerate to null for the sweep.",
+        )
 
     n_members = len(of_split(images, "members"))
     facts: dict[str, Any] = {TEACHER: {"cardinality": None, "images": n_members, "seconds": None}}
