@@ -130,7 +130,9 @@ class RegenerationOptions(Options):
     def described(self) -> str:
         """Say in one sentence what was regenerated."""
         passes = "every epoch" if self.every == 1 else f"every {self.every:,} epochs"
-        return f"The student saw fresh images {passes}: the next of {self.slices:,} slices of the set."
+        return (
+            f"The student saw fresh images {passes}: the next of {self.slices:,} slices of the set."
+        )
 
 
 class DistillationOptions(Options):

@@ -27,7 +27,9 @@ from tckr.images.degenerate import (
     validation_facts,
     with_warnings,
 )
+from tckr.images.names import metric_name, one_line
 from tckr.images.tables import (
+    DESCRIBED,
     SLICE,
     UNFINISHED,
     VIEWS,
@@ -38,6 +40,7 @@ from tckr.images.tables import (
 )
 from tckr.pipelines.types import Classifier
 from tckr.synthesizers.base import Fitted, PublicFacts, Synthesizer
+from tckr.synthesizers.filtering import DRAW, check_rejected, draws_per_image, rejected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -227,6 +230,8 @@ def label_images(
             released = _with_views(released, teacher, views, teacher_recipe or {})
     labels = synthetic_images["label"].to_numpy(dtype=np.int64)
     found += check_labels(labels, probabilities, class_names(synthetic_images))
+    if DRAW in synthetic_images:
+        found += check_rejected(rejected(synthetic_images, class_names(synthetic_images)))
     if (caution := synthesizer.caution()) is not None:
         found.insert(0, RunWarning("privacy", caution))
     log(found)
@@ -234,7 +239,29 @@ def label_images(
     if teacher_recipe is not None:
         earlier += check_teacher(teacher_recipe["validation"])
     found = [*earlier, *found]  # those were logged when they were found
+    released.attrs[DESCRIBED] = synthesizer.knowledge_recycling.described()
     return with_warnings(released, found), [warning._asdict() for warning in found]
+
+
+def describe_drawing(
+    synthesizer: Synthesizer, artefacts: Mapping[str, Any], synthetic_images: pd.DataFrame
+) -> dict[str, Any]:
+    """Say which options of the drawing were on, and what became of it.
+
+    Returns:
+        `described`, a sentence for each option that was on, and `figures` for MLflow: with a filter the shares of images
+        that the teacher rejected in percent, `rejected` of all, and `rejected.<name>` of each class.
+    """
+    del artefacts
+    described = synthesizer.knowledge_recycling.described()
+    if DRAW not in synthetic_images:
+        return {"described": described, "figures": {}}
+    shares = rejected(synthetic_images, class_names(synthetic_images))
+    of_all = 1 - 1 / draws_per_image(synthetic_images)
+    by_class = ", ".join(f"{one_line(name)} {share:.1%}" for name, share in shares.items())
+    told = f"The teacher rejected {of_all:.1%} of what was drawn: {by_class}.".replace("%", " %")
+    figures = {f"rejected.{metric_name(name)}": 100 * share for name, share in shares.items()}
+    return {"described": [*described, told], "figures": {"rejected": 100 * of_all, **figures}}
 
 
 def _with_views(

@@ -28,6 +28,12 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
                 # Captions of members are looked at without noise: not where a ledger counts what is read.
                 artefacts=[name for name in read if name == "captions" and not arm.ledger()],
             ),
+            arm_node(
+                nodes.describe_drawing,
+                arm,
+                {"synthetic_images": "synthetic_images"},
+                "drawing_report",
+            ),
             Node(
                 nodes.draw_recycled_sheet,
                 inputs=["images", "recycled_set"],
