@@ -74,6 +74,16 @@ class RecyclingOptions(Options):
         """Whether the teacher rejects images."""
         return self.filter.threshold is not None
 
+    def amount(self) -> str:
+        """Say in a few words how many images there will be.
+
+        >>> RecyclingOptions(cardinality=2, slices=4, filter={"threshold": 0.5}).amount()
+        'synthetic images, 4 slices of 2 x the members, filtered by the teacher'
+        """
+        slices = f"{self.slices:,} slices of " if self.slices > 1 else ""
+        filtered = ", filtered by the teacher" if self.filters else ""
+        return f"synthetic images, {slices}{self.cardinality:g} x the members{filtered}"
+
     def described(self) -> list[str]:
         """Say in a sentence each which options of the drawing were on."""
         said = [self.filter.described()] if self.filters else []

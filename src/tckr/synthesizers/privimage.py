@@ -77,7 +77,7 @@ class PrivImageDrawingOptions(DrawingOptions):
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"synthetic images, {self.cardinality:g} x the members, prompted with class names"
+        return f"{self.amount()}, prompted with class names"
 
 
 class PrivImage(UnderDP):

@@ -41,7 +41,7 @@ class TckrRecyclingOptions(DrawingOptions):
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
         return (
-            f"synthetic images, {self.cardinality:g} x the members, from the {self.generator} generator, prompted with"
+            f"{self.amount()}, from the {self.generator} generator, prompted with"
             f" {self.prompts.replace('_', ' ')}"
         )
 

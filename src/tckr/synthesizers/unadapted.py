@@ -33,7 +33,7 @@ class UnadaptedRecyclingOptions(DrawingOptions):
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"synthetic images, {self.cardinality:g} x the members, from {self.generator}, prompted with class names"
+        return f"{self.amount()}, from {self.generator}, prompted with class names"
 
 
 class Unadapted(TextToImage):
