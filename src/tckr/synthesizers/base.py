@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.filtering import FILTER, Filled, FilterOptions, Judge, fill
+from tckr.synthesizers.mixture import MixedOptions, interleaved, turns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +47,12 @@ class RecyclingOptions(Options):
     filter: FilterOptions = Field(
         FilterOptions(), description="which images stay, by the judgement of the teacher"
     )
+    mixture: tuple[MixedOptions, ...] = Field(
+        (),
+        max_length=16,
+        description="further generators of the arm, each fitted anew with a seed of its own; images are drawn from all"
+        " in turn",
+    )
     release_prompts: bool = Field(
         False,
         description="release the prompts with the images: captions of members tell who was one (docs/audit.md)",
@@ -69,6 +77,18 @@ class RecyclingOptions(Options):
         """
         return self.slices * images_at(self.cardinality, members)
 
+    @model_validator(mode="after")
+    def _mixed(self) -> "RecyclingOptions":
+        seeds = [each.seed for each in self.mixture]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("mixture has a seed twice: both would be the same generator")
+        return self
+
+    @property
+    def weights(self) -> list[float]:
+        """Images that each generator draws for one of the arm's own, which is the first."""
+        return [1.0, *(each.weight for each in self.mixture)]
+
     @property
     def filters(self) -> bool:
         """Whether the teacher rejects images."""
@@ -87,6 +107,9 @@ class RecyclingOptions(Options):
     def described(self) -> list[str]:
         """Say in a sentence each which options of the drawing were on."""
         said = [self.filter.described()] if self.filters else []
+        if self.mixture:
+            shares = ", ".join(f"{100 * w / sum(self.weights):.0f} %" for w in self.weights)
+            said.append(f"{len(self.weights)} generators of different seeds drew {shares} of it.")
         if self.slices > 1:
             said.append(
                 f"The set has {self.slices:,} slices of {self.cardinality:g} x the members."
@@ -198,6 +221,24 @@ class Synthesizer(Options, ABC):
 
     knowledge_recycling: RecyclingOptions
 
+    def check(self) -> None:
+        """Refuse a mixture where there is nothing to mix, or where each generator would cost its privacy again.
+
+        Raises:
+            UserError: the arm has a ledger, or fits no generator.
+        """
+        if not self.knowledge_recycling.mixture:
+            return
+        remedy = "set knowledge_recycling.mixture to []."
+        if self.ledger():
+            raise UserError(
+                "knowledge_recycling.mixture fits further generators to the private images, and no mechanism of this arm's"
+                " ledger pays for them.",
+                remedy,
+            )
+        if not self.artefacts(per_image=False):
+            raise UserError("This arm fits no generator of which there could be several.", remedy)
+
     @property
     def open_channels(self) -> tuple[str, ...]:
         """The channels that there are with these options: a filter tells of the members too."""
@@ -258,7 +299,7 @@ class Synthesizer(Options, ABC):
 
     def drawing(self) -> dict[str, Any]:
         """Return what of the options decides the images, given artefacts, prompts and seed: by default all of them."""
-        aside = {"checkpoints", "release_prompts", "stored_views", "slices", "filter"}
+        aside = {"checkpoints", "release_prompts", "stored_views", "slices", "filter", "mixture"}
         return self.model_dump(mode="json", exclude={"knowledge_recycling": aside})
 
     def fit(
@@ -276,8 +317,32 @@ class Synthesizer(Options, ABC):
             device: where to compute.
             known: artefacts by name that were made before, aligned with `private`.
         """
+        self.check()
         artefacts = self._made(self.steps, private, seed, device, known or {})
-        return Fitted(self, private.facts, artefacts, device, artefacts.get("teacher"))
+        mixture = self.fit_mixture(private, seed, device, artefacts)
+        return Fitted(self, private.facts, artefacts, device, artefacts.get("teacher"), mixture)
+
+    def fit_mixture(
+        self, private: PrivateSet, seed: int, device: str, known: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Run the steps again for each further generator of a mixture, with its own seed.
+
+        Args:
+            private: the images that the arm was fitted on.
+            seed: of the run.
+            device: where to compute.
+            known: per-image artefacts, aligned with `private`, which all generators share.
+
+        Returns:
+            What images are drawn from, of each generator, but for what they share.
+        """
+        shared = {name: known[name] for name in self.artefacts(per_image=True)}
+        aside = {*shared, *self.by_products}
+        fits = [
+            self._made(self.steps, private, each.seed_of(seed), device, shared)
+            for each in self.knowledge_recycling.mixture
+        ]
+        return [{name: made[name] for name in made if name not in aside} for made in fits]
 
     def fit_teacher(self, private: PrivateSet, seed: int, device: str = "cpu") -> Any:
         """Train the arm's own teacher on other private images: a shadow's, where the synthetic set is held fixed."""
@@ -352,6 +417,7 @@ class Fitted:
         artefacts: what the steps made, by name.
         device: where to draw.
         teacher: judges what is drawn, if the arm filters; that of the same private images.
+        mixture: artefacts in the place of these for each further generator; see `Synthesizer.fit_mixture`.
     """
 
     synthesizer: Synthesizer
@@ -359,6 +425,7 @@ class Fitted:
     artefacts: Mapping[str, Any]
     device: str = "cpu"
     teacher: Any = None
+    mixture: Sequence[Mapping[str, Any]] = ()
     loaded: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -441,13 +508,38 @@ class Fitted:
         self, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
     ) -> Iterator["Tensor"]:
         """Yield the images of the prompts in batches; see `Synthesizer.draw`."""
-        return self.synthesizer.draw(self, prompts, seed, closed=closed)
+        return self.draw_from(0, prompts, seed, closed=closed)
 
     def draw_from(
         self, start: int, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
     ) -> Iterator["Tensor"]:
-        """Yield the images from number `start` on; see `Synthesizer.draw_from`."""
-        return self.synthesizer.draw_from(start, self, prompts, seed, closed=closed)
+        """Yield the images from number `start` on; see `Synthesizer.draw_from`. Several generators take turns."""
+        if not self.mixture:
+            return self.synthesizer.draw_from(start, self, prompts, seed, closed=closed)
+        turn = self.turns(len(prompts))
+        sources = []
+        for which, (generator, own_seed) in enumerate(self._generators(seed)):
+            own = [prompts[number] for number in (turn == which).nonzero()[0]]
+            first = int((turn[:start] == which).sum())
+            if first < len(own):
+                sources.append(generator.draw_from(first, own, own_seed, closed=closed))
+            else:
+                sources.append(iter(()))
+        return interleaved(sources, turn[start:])
+
+    def turns(self, count: int) -> "NDArray[np.int64]":
+        """Return which generator draws each image, 0 the arm's own; see `tckr.synthesizers.mixture.turns`."""
+        return turns(self.synthesizer.knowledge_recycling.weights, count)
+
+    def _generators(self, seed: int) -> "list[tuple[Fitted, int]]":
+        """Return each generator of the mixture by itself, with the seed that it draws by."""
+        mixed = self.synthesizer.knowledge_recycling.mixture
+        own = [self.artefacts, *({**self.artefacts, **made} for made in self.mixture)]
+        alone = self.once(
+            "generators", lambda: [replace(self, artefacts=a, mixture=(), loaded={}) for a in own]
+        )
+        seeds = [seed, *(each.seed_of(seed) for each in mixed)]
+        return list(zip(alone, seeds, strict=True))
 
     def drawing(self, prompts: Sequence[str], seed: int) -> str:
         """Return a name for drawing these prompts: 16 hex digits that change with whatever changes an image."""
@@ -464,6 +556,11 @@ class Fitted:
             seed,
             self.device,
             *self._filter(),
+            *(
+                [self.synthesizer.knowledge_recycling.model_dump()["mixture"], list(self.mixture)]
+                if self.mixture
+                else []
+            ),
         )
 
     def _filter(self) -> list[Any]:

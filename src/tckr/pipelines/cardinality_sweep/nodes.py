@@ -31,6 +31,7 @@ def draw_sets(
     options: SweepOptions,
     seed: int,
     teacher: Classifier = None,
+    mixture: Any = (),
 ) -> Tensors:
     """Draw the synthetic images of the largest cardinality; a smaller set is the beginning of a larger one.
 
@@ -42,7 +43,7 @@ def draw_sets(
     Raises:
         UserError: all images are equal, or not finite.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher)
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher, mixture)
     members = fitted.facts.n_members
     sets = {
         tables.RELEASED: fitted.sample(

@@ -38,9 +38,11 @@ from tckr.images.tables import (
     of_split,
     with_class_names,
 )
+from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier
-from tckr.synthesizers.base import Fitted, PublicFacts, Synthesizer
+from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Synthesizer
 from tckr.synthesizers.filtering import DRAW, check_rejected, draws_per_image, rejected
+from tckr.synthesizers.mixture import SOURCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,12 +95,25 @@ def _validate(teacher: Classifier, validation: pd.DataFrame) -> dict[str, int]:
     return validation_facts(predicted.argmax(1).numpy(), labels.numpy())
 
 
+def fit_mixture(
+    synthesizer: Synthesizer, artefacts: Mapping[str, Any], images: pd.DataFrame, seed: int
+) -> list[dict[str, Any]]:
+    """Fit the further generators of a mixture on the members; see `Synthesizer.fit_mixture`."""
+    if not synthesizer.knowledge_recycling.mixture:
+        return []
+    members = of_split(images, "members")
+    private = PrivateSet(*images_and_labels(members), class_names(images))
+    known = aligned(artefacts, synthesizer, members)
+    return synthesizer.fit_mixture(private, seed, best(), known)
+
+
 def generate_images(
     synthesizer: Synthesizer,
     artefacts: Mapping[str, Any],
     public_facts: dict[str, Any],
     seed: int,
     teacher: Classifier = None,
+    mixture: Any = (),
 ) -> pd.DataFrame:
     """Draw class-balanced prompts and the synthetic images they describe; see `tckr.synthesizers`.
 
@@ -107,12 +122,13 @@ def generate_images(
 
     Returns:
         An image table of `cardinality` times the members in each slice, all in split "train", with the prompts; of
-        several slices with their numbers in `slice`; filtered, with `draw` (`tckr.synthesizers.filtering`).
+        several slices with their numbers in `slice`; filtered, with `draw` (`tckr.synthesizers.filtering`); of several
+        generators with their numbers in `source` (`tckr.synthesizers.mixture`).
 
     Raises:
         UserError: all images are equal, or not finite, or the teacher accepts too few of a class.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher)
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher, mixture)
     options = synthesizer.knowledge_recycling
     count = options.n_images(fitted.facts.n_members)
     drawn, plan = draw(fitted, fitted.plan_prompts(count, seed), seed)
@@ -152,6 +168,7 @@ def draw(fitted: Fitted, plan: pd.DataFrame, seed: int) -> "tuple[Unfinished, pd
     drawn = Unfinished(work)
     if not fitted.filters():
         go_on(drawn, fitted, prompts, seed)
+        plan = _with_sources(plan, fitted, np.arange(len(plan)))
         return drawn, plan.assign(image_id=drawn.image_ids, image=drawn.images)
 
     def judge(prompts: Sequence[str], start: int) -> "NDArray[np.float32]":
@@ -160,8 +177,16 @@ def draw(fitted: Fitted, plan: pd.DataFrame, seed: int) -> "tuple[Unfinished, pd
         return soft_labels_of(fitted.judge, drawn.images[start : len(prompts)]).numpy()
 
     numbers, plan = fitted.fill(plan, judge)
+    plan = _with_sources(plan, fitted, numbers)
     ids = [drawn.image_ids[number] for number in numbers]
     return drawn, plan.assign(image_id=ids, image=drawn.images[numbers])
+
+
+def _with_sources(plan: pd.DataFrame, fitted: Fitted, numbers: "NDArray[np.int64]") -> pd.DataFrame:
+    """Say of each image which generator of a mixture drew it."""
+    if not fitted.mixture:
+        return plan
+    return plan.assign(**{SOURCE: fitted.turns(int(numbers.max()) + 1)[numbers]})
 
 
 def go_on(drawn: "Unfinished", fitted: Fitted, prompts: Sequence[str], seed: int) -> None:
@@ -183,9 +208,21 @@ def fitted_on_members(
     artefacts: Mapping[str, Any],
     public_facts: Mapping[str, Any],
     teacher: Classifier = None,
+    mixture: Sequence[Mapping[str, Any]] = (),
 ) -> Fitted:
-    """Return the synthesizer as its steps left it, ready to sample."""
-    return Fitted(synthesizer, PublicFacts(**public_facts), artefacts, best(), teacher)
+    """Return the synthesizer as its steps left it, ready to sample.
+
+    Raises:
+        UserError: the further generators are not those of the options.
+    """
+    wanted = len(synthesizer.knowledge_recycling.mixture)
+    if wanted != len(mixture):
+        raise UserError(
+            f"knowledge_recycling.mixture names {wanted} further generators, and {len(mixture)} were fitted.",
+            "run the stage knowledge_recycling as a whole.",
+        )
+    facts = PublicFacts(**public_facts)
+    return Fitted(synthesizer, facts, artefacts, best(), teacher, tuple(mixture))
 
 
 def content(images: Any) -> dict[str, list[Any]]:

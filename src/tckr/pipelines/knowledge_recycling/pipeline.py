@@ -16,9 +16,13 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
         labelled |= {"teacher": "teacher", "teacher_recipe": "teacher_recipe"}
         drawn |= {"teacher": "teacher"}
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
+    # Of an arm with a ledger no further generator is paid for; one without steps has none.
+    mixed = not arm.ledger() and bool(arm.artefacts(per_image=False))
+    drawn |= {"mixture": "mixture"} if mixed else {}
     return as_stage(
         "knowledge_recycling",
         [
+            *([_mixture(arm)] if mixed else []),
             arm_node(nodes.generate_images, arm, drawn, "synthetic_images", artefacts=read),
             arm_node(
                 nodes.label_images,
@@ -41,6 +45,13 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
                 name="draw_recycled_sheet",
             ),
         ],
+    )
+
+
+def _mixture(arm: type[Synthesizer]) -> Node:
+    read = {"images": "images", "seed": SEED}
+    return arm_node(
+        nodes.fit_mixture, arm, read, "mixture", artefacts=arm.artefacts(per_image=True)
     )
 
 
