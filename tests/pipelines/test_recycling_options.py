@@ -37,7 +37,7 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fashion")
     images, _ = ingest(
         ROOT / "data/01_raw/fashion_mnist",
-        IngestionOptions(members=500, holdout=20, validation=20, test=20),
+        IngestionOptions(members=1000, holdout=20, validation=20, test=20),
         seed=0,
     )
     for name in CLASSES:
