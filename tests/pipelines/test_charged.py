@@ -59,6 +59,27 @@ def test_a_teacher_without_noise_is_refused(pipelines: dict[str, Pipeline]) -> N
     check_charged(own)
 
 
+def test_a_teacher_without_noise_may_not_choose_images_either(
+    pipelines: dict[str, Pipeline],
+) -> None:
+    """Filtering by the arm's own teacher is post-processing; by that of other arms it passes the ledger."""
+    own = pipelines["private"]
+    (drawing,) = [node for node in own.nodes if node.name.endswith(".generate_images")]
+    assert "private.teacher" in drawing.inputs
+    rejecting = Node(
+        lambda images, teacher: images,
+        inputs=["private.word_counts", "teacher"],
+        outputs="private.synthetic_images",
+        name="filter_images",
+    )
+    others = [node for node in own.nodes if node is not drawing]
+    planted = Pipeline([*others, *shared_pipeline().nodes, rejecting])
+    with pytest.raises(
+        UserError, match=r"filter_images reads teacher, .* private.synthetic_images"
+    ):
+        check_charged(planted)
+
+
 def test_captions_of_members_may_not_be_drawn_from(pipelines: dict[str, Pipeline]) -> None:
     own = pipelines["private"]
     others = [node for node in own.nodes if not node.name.endswith(".generate_images")]

@@ -7,32 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from tckr.diffusion.options import AdaptationOptions, SamplingOptions
-from tckr.options import Schedule
 from tckr.synthesizers.base import Fitted, PrivateSet, SyntheticSet
-from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
+from tckr.synthesizers.tckr import TCKR
 from tckr.text import captioner
-from tckr.text.options import CaptionOptions
 
 FIRST, SECOND = range(12), range(12, 24)
 COUNT, SEED = 10, 3
-
-
-@pytest.fixture(scope="session")
-def arm(models: Path) -> TCKR:
-    return TCKR(
-        captioning=CaptionOptions(
-            captioner=str(models / "captioner"), max_new_tokens=6, batch_size=8
-        ),
-        generator_adaptation=AdaptationOptions(
-            generator=str(models / "generator"),
-            rank=2,
-            schedule=Schedule(steps=4, batch_size=4, learning_rate=1e-2),
-        ),
-        knowledge_recycling=TckrRecyclingOptions(
-            sampling=SamplingOptions(steps=2, guidance_scale=1.0, batch_size=8)
-        ),
-    )
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from tckr.errors import UserError
 TABLE = "table.parquet"
 VALUE = "value.json"
 ADAPTER, UPDATE = "pytorch_lora_weights.safetensors", "denoiser_update.safetensors"
+PARTS = "parts"
 
 
 class ArtefactDataset(FolderDataset[Any]):
@@ -24,6 +25,7 @@ class ArtefactDataset(FolderDataset[Any]):
     | dict of str to torch Tensor, not empty | `tensors.safetensors` |
     | `tckr.diffusion.adapter.Adapter` | `pytorch_lora_weights.safetensors` |
     | `tckr.diffusion.update.DenoiserUpdate` | `denoiser_update.safetensors` |
+    | list of dicts of artefacts by name, where JSON does not do | one of these in `parts/<number>/<name>` each |
     | value that JSON returns unchanged: str, int, finite float, bool, list, dict of str | `value.json` |
 
     In the catalog:
@@ -50,6 +52,11 @@ class ArtefactDataset(FolderDataset[Any]):
         Raises:
             UserError: the folder does not hold exactly one artefact.
         """
+        if (path / PARTS).is_dir():
+            parts = sorted((path / PARTS).iterdir(), key=lambda part: int(part.name))
+            return [
+                {file.name: self.read(file) for file in sorted(part.iterdir())} for part in parts
+            ]
         known = (TABLE, TENSORS, ADAPTER, UPDATE, VALUE)
         found = [name for name in known if (path / name).is_file()]
         if len(found) != 1:
@@ -80,6 +87,12 @@ class ArtefactDataset(FolderDataset[Any]):
             write_tensors(data, path / TENSORS)
         elif _is_adaptation(data):
             data.save(path)
+        elif _are_parts(data):
+            for number, part in enumerate(data):
+                for name, artefact in part.items():
+                    place = path / PARTS / str(number) / name
+                    place.mkdir(parents=True)
+                    self.write(artefact, place)
         else:
             (path / VALUE).write_text(self._as_json(data), encoding="utf-8")
 
@@ -95,6 +108,14 @@ class ArtefactDataset(FolderDataset[Any]):
                 " Adapter, or a value that JSON returns unchanged."
             )
         return text
+
+
+def _are_parts(data: Any) -> bool:
+    """Whether this is a list of dicts of which at least one holds what JSON cannot."""
+    if not isinstance(data, list) or not all(isinstance(part, dict) for part in data):
+        return False
+    held = [artefact for part in data for artefact in part.values()]
+    return any(isinstance(a, pd.DataFrame) or _is_tensors(a) or _is_adaptation(a) for a in held)
 
 
 def _is_tensors(data: Any) -> bool:

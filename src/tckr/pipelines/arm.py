@@ -136,6 +136,7 @@ def arm_node(
 
     def call(**given: Any) -> Any:
         synthesizer = arm(**{name: given.pop(name) for name in groups})
+        synthesizer.check()
         made = {name: given.pop(name) for name in read}
         return function(synthesizer, made, **given)
 

@@ -54,7 +54,7 @@ class PrivateDrawingOptions(DrawingOptions):
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"synthetic images, {self.cardinality:g} x the members, prompted with words from a noisy histogram"
+        return f"{self.amount()}, prompted with words from a noisy histogram"
 
 
 class Private(UnderDP):

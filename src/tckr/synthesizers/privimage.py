@@ -16,6 +16,7 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.engine.seeds import derive
+from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import DrawingOptions
@@ -77,7 +78,7 @@ class PrivImageDrawingOptions(DrawingOptions):
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"synthetic images, {self.cardinality:g} x the members, prompted with class names"
+        return f"{self.amount()}, prompted with class names"
 
 
 class PrivImage(UnderDP):
@@ -134,6 +135,12 @@ class PrivImage(UnderDP):
         from tckr.diffusion.dp_lora import adaptation_plan, adaptation_size
 
         share, options = self.privacy, self.generator_adaptation
+        if not share.teacher and self.knowledge_recycling.filters:
+            raise UserError(
+                "knowledge_recycling.filter asks a teacher which images to keep, and this run has none: its share of the"
+                " budget is 0.",
+                "set privimage.knowledge_recycling.filter.threshold to null, or give privimage.privacy.teacher a share.",
+            )
         return [
             Charged(query_plan(self.semantic_query.k, share.query, QUERY)),
             Charged(

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.seeds import derive
+from tckr.errors import UserError
 from tckr.synthesizers.base import Fitted, PrivateSet, Step, number_of
 from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 from tckr.text.options import CaptionOptions
@@ -41,7 +42,7 @@ class TckrRecyclingOptions(DrawingOptions):
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
         return (
-            f"synthetic images, {self.cardinality:g} x the members, from the {self.generator} generator, prompted with"
+            f"{self.amount()}, from the {self.generator} generator, prompted with"
             f" {self.prompts.replace('_', ' ')}"
         )
 
@@ -59,6 +60,21 @@ class TCKR(TextToImage):
     captioning: CaptionOptions
     generator_adaptation: AdaptationOptions
     knowledge_recycling: TckrRecyclingOptions
+
+    def check(self) -> None:
+        """Refuse a mixture of generators that would all be the same.
+
+        Raises:
+            UserError: they would.
+        """
+        super().check()
+        recycling = self.knowledge_recycling
+        unadapted = recycling.generator == "base" or self.generator_adaptation.adapter
+        if recycling.mixture and unadapted:
+            raise UserError(
+                "knowledge_recycling.mixture adapts the generator anew for each seed, and this run adapts none.",
+                "set knowledge_recycling.mixture to [], or let the run adapt its generator.",
+            )
 
     def caption_members(
         self,

@@ -11,13 +11,18 @@ from tckr.synthesizers.base import Synthesizer
 def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
     """Wire the images of an arm: public_facts, its artefacts, teacher -> synthetic_images -> recycled_set, warnings."""
     labelled = {"synthetic_images": "synthetic_images"}
+    drawn = {"public_facts": "public_facts", "seed": SEED}
     if arm.label_source == "teacher":
         labelled |= {"teacher": "teacher", "teacher_recipe": "teacher_recipe"}
-    drawn = {"public_facts": "public_facts", "seed": SEED}
+        drawn |= {"teacher": "teacher"}
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
+    # Of an arm with a ledger no further generator is paid for; one without steps has none.
+    mixed = not arm.ledger() and bool(arm.artefacts(per_image=False))
+    drawn |= {"mixture": "mixture"} if mixed else {}
     return as_stage(
         "knowledge_recycling",
         [
+            *([_mixture(arm)] if mixed else []),
             arm_node(nodes.generate_images, arm, drawn, "synthetic_images", artefacts=read),
             arm_node(
                 nodes.label_images,
@@ -27,6 +32,12 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
                 # Captions of members are looked at without noise: not where a ledger counts what is read.
                 artefacts=[name for name in read if name == "captions" and not arm.ledger()],
             ),
+            arm_node(
+                nodes.describe_drawing,
+                arm,
+                {"synthetic_images": "synthetic_images"},
+                "drawing_report",
+            ),
             Node(
                 nodes.draw_recycled_sheet,
                 inputs=["images", "recycled_set"],
@@ -34,6 +45,13 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
                 name="draw_recycled_sheet",
             ),
         ],
+    )
+
+
+def _mixture(arm: type[Synthesizer]) -> Node:
+    read = {"images": "images", "seed": SEED}
+    return arm_node(
+        nodes.fit_mixture, arm, read, "mixture", artefacts=arm.artefacts(per_image=True)
     )
 
 

@@ -12,6 +12,7 @@ from tckr.engine.device import best
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Classifier, Tensors
 from tckr.synthesizers.base import PrivateSet, Synthesizer
+from tckr.synthesizers.filtering import draws_per_image
 
 if TYPE_CHECKING:
     from tckr.audit.shadow_models import ShadowConfig
@@ -139,8 +140,10 @@ def _shadow_config(
 
     resynthesis = None
     if options.scope == "pipeline":
-        count = len(recycled_set)
-        resynthesis = tables.resynthesize(images, synthesizer, artefacts, count, options, seed)
+        count, draws = len(recycled_set), draws_per_image(recycled_set)
+        resynthesis = tables.resynthesize(
+            images, synthesizer, artefacts, count, options, seed, draws
+        )
     own = OwnTeacher(synthesizer, class_names(images)) if synthesizer.own_teacher else None
     return tables.shadow_config(
         images, recycled_set, student_recipe, options, seed, resynthesis, own

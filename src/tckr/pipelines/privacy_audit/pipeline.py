@@ -161,7 +161,7 @@ def report_nodes(arm: type[Synthesizer]) -> list[Node]:
                 name: name
                 for name in (
                     *("audit", "accuracy", "ingestion_report", "student_recipe", "recycled_set"),
-                    *("warnings", *checked),
+                    *("drawing_report", "warnings", *checked),
                     *("private_sheet", "recycled_sheet", *pictures),
                     *("roc", "score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
                     *("parameters", "lineage"),
