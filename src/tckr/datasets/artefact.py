@@ -14,6 +14,7 @@ TABLE = "table.parquet"
 VALUE = "value.json"
 ADAPTER = "pytorch_lora_weights.safetensors"
 PARTS = "parts"
+SNAPSHOTS = "snapshots.json"
 
 
 class ArtefactDataset(FolderDataset[Any]):
@@ -25,6 +26,7 @@ class ArtefactDataset(FolderDataset[Any]):
     | dict of str to torch Tensor, not empty | `tensors.safetensors` |
     | `tckr.diffusion.adapter.Adapter` | `pytorch_lora_weights.safetensors` |
     | list of dicts of artefacts by name, where JSON does not do | one of these in `parts/<number>/<name>` each |
+    | `tckr.diffusion.snapshots.Snapshots` | `snapshots.json`, `denoiser_<number>.safetensors` |
     | value that JSON returns unchanged: str, int, finite float, bool, list, dict of str | `value.json` |
 
     In the catalog:
@@ -56,7 +58,9 @@ class ArtefactDataset(FolderDataset[Any]):
             return [
                 {file.name: self.read(file) for file in sorted(part.iterdir())} for part in parts
             ]
-        found = [name for name in (TABLE, TENSORS, ADAPTER, VALUE) if (path / name).is_file()]
+        found = [
+            name for name in (TABLE, TENSORS, ADAPTER, SNAPSHOTS, VALUE) if (path / name).is_file()
+        ]
         if len(found) != 1:
             raise UserError(
                 f"{path} holds {' and '.join(found) or 'no artefact'}, but exactly one artefact is needed.",
@@ -70,8 +74,9 @@ class ArtefactDataset(FolderDataset[Any]):
         if found == [VALUE]:
             return json.loads(file.read_text(encoding="utf-8"))
         from tckr.diffusion.adapter import Adapter
+        from tckr.diffusion.snapshots import Snapshots
 
-        return Adapter.load(path)
+        return Snapshots.load(path) if found == [SNAPSHOTS] else Adapter.load(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the artefact.
@@ -83,7 +88,7 @@ class ArtefactDataset(FolderDataset[Any]):
             data.to_parquet(path / TABLE)
         elif _is_tensors(data):
             write_tensors(data, path / TENSORS)
-        elif _is_adapter(data):
+        elif _is_generators(data):
             data.save(path)
         elif _are_parts(data):
             for number, part in enumerate(data):
@@ -103,7 +108,7 @@ class ArtefactDataset(FolderDataset[Any]):
         if not same:
             raise TypeError(
                 f"{self._filepath} cannot store a {type(data).__name__}: give a DataFrame, a dict of tensors, an"
-                " Adapter, or a value that JSON returns unchanged."
+                " Adapter, Snapshots, or a value that JSON returns unchanged."
             )
         return text
 
@@ -113,7 +118,7 @@ def _are_parts(data: Any) -> bool:
     if not isinstance(data, list) or not all(isinstance(part, dict) for part in data):
         return False
     held = [artefact for part in data for artefact in part.values()]
-    return any(isinstance(a, pd.DataFrame) or _is_tensors(a) or _is_adapter(a) for a in held)
+    return any(isinstance(a, pd.DataFrame) or _is_tensors(a) or _is_generators(a) for a in held)
 
 
 def _is_tensors(data: Any) -> bool:
@@ -124,12 +129,13 @@ def _is_tensors(data: Any) -> bool:
     return all(isinstance(value, torch.Tensor) for value in data.values())
 
 
-def _is_adapter(data: Any) -> bool:
+def _is_generators(data: Any) -> bool:
     if not hasattr(data, "save"):
         return False
     from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.snapshots import Snapshots
 
-    return isinstance(data, Adapter)
+    return isinstance(data, Adapter | Snapshots)
 
 
 def _identical(left: Any, right: Any) -> bool:

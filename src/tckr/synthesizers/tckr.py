@@ -16,7 +16,7 @@ from pydantic import Field
 from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
-from tckr.synthesizers.base import Fitted, PrivateSet, Step, number_of
+from tckr.synthesizers.base import Fitted, PrivateSet, Step, extrapolated, number_of
 from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 from tckr.text.options import CaptionOptions
 
@@ -184,9 +184,5 @@ class TCKR(TextToImage):
             fitted = arm.fit(private, 0, device, known)
             return time.perf_counter() - start, fitted
 
-        few, many = TRIAL_STEPS["cpu" if device == "cpu" else "cuda"]
-        trial(few)  # the first one sets up libraries
-        (short, fitted), (long, _) = trial(few), trial(many)
-        each = max(long - short, 0.0) / (many - few)
         steps = self.generator_adaptation.schedule_for(max(1, len(private.images) // 2)).steps
-        return max(short - few * each, 0.0) + each * steps, fitted
+        return extrapolated(trial, *TRIAL_STEPS["cpu" if device == "cpu" else "cuda"], steps)

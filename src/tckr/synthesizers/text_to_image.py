@@ -9,6 +9,7 @@ from tckr.diffusion.options import SamplingOptions
 from tckr.engine.content import source_state
 from tckr.engine.seeds import derive
 from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer, class_prompts
+from tckr.synthesizers.choice import Choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +101,13 @@ class TextToImage(Synthesizer):
             "adapted": self.adapted(),
             "sampling": self.knowledge_recycling.sampling.recipe(),
         }
+
+    def with_choice(self, choice: Choice) -> Self:
+        """Return the arm that samples in the chosen way."""
+        sampling = {**self.knowledge_recycling.sampling.model_dump(), **choice.sampling}
+        changed = {"sampling": SamplingOptions.model_validate(sampling)}
+        recycling = self.knowledge_recycling.model_copy(update=changed)
+        return self.model_copy(update={"knowledge_recycling": recycling})
 
     def count_cut(self, prompts: Sequence[str]) -> int:
         """Return how many prompts the generator does not read to their ends."""

@@ -1,0 +1,118 @@
+"""Snapshots of a denoiser on the way of its training: whole weights, one set for each, stored as safetensors."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tckr.errors import UserError
+
+INDEX = "snapshots.json"
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """All weights of a denoiser.
+
+    Attributes:
+        weights: float16 or float32 on the CPU, by their names in diffusers' UNet.
+    """
+
+    weights: dict[str, Tensor]
+
+    def apply(self, pipeline: Any) -> Any:
+        """Put the weights in the place of the pipeline's; return the pipeline.
+
+        Raises:
+            UserError: they are of another denoiser; nothing was changed.
+        """
+        own = dict(pipeline.unet.named_parameters())
+        for name in dict.fromkeys([*own, *self.weights]):
+            given, wanted = (
+                tuple(kept[name].shape) if name in kept else "none" for kept in (self.weights, own)
+            )
+            if given != wanted:
+                raise UserError(
+                    f"The snapshot's weight {name} has shape {given}, the generator's {wanted}.",
+                    "use the generator that the snapshot was made of.",
+                )
+        for name, weight in own.items():
+            weight.data.copy_(self.weights[name])
+        return pipeline
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """The denoiser as it was after some numbers of optimizer steps.
+
+    Attributes:
+        steps: number of steps behind each, by its number.
+        denoisers: by the same numbers, which begin with 0. A training that was to make one of them alone has one.
+    """
+
+    steps: dict[int, int]
+    denoisers: dict[int, Denoiser]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the snapshots that are there, in the order of the training."""
+        return sorted(self.denoisers)
+
+    def at(self, number: int | None) -> Denoiser:
+        """Return a snapshot by its number; None: the last.
+
+        Raises:
+            UserError: there is no such snapshot.
+        """
+        wanted = self.numbers[-1] if number is None else number
+        if wanted not in self.denoisers:
+            raise UserError(
+                f"There is no snapshot {wanted}: there are {', '.join(map(str, self.numbers))}.",
+                "choose one of them, or train the generator again with generator_adaptation.snapshots.",
+            )
+        return self.denoisers[wanted]
+
+    def apply(self, pipeline: Any) -> Any:
+        """Put the last snapshot's weights into the pipeline, as an adapter would be merged in; return the pipeline."""
+        return self.at(None).apply(pipeline)
+
+    def save(self, folder: Path) -> None:
+        """Write a safetensors file for each snapshot, with the names of diffusers' UNet, and the list of them."""
+        listed = []
+        for number in self.numbers:
+            file = f"denoiser_{number}.safetensors"
+            save_file(self.denoisers[number].weights, folder / file)
+            listed.append({"number": number, "steps": self.steps[number], "file": file})
+        (folder / INDEX).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> "Snapshots":
+        """Read what `save` wrote; the files are mapped into memory and read where they are used.
+
+        Raises:
+            UserError: a file is missing or damaged, or a number in it is not finite.
+        """
+        remedy = "run the stage that makes the snapshots again."
+        try:
+            listed = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            weights = {row["number"]: load_file(folder / row["file"]) for row in listed}
+            steps = {row["number"]: row["steps"] for row in listed}
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise UserError(f"The snapshots in {folder} cannot be read: {error}.", remedy) from None
+        for number, tensors in weights.items():
+            _check_finite(number, tensors, remedy)
+        return Snapshots(steps, {number: Denoiser(tensors) for number, tensors in weights.items()})
+
+
+def _check_finite(number: int, weights: Mapping[str, Tensor], remedy: str) -> None:
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"Snapshot {number}: {name} has values that are not finite.",
+                f"{remedy[:-1]}, with snapshot_dtype: float32 or a lower learning rate.",
+            )

@@ -1,0 +1,78 @@
+"""The student says which snapshot of the generator is sampled, and how."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import images_and_labels, of_split
+from tckr.pipelines.types import Classifier
+from tckr.synthesizers.base import PublicFacts, Synthesizer
+
+SPLIT = "validation"  # in neither members nor holdout, and never the test split
+
+
+def choose_generator(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    images: pd.DataFrame,
+    public_facts: dict[str, Any],
+    teacher: Classifier,
+    teacher_recipe: dict[str, Any],
+    options: DistillationOptions,
+    seed: int,
+) -> tuple[dict[str, Any], pd.DataFrame, Image.Image]:
+    """Choose by short students, scored on the validation images; see `tckr.synthesizers.choice`.
+
+    Returns:
+        The choice, which shadows repeat; a row for each student; their accuracies as a picture.
+
+    Raises:
+        UserError: the arm is under differential privacy, or there is no validation image.
+    """
+    from tckr.engine.checkpoint import Checkpoints
+    from tckr.engine.once_saved import once_saved
+    from tckr.reporting.choice import draw_choice
+    from tckr.synthesizers.choice import Examiner, check_may_choose, choose, folder_of
+
+    check_may_choose(synthesizer)
+    choosing = synthesizer.generator_choice  # type: ignore[attr-defined]  # of arms that choose
+    validation = images_and_labels(of_split(images, SPLIT))
+    recipe = ClassifierOptions.model_validate(teacher_recipe["classifier"])
+    own = derive(seed, "generator_choice")
+    work = (
+        synthesizer.drawing(), dict(artefacts), public_facts, teacher.state_dict(), recipe.model_dump(mode="json"),
+        teacher_recipe["steps"], options.model_dump(mode="json"), choosing.model_dump(mode="json", exclude={"checkpoints"}),
+        list(validation), own, best(),
+    )  # fmt: skip
+    folder = folder_of(choosing, *work)
+    examiner = Examiner(
+        artefacts,
+        PublicFacts(**public_facts),
+        teacher.to(best()),
+        recipe,
+        teacher_recipe["steps"],
+        options,
+        validation,
+        own,
+        best(),
+        Checkpoints(folder) if folder else None,
+    )
+    choice, students = choose(synthesizer, choosing, examiner)
+    teacher.to("cpu")
+    if folder:
+        once_saved(lambda: forget(folder))
+    return choice.model_dump(mode="json"), students, draw_choice(students)
+
+
+def forget(folder: Any) -> None:
+    """Remove what a choice kept to go on from: its scores and its study."""
+    from tckr.engine.checkpoint import Checkpoints
+    from tckr.synthesizers.tuning import STUDY
+
+    (folder / STUDY).unlink(missing_ok=True)
+    Checkpoints(folder).remove()
