@@ -60,6 +60,9 @@ def say_choice(choice: Mapping[str, Any], students: pd.DataFrame) -> list[str]:
         said.append(f"Snapshot {choice['snapshot']} of the generator was sampled, {how}.")
     if len(trials):
         values = ", ".join(f"{name} {value:.4g}" for name, value in choice["sampling"].items())
+        if choice.get("filter"):
+            threshold = choice["filter"]["threshold"]
+            values += ", no filter" if threshold is None else f", filter above {threshold:.2g}"
         given_up = trials.drop_duplicates("trial", keep="last")["state"].eq("pruned").sum()
         tried = trials["trial"].nunique()
         said.append(

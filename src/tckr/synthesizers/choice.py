@@ -56,6 +56,10 @@ class TuningOptions(Options):
         (1.0, 1.5),
         description="from and to; the published expansion trick goes to 2 with the latents of a GAN",
     )
+    filter_threshold: tuple[float, float] | None = Field(
+        None,
+        description="from and to, of the teacher's filter, which is also tried without; null: it stays as it is",
+    )
     prune_after: int = Field(
         4, ge=1, description="trials that are finished before the first one may be given up early"
     )
@@ -66,6 +70,10 @@ class TuningOptions(Options):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be 0 < from <= to")
+        if self.filter_threshold is not None:
+            low, high = self.filter_threshold
+            if not 0 <= low <= high < 1:
+                raise ValueError("filter_threshold must be 0 <= from <= to < 1")
         return self
 
 
@@ -106,6 +114,7 @@ class Choice(Options):
         None, description="number of the snapshot; null: there is no choice"
     )
     sampling: dict[str, int | float] = Field({}, description="values of the sampling options")
+    filter: dict[str, float | None] = Field({}, description="values of the filter's options")
 
 
 class Score(NamedTuple):
@@ -163,7 +172,8 @@ class Examiner:
         """Return the score of a candidate's student that has a share of the final student's images and steps."""
         from tckr.engine.content import content_hash
 
-        name = content_hash(arm.drawing())
+        kept_images = arm.knowledge_recycling.filter.model_dump(mode="json")
+        name = content_hash(arm.drawing(), kept_images)
         about = {"candidate": name, "share": share}
         kept = self.scores.of(f"score_{content_hash(about)}") if self.scores else None
         saved = kept.load(about) if kept else None
@@ -181,14 +191,15 @@ class Examiner:
 
         start = time.perf_counter()
         images, labels = self._draw(arm, share, name)
-        patience = self.distillation.patience * share
+        # Of one slice alone, and by one label a view: as the final student's, but for its length.
+        brief = {"patience": self.distillation.patience * share, "views": 1, "regenerate": None}
         student = train_student(
             images,
             labels,
             self.recipe,
             derive(self.seed, "student"),
             len(self.facts.class_names),
-            distillation=self.distillation.model_copy(update={"patience": patience, "views": 1}),
+            distillation=self.distillation.model_copy(update=brief),
             steps=self.steps,
             teacher=self.teacher,
             device=self.device,
@@ -209,12 +220,14 @@ class Examiner:
         import torch
 
         from tckr.diffusion.sampling import gathered
-        from tckr.synthesizers.base import Fitted
+        from tckr.synthesizers.base import Fitted, images_at
 
         loaded = self._generator_of(arm)
-        fitted = Fitted(arm, self.facts, self.artefacts, self.device, loaded)
-        whole = arm.knowledge_recycling.n_images(self.facts.n_members)
+        fitted = Fitted(arm, self.facts, self.artefacts, self.device, self.teacher, loaded)
+        whole = images_at(arm.knowledge_recycling.cardinality, self.facts.n_members)
         count = min(whole, max(len(self.facts.class_names), round(share * whole)))
+        if fitted.filters():
+            return fitted.sample(count, self.seed, nested=True, strict=False)
         plan = fitted.plan_prompts(whole, self.seed, nested=True).head(count)
         before = self.drawn.get(name, torch.empty(0, dtype=torch.uint8))
         if len(before) < count:
@@ -267,8 +280,8 @@ def choose(
         from tckr.synthesizers.tuning import tune
 
         examiner.drawn.clear()
-        sampling = tune(arm.with_choice(choice), options, examiner, rows)
-        choice = choice.model_copy(update={"sampling": sampling})
+        found = tune(arm.with_choice(choice), options, examiner, rows)
+        choice = found.model_copy(update={"snapshot": choice.snapshot})
     whole = dict.fromkeys(("trial", "snapshot", "steps"), "Int64")
     return choice, pd.DataFrame(rows, columns=COLUMNS).astype(whole)
 

@@ -10,6 +10,7 @@ from tckr.engine.content import source_state
 from tckr.engine.seeds import derive
 from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer, class_prompts
 from tckr.synthesizers.choice import Choice
+from tckr.synthesizers.filtering import FilterOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,11 +104,15 @@ class TextToImage(Synthesizer):
         }
 
     def with_choice(self, choice: Choice) -> Self:
-        """Return the arm that samples in the chosen way."""
-        sampling = {**self.knowledge_recycling.sampling.model_dump(), **choice.sampling}
-        changed = {"sampling": SamplingOptions.model_validate(sampling)}
-        recycling = self.knowledge_recycling.model_copy(update=changed)
-        return self.model_copy(update={"knowledge_recycling": recycling})
+        """Return the arm that samples, and filters, in the chosen way."""
+        own = self.knowledge_recycling
+        changed = {
+            "sampling": SamplingOptions.model_validate(
+                {**own.sampling.model_dump(), **choice.sampling}
+            ),
+            "filter": FilterOptions.model_validate({**own.filter.model_dump(), **choice.filter}),
+        }
+        return self.model_copy(update={"knowledge_recycling": own.model_copy(update=changed)})
 
     def count_cut(self, prompts: Sequence[str]) -> int:
         """Return how many prompts the generator does not read to their ends."""

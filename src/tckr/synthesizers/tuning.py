@@ -21,20 +21,27 @@ if TYPE_CHECKING:
 STUDY = "study.db"
 RUNGS = (0.25, 0.5, 1.0)  # of a trial's largest student, the shares of those on the way
 
-Values = dict[str, int | float]
+NAMES = ("guidance_scale", "initial_noise_scale", "steps")  # of the sampling options
+FILTER, THRESHOLD = "filter", "filter_threshold"  # whether there is one, and which
+
+Values = dict[str, Any]
 Judge = Callable[[Values, int], Score]
 """Called as `judge(values, rung)`."""
 
 
 def tune(
     arm: "Synthesizer", options: ChoiceOptions, examiner: Examiner, rows: list[dict[str, Any]]
-) -> Values:
-    """Return the values of the sampling options that were found best; a row for each student is added to `rows`."""
-    own = arm.knowledge_recycling.sampling.model_dump()  # type: ignore[attr-defined]  # of arms that choose
+) -> Choice:
+    """Return the way of sampling that was found best; a row for each student is added to `rows`."""
+    recycling = arm.knowledge_recycling
+    own = {
+        **recycling.sampling.model_dump(),  # type: ignore[attr-defined]  # of arms that choose
+        THRESHOLD: recycling.filter.threshold,
+    }
     top = min(1.0, options.share * options.reduction)
 
     def judge(values: Values, rung: int) -> Score:
-        return examiner.score(arm.with_choice(Choice(sampling=values)), top * RUNGS[rung])
+        return examiner.score(arm.with_choice(as_choice(values)), top * RUNGS[rung])
 
     folder = examiner.scores.folder if examiner.scores else None
     space = SearchSpace(options.tuning, own)
@@ -48,13 +55,13 @@ def tune(
                     "trial": number,
                     "snapshot": None,
                     "steps": None,
-                    "sampling": ", ".join(f"{k} {v:.4g}" for k, v in trial.params.items()),
+                    "sampling": say_values(trial.params),
                     "share": top * RUNGS[rung],
                     **Score(*score)._asdict(),
                     "state": trial.state.name.lower(),
                 }
             )
-    return best_values(study)
+    return as_choice(best_values(study))
 
 
 class SearchSpace:
@@ -70,16 +77,36 @@ class SearchSpace:
                 self.own[name] = min(max(own[name], low), high)
         if len(options.steps) > 1:
             self.own["steps"] = own["steps"] if own["steps"] in options.steps else options.steps[0]
+        if options.filter_threshold is not None:
+            self.own[FILTER] = own[THRESHOLD] is not None
+            if self.own[FILTER]:
+                low, high = options.filter_threshold
+                self.own[THRESHOLD] = min(max(own[THRESHOLD], low), high)
 
     def suggest(self, trial: "optuna.Trial") -> Values:
         """Return the values of a trial."""
         found: Values = {}
-        for name in self.own:
-            if name == "steps":
+        for name in NAMES:
+            if name in self.own and name == "steps":
                 found[name] = trial.suggest_categorical(name, list(self.options.steps))
-            else:
+            elif name in self.own:
                 found[name] = trial.suggest_float(name, *getattr(self.options, name))
+        if self.options.filter_threshold is not None:
+            found[FILTER] = trial.suggest_categorical(FILTER, [False, True])
+            if found[FILTER]:
+                found[THRESHOLD] = trial.suggest_float(THRESHOLD, *self.options.filter_threshold)
         return found
+
+
+def as_choice(values: Values) -> Choice:
+    """Return values that were tried as a choice.
+
+    >>> as_choice({"guidance_scale": 1.5, "filter": True, "filter_threshold": 0.25}).filter
+    {'threshold': 0.25}
+    """
+    sampling = {name: values[name] for name in NAMES if name in values}
+    judged = {"threshold": values.get(THRESHOLD)} if FILTER in values else {}
+    return Choice(sampling=sampling, filter=judged)
 
 
 def search(
@@ -150,6 +177,17 @@ def best_values(study: "optuna.Study") -> Values:
     finished = [trial for trial in _done(study) if trial.state == TrialState.COMPLETE]
     best = max(finished, key=lambda trial: Score(*trial.user_attrs["scores"][-1]).rank)
     return dict(best.params)
+
+
+def say_values(values: Values) -> str:
+    """Say values in a few words.
+
+    >>> say_values({"guidance_scale": 1.25, "filter": False})
+    'guidance_scale 1.25, no filter'
+    """
+    words = {True: "", False: "no filter"}
+    said = [words[v] if k == FILTER else f"{k} {v:.4g}" for k, v in values.items()]
+    return ", ".join(word for word in said if word)
 
 
 def _done(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
