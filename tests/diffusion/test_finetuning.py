@@ -157,7 +157,7 @@ def test_snapshots_are_stored_and_read_again(snapshots: Snapshots, tmp_path: Pat
     assert all(same(read.at(n), snapshots.at(n)) for n in snapshots.numbers)
     (tmp_path / "snapshots" / "denoiser_1.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match="cannot be read"):
-        catalog.load()
+        Snapshots.load(tmp_path / "snapshots")
 
 
 def test_what_does_not_fit_is_refused(folder_of: FolderOf, snapshots: Snapshots) -> None:

@@ -41,7 +41,7 @@ def pipelines() -> dict[str, Pipeline]:
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [(["kr"], "there is no arm 'kr'"), ([DEFAULT, DEFAULT], "named twice"), ([], "at least 1")],
+    [(["gan"], "there is no arm 'gan'"), ([DEFAULT, DEFAULT], "named twice"), ([], "at least 1")],
 )
 def test_arms_are_registered_each_one_once(wrong: list[str], words: str) -> None:
     with pytest.raises(ValidationError, match=words):

@@ -4,7 +4,7 @@ TCKR (arXiv 2504.04582, section 3): LoRA on the UNet, autoencoder and text encod
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -59,6 +59,8 @@ def adapt(
     cache_folder: Path | None = None,
     snapshot_every: int = 0,
     snapshot: Snapshot | None = None,
+    keep_at: Collection[int] = (),
+    keep: Callable[[int, Adapter], None] | None = None,
 ) -> tuple[Adapter, pd.DataFrame]:
     """Fit an adapter to labelled, captioned images and leave the pipeline as it was.
 
@@ -76,6 +78,8 @@ def adapt(
             meanwhile; by default the scratch folder of the run (`tckr.engine.scratch`).
         snapshot_every: steps between two calls of `snapshot`; 0 for none.
         snapshot: called with the number of steps done and the pipeline adapted so far.
+        keep_at: numbers of steps after which `keep` is called.
+        keep: called as `keep(steps_done, adapter)`, the adapter that there would be if the training ended here.
 
     Returns:
         The adapter, with alpha / rank folded in, and the loss curve (step, loss).
@@ -90,6 +94,15 @@ def adapt(
         folder = stack.enter_context(scratch(cache_folder))
         data = _encoded(pipeline, images, prompts, class_names, options, folder)
         trained = stack.enter_context(_with_lora(pipeline.unet, options))
+        names = [name for name, p in pipeline.unet.named_parameters() if p.requires_grad]
+
+        def kept(done: int, weights: Sequence[Tensor]) -> None:
+            if keep:
+                own = {
+                    name.replace(f".{NAME}.", "."): w
+                    for name, w in zip(names, weights, strict=True)
+                }
+                keep(done, Adapter(_scaled(_stored(own), options)))
 
         def look(index: int) -> None:
             if index == CHECK_AT:
@@ -110,12 +123,12 @@ def adapt(
             if checkpoint
             else None,
             look=look,
+            keep_at=keep_at,
+            keep=kept,
         )
         weights = _weights(pipeline.unet)
     _check_moved(weights)
-    scale = 1.0 if options.alpha is None else options.alpha / options.rank
-    scaled = {name: tensor * scale if "lora_B" in name else tensor for name, tensor in weights.items()}  # fmt: skip
-    return Adapter(scaled), losses
+    return Adapter(_scaled(weights, options)), losses
 
 
 def fit_denoiser(
@@ -357,8 +370,21 @@ def _fingerprint(
 
 def _weights(unet: torch.nn.Module) -> dict[str, Tensor]:
     """Return the weights of the update, float32 on the CPU, by layer and factor."""
-    weights = get_peft_model_state_dict(unet, adapter_name=NAME)
-    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
+    return _stored(get_peft_model_state_dict(unet, adapter_name=NAME))
+
+
+def _stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of weights, float32 on the CPU."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, tensor in weights.items()
+    }
+
+
+def _scaled(weights: dict[str, Tensor], options: AdaptationOptions) -> dict[str, Tensor]:
+    """Fold alpha / rank into the second factors."""
+    scale = 1.0 if options.alpha is None else options.alpha / options.rank
+    return {name: tensor * scale if "lora_B" in name else tensor for name, tensor in weights.items()}  # fmt: skip
 
 
 def _check_moved(weights: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Snapshots of a denoiser on the way of its training: whole weights, one set for each, stored as safetensors."""
+"""Snapshots of a denoiser on the way of its training, stored as safetensors: its whole weights, or an adapter, for each."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tckr.diffusion.adapter import Adapter
 from tckr.errors import UserError
 
 INDEX = "snapshots.json"
+KIND, ADAPTER = "denoiser", "adapter"  # with which the names of files begin
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class Snapshots:
     """
 
     steps: dict[int, int]
-    denoisers: dict[int, Denoiser]
+    denoisers: dict[int, Denoiser | Adapter]
 
     @property
     def numbers(self) -> list[int]:
         """Numbers of the snapshots that are there, in the order of the training."""
         return sorted(self.denoisers)
 
-    def at(self, number: int | None) -> Denoiser:
+    def at(self, number: int | None) -> Denoiser | Adapter:
         """Return a snapshot by its number; None: the last.
 
         Raises:
@@ -85,8 +87,10 @@ class Snapshots:
         """Write a safetensors file for each snapshot, with the names of diffusers' UNet, and the list of them."""
         listed = []
         for number in self.numbers:
-            file = f"denoiser_{number}.safetensors"
-            save_file(self.denoisers[number].weights, folder / file)
+            kept = self.denoisers[number]
+            kind = KIND if isinstance(kept, Denoiser) else ADAPTER
+            file = f"{kind}_{number}.safetensors"
+            save_file(kept.weights, folder / file)
             listed.append({"number": number, "steps": self.steps[number], "file": file})
         (folder / INDEX).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
 
@@ -106,7 +110,10 @@ class Snapshots:
             raise UserError(f"The snapshots in {folder} cannot be read: {error}.", remedy) from None
         for number, tensors in weights.items():
             _check_finite(number, tensors, remedy)
-        return Snapshots(steps, {number: Denoiser(tensors) for number, tensors in weights.items()})
+        kinds = {
+            row["number"]: Denoiser if row["file"].startswith(KIND) else Adapter for row in listed
+        }
+        return Snapshots(steps, {number: kinds[number](kept) for number, kept in weights.items()})
 
 
 def _check_finite(number: int, weights: Mapping[str, Tensor], remedy: str) -> None:
