@@ -57,8 +57,8 @@ class Snapshots:
         denoisers: by the same numbers, which begin with 0. A training that was to make one of them alone has one.
     """
 
-    steps: dict[int, int]
-    denoisers: dict[int, Denoiser | Adapter]
+    steps: Mapping[int, int]
+    denoisers: Mapping[int, Denoiser | Adapter]
 
     @property
     def numbers(self) -> list[int]:
