@@ -9,7 +9,7 @@ PATH is anything that ingestion reads. 27,500 members, 27,500 holdout, 5,000 val
 seeds. The rows of an arm add up: the generator's last snapshot (1 x, `patience` 3); the snapshot that short students choose; the
 sampling that they tune; the teacher's filter, its threshold tuned too; fresh images every epoch from a pool of 8 x. Everything is
 chosen by validation images; the test images are looked at once a row. `minutes` are those of a row's own work on a card that
-all processes share. A process begins nothing that would not fit into `--minutes`; rows that are done are in its file.
+all its processes share; on a machine with several cards they take turns. A process begins nothing that would not fit into `--minutes`; rows that are done are in its file.
 `mixture` draws a third of the last set from the generators of each seed, which learned the same members. The audit attacks the
 first and the last row of an arm with shadows that repeat teacher and student on the images held fixed (scope `distillation`).
 """
@@ -53,6 +53,7 @@ from tckr.diffusion.pipeline import load as load_generator
 from tckr.diffusion.snapshots import Snapshots
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
+from tckr.engine.shards import visible_devices
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
 from tckr.images.tables import of_split
@@ -144,11 +145,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rate", type=float, default=3e-4, help="learning rate of kr's fine-tuning"
     )
     parser.add_argument(
-        "--trials", type=int, help="of the sampling, and half as many of the filter [10]"
+        "--trials", type=int, help="of the sampling, and half as many of the filter [8]"
     )
     parser.add_argument("--patience", type=float, default=3.0, help="of the students")
     parser.add_argument(
-        "--share", type=float, default=0.125, help="of a first student, of the final one"
+        "--share", type=float, default=0.1, help="of a first student, of the final one"
     )
     parser.add_argument("--slices", type=int, help="of the pool of fresh images [8]")
     parser.add_argument(
@@ -165,10 +166,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--stack", type=int, default=8, help="networks that a card trains side by side"
     )
     parser.add_argument("--minutes", type=float, default=9.0, help="of this call")
-    parser.add_argument("--no-compile", action="store_true", help="no compiled classifiers")
     parser.add_argument(
-        "--cache", type=Path, help="folder that processes share; holds private images"
+        "--compile", action="store_true", help="compile teachers and final students"
     )
+    parser.add_argument("--cache", type=Path, help="folder of all processes; holds private images")
     parser.add_argument("--alone", action="store_true", help="one after another in this process")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--json", type=Path, help="where to save the result")
@@ -177,7 +178,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given.seeds = given.seeds or ([0] if small else [0, 1, 2])
     given.generator_steps = given.generator_steps or (4 if small else 3000)
     given.snapshots = given.snapshots or (2 if small else 6)
-    given.trials = 10 if given.trials is None and not small else given.trials or 2
+    given.trials = 8 if given.trials is None and not small else given.trials or 2
     given.slices = given.slices or (2 if small else 8)
     given.alone = given.alone or small
     if not (given.alone and given.audit is None) and given.cache is None:
@@ -192,7 +193,8 @@ def _beside_each_other(given: argparse.Namespace) -> list[dict[str, Any]]:
     own = ["--alone", "--generator-steps", given.generator_steps, "--snapshots", given.snapshots, "--trials", given.trials,
            "--slices", given.slices, "--rate", given.rate, "--patience", given.patience, "--share", given.share, "--minutes",
            given.minutes, "--cache", given.cache, "--options", *given.options]  # fmt: skip
-    own += ["--no-compile"] * given.no_compile + ["--scratch"] * given.scratch
+    own += ["--compile"] * given.compile + ["--scratch"] * given.scratch
+    cards = visible_devices()
     for seed in given.seeds:
         for arm in given.arms:
             part = given.cache / f"part-{arm}-{seed}.json"
@@ -201,6 +203,8 @@ def _beside_each_other(given: argparse.Namespace) -> list[dict[str, Any]]:
                        "--arms", arm, "--seeds", seed, "--json", part]  # fmt: skip
             threads = max(1, (os.cpu_count() or 1) // (len(given.seeds) * len(given.arms)))
             environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TCKR_PROGRESS": "0"}
+            if len(cards) > 1:
+                environment["CUDA_VISIBLE_DEVICES"] = cards[len(parts) % len(cards)]
             parts.append(part)
             running.append(subprocess.Popen([str(word) for word in command], env=environment))  # noqa: S603
     failed = [process.args for process in running if process.wait() != 0]
@@ -536,7 +540,7 @@ def classifier(given: argparse.Namespace) -> ClassifierOptions:
         return ClassifierOptions(widths=(8, 16), epochs=2, batch_size=32)
     return ClassifierOptions(
         widths=(64, 128, 256), depth=1, stride=1, epochs=24, learning_rate=0.05, batch_size=512,
-        compile=best() == "cuda" and not given.no_compile, augmentation=AugmentationOptions(),
+        compile=best() == "cuda" and given.compile, augmentation=AugmentationOptions(),
     )  # fmt: skip
 
 
@@ -604,7 +608,8 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
             DistillationOptions(labels="on_the_fly", patience=given.patience, regenerate=regenerate),
             derive(seed, "shadows"), students=students, pools=pools, device=device, stack=given.stack,
         )  # fmt: skip
-        found |= run_shadows(config, membership)
+        cards = visible_devices()
+        found |= run_shadows(config, membership, devices=cards if len(cards) > 1 else ())
     minutes = (now() - clock) / 60
     for name, model in targets.items():
         scores = model_scores(model.to(device), pixels, labels, 1, recipe.augmentation)

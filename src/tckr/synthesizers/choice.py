@@ -196,7 +196,9 @@ class Examiner:
         student = train_student(
             images,
             labels,
-            self.recipe,
+            self.recipe.model_copy(
+                update={"compile": False}
+            ),  # so short a training does not repay it
             derive(self.seed, "student"),
             len(self.facts.class_names),
             distillation=self.distillation.model_copy(update=brief),
