@@ -1,6 +1,7 @@
 """What each way of using a generator well is worth on all of Fashion-MNIST: kr and tckr, one option after another, and the leak.
 
     python -m benchmarks.kr data/01_raw/fashion_mnist_full --cache build/kr --json kr.json     # every seed and arm a process
+    python -m benchmarks.kr PATH --cache build/kr ...            # again: goes on with the options that there was no time for
     python -m benchmarks.kr PATH --cache build/kr --audit 0 --json leak.json     # then, of what lies in the cache: AUC_MIA
     python -m benchmarks.kr PATH --cache build/kr --arms tckr --seeds 0 --alone --json part.json
     python -m benchmarks.kr --small      # the shipped sample, a minute or two on a CPU
@@ -50,7 +51,7 @@ from tckr.classifiers.options import (
 from tckr.diffusion.lora import adapt
 from tckr.diffusion.options import AdaptationOptions, FinetuningOptions, SamplingOptions
 from tckr.diffusion.pipeline import load as load_generator
-from tckr.diffusion.snapshots import Snapshots
+from tckr.diffusion.snapshots import INDEX, Snapshots
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.engine.shards import visible_devices
@@ -338,39 +339,98 @@ class Study:
         self.durations: list[float] = []
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the row of each option as it is done."""
-        clock = now()
+        """Yield the row of each option; those that an earlier call had done are read, and the next one goes on from them."""
+        clock, done = now(), {row["option"]: row for row in self.kept_rows()}
         arm = self.arm()
-        known = {} if self.name == "kr" else {"captions": self.captions()}
-        fitted = arm.fit(self.images.members, derive(self.seed, self.name), self.device, known)
-        yield self.row("none", arm, fitted, clock, None)
+        fitted = self.fitted(arm)
+        if "none" in done:
+            yield done["none"]
+        else:
+            yield self.keep(self.row("none", arm, fitted, clock, None))
         for option in self.given.options:
-            if option == "mixture" or not self.fits():
-                continue
-            clock = now()
-            arm, choice, students = self.improved(option, arm, fitted)
-            yield self.row(option, arm, fitted, clock, choice, students)
-        if "mixture" in self.given.options and self.fits():
-            yield from self.mixture(arm)
+            if option in done:
+                arm = self.with_option(option, arm, done[option]["choice"])
+                yield done[option]
+            elif option == "mixture":
+                if self.fits():
+                    yield from map(self.keep, self.mixture())
+            elif self.fits():
+                clock = now()
+                choice, students = self.chosen(option, arm, fitted)
+                arm = self.with_option(option, arm, choice)
+                yield self.keep(self.row(option, arm, fitted, clock, choice, students))
+            else:
+                return
 
-    def fits(self) -> bool:
-        """Whether another row like the longest will be done in time."""
-        left = 60 * self.given.minutes - (time.monotonic() - self.started)
-        return (
-            not self.durations
-            or self.given.small
-            or left > 1.2 * max(self.durations[1:] or self.durations)
+    def fitted(self, arm: Any) -> Fitted:
+        """Return the trained generator: from the cache, if an earlier call left it there."""
+        facts, folder = self.images.members.facts, None
+        entry = "snapshots" if self.name == "kr" else "adapter"
+        if self.given.cache:
+            folder = self.given.cache / f"generator-{self.name}-{self.seed}-{self.mark}"
+        known: dict[str, Any] = {} if self.name == "kr" else {"captions": self.captions()}
+        if folder and (folder / INDEX).is_file():
+            return Fitted(arm, facts, {**known, entry: Snapshots.load(folder)}, self.device)
+        fitted = arm.fit(self.images.members, derive(self.seed, self.name), self.device, known)
+        if folder:
+            folder.mkdir(exist_ok=True)
+            fitted.artefacts[entry].save(folder)
+        return fitted
+
+    @property
+    def mark(self) -> int:
+        """What tells one benchmark from another in the cache."""
+        aside = {
+            "json",
+            "minutes",
+            "alone",
+            "arms",
+            "seeds",
+            "options",
+            "audit",
+            "shadows",
+            "stack",
+            "cache",
+        }
+        return derive(
+            0, repr(sorted((k, str(v)) for k, v in vars(self.given).items() if k not in aside))
         )
 
-    def improved(
-        self, option: str, arm: Any, fitted: Fitted
-    ) -> tuple[Any, Choice | None, pd.DataFrame]:
-        """Return the arm with one option more."""
-        nothing = pd.DataFrame({"seconds": [], "images": []})
+    def kept_rows(self) -> list[dict[str, Any]]:
+        """Return the rows that earlier calls have done."""
+        file = self._rows_file()
+        return json.loads(file.read_text()) if file and file.is_file() else []
+
+    def keep(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Let a later call find a row."""
+        if file := self._rows_file():
+            whole = [*self.kept_rows(), row]
+            file.with_suffix(".part").write_text(json.dumps(whole))
+            file.with_suffix(".part").rename(file)
+        return row
+
+    def _rows_file(self) -> Path | None:
+        name = f"rows-{self.name}-{self.seed}-{self.mark}.json"
+        return self.given.cache / name if self.given.cache else None
+
+    def fits(self) -> bool:
+        """Whether another row like the longest of this call will be done in time."""
+        left = 60 * self.given.minutes - (time.monotonic() - self.started)
+        return self.given.small or left > 1.2 * max(self.durations, default=0.0)
+
+    def with_option(self, option: str, arm: Any, choice: dict[str, Any]) -> Any:
+        """Return the arm with one option more, as it was chosen."""
         if option == "regeneration":
-            more = {"slices": self.given.slices}
-            recycling = arm.knowledge_recycling.model_copy(update=more)
-            return arm.model_copy(update={"knowledge_recycling": recycling}), None, nothing
+            recycling = arm.knowledge_recycling.model_copy(update={"slices": self.given.slices})
+            return arm.model_copy(update={"knowledge_recycling": recycling})
+        return arm.with_choice(Choice.model_validate(choice)) if choice else arm
+
+    def chosen(
+        self, option: str, arm: Any, fitted: Fitted
+    ) -> tuple[dict[str, Any], pd.DataFrame | None]:
+        """Choose what the option leaves open, by validation images; return it, and a row for each short student."""
+        if option == "regeneration":
+            return {}, None
         fixed = {"guidance_scale": (1.0, 1.0), "initial_noise_scale": (1.0, 1.0), "steps": (6,)}
         tuning = {
             "checkpoint": TuningOptions(trials=0),
@@ -392,7 +452,7 @@ class Study:
         choice, students = choose(arm, options, examiner)
         if option != "checkpoint":
             choice = choice.model_copy(update={"snapshot": None})  # it stays
-        return arm.with_choice(choice), choice, students
+        return choice.model_dump(mode="json"), students
 
     def row(
         self,
@@ -400,8 +460,8 @@ class Study:
         arm: Any,
         fitted: Fitted,
         clock: float,
-        choice: Choice | None,
-        students: Any = None,
+        choice: dict[str, Any] | None,
+        students: pd.DataFrame | None = None,
     ) -> dict[str, Any]:
         """Draw a set, train a student on it, and measure it."""
         judged = Fitted(arm, fitted.facts, fitted.artefacts, self.device, self.teacher)
@@ -410,14 +470,13 @@ class Study:
         drawn = judged.sample(count, derive(self.seed, "sampling"))
         drawing = now() - start
         row = self.measured(option, drawn, arm.knowledge_recycling.slices, clock)
-        made = {} if choice is None else choice.model_dump(mode="json")
         spent = (
             {}
             if students is None
             else {"students": len(students), "choosing_seconds": float(students["seconds"].sum())}
         )
         curve = None if students is None else json.loads(students.to_json(orient="records"))
-        return {**row, "drawing_seconds": drawing, "choice": made, **spent, "curve": curve}
+        return {**row, "drawing_seconds": drawing, "choice": choice or {}, **spent, "curve": curve}
 
     def measured(
         self, option: str, drawn: SyntheticSet, slices: int, clock: float
@@ -451,11 +510,11 @@ class Study:
             "gap": self.taught - accuracy, "validation": validation, "images": len(drawn.labels), "minutes": seconds / 60,
         }  # fmt: skip
 
-    def mixture(self, arm: Any) -> Iterator[dict[str, Any]]:
+    def mixture(self) -> Iterator[dict[str, Any]]:
         """Take an equal share of every slice from the sets of all seeds' generators, once those are there."""
         clock, last = now(), [o for o in self.given.options if o != "mixture"][-1]
         left = 60 * self.given.minutes - (time.monotonic() - self.started)
-        wait = min(WAIT, left - 1.2 * max(self.durations[1:]))
+        wait = min(WAIT, left - 1.2 * max(self.durations, default=0.0))
         others = [f"set-{self.name}-{seed}-{last}" for seed in self.given_seeds()]
         if len(others) < 2 or not all(self.cache.wait(name, wait) for name in others):
             return
