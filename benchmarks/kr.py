@@ -48,9 +48,7 @@ from tckr.classifiers.options import (
     DistillationOptions,
     RegenerationOptions,
 )
-from tckr.diffusion.lora import adapt
 from tckr.diffusion.options import AdaptationOptions, FinetuningOptions, SamplingOptions
-from tckr.diffusion.pipeline import load as load_generator
 from tckr.diffusion.snapshots import INDEX, Snapshots
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
@@ -278,48 +276,6 @@ class Images:
         for split in ("members", "holdout", "validation", "test"):
             found[split], found[f"{split}_labels"] = labelled(of_split(table, split), names)
         return found
-
-
-class SnapshotTCKR(TCKR):
-    """TCKR whose adapter is one of several on the way of its training."""
-
-    kept_snapshots: int = 1
-    chosen_snapshot: int | None = None
-
-    def adapt_generator(
-        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str, **_: Any
-    ) -> Any:
-        """Fine-tune the denoiser by LoRA, and keep the adapters."""
-        options = self.generator_adaptation
-        steps = options.schedule.steps
-        kept, count = {}, self.kept_snapshots
-        places = {max(1, steps * (i + 1) // count): i for i in range(count)}
-        names = [private.class_names[label] for label in private.labels.tolist()]
-        prompts = artefacts["captions"]["prompt"].tolist()
-        _, losses = adapt(
-            load_generator(options.generator, device), private.images, prompts, names, options,
-            derive(seed, "generator_adaptation"), keep_at=places, keep=lambda done, a: kept.update({places[done]: a}),
-        )  # fmt: skip
-        return Snapshots({place: done for done, place in places.items()}, kept), losses
-
-    def candidates(self, artefacts: Mapping[str, Any]) -> dict[int, int]:
-        """Return the adapters that may be chosen."""
-        return dict(artefacts["adapter"].steps)
-
-    def with_choice(self, choice: Choice) -> "SnapshotTCKR":
-        """Return the arm as it was chosen."""
-        chosen = super().with_choice(choice)
-        number = self.chosen_snapshot if choice.snapshot is None else choice.snapshot
-        return chosen.model_copy(update={"chosen_snapshot": number})
-
-    def generator(self, fitted: Fitted, adapted: bool) -> Any:
-        """Load the pipeline with the chosen adapter."""
-        pipeline = load_generator(self.source().generator, fitted.device)
-        return fitted.artefacts["adapter"].at(self.chosen_snapshot).apply(pipeline)
-
-    def drawing(self) -> dict[str, Any]:
-        """Name the adapter too."""
-        return {**super().drawing(), "snapshot": self.chosen_snapshot}
 
 
 class Study:
@@ -556,7 +512,7 @@ class Study:
                 generator_choice=ChoiceOptions(),
                 knowledge_recycling=KRDrawingOptions(sampling=sampling),
             )  # fmt: skip
-        return SnapshotTCKR(
+        return TCKR(
             captioning=self.captioning(),
             generator_adaptation=AdaptationOptions(
                 generator=generator,
@@ -565,9 +521,9 @@ class Study:
                 rank=16,
                 class_only=0.05,
                 unconditional=0.05,
+                snapshots=given.snapshots,
             ),
             knowledge_recycling=TckrRecyclingOptions(sampling=sampling),
-            kept_snapshots=given.snapshots,
         )
 
     def captioning(self) -> CaptionOptions:

@@ -9,6 +9,8 @@ from tckr.datasets.folder import FolderDataset
 class AdapterDataset(FolderDataset[Any]):
     """A `tckr.diffusion.adapter.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder.
 
+    Where adapters were kept on the way of the training, a `tckr.diffusion.snapshots.Snapshots`: a file for each.
+
     In the catalog:
 
     ```yaml
@@ -29,8 +31,9 @@ class AdapterDataset(FolderDataset[Any]):
     def read(self, path: Path) -> Any:
         """Load the weights on the CPU."""
         from tckr.diffusion.adapter import Adapter
+        from tckr.diffusion.snapshots import INDEX, Snapshots
 
-        return Adapter.load(path)
+        return Snapshots.load(path) if (path / INDEX).is_file() else Adapter.load(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the weights."""

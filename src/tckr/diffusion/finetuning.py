@@ -16,7 +16,7 @@ from torch import Tensor
 from tckr.diffusion.lora import _encoded, _fingerprint, fit_denoiser
 from tckr.diffusion.memory import scratch
 from tckr.diffusion.options import FinetuningOptions
-from tckr.diffusion.snapshots import Denoiser, Snapshots
+from tckr.diffusion.snapshots import Denoiser, Kept, Snapshots
 from tckr.engine.checkpoint import Checkpoints
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
@@ -56,21 +56,16 @@ def finetune(
         UserError: the loss diverges, or a weight does not fit the type in which it is kept.
     """
     torch.manual_seed(seed)
-    steps = options.snapshot_steps(len(images))
-    wanted = range(len(steps)) if options.snapshot is None else [options.snapshot]
-    number_of = {steps[number]: number for number in wanted}
+    wanted = options.wanted(len(images))
     identity = {"data": _fingerprint(images, class_names, class_names, options)}
-    kept: dict[int, dict[str, Tensor]] = {}
+    kept = Kept(wanted, identity, unfinished)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch(cache_folder))
         data = _encoded(pipeline, images, class_names, class_names, options, folder)
         named = stack.enter_context(_every_weight(pipeline, options, seed))
 
         def keep(done: int, weights: Sequence[Tensor]) -> None:
-            number = number_of[done]
-            kept[number] = _stored(dict(zip(named, weights, strict=True)), options)
-            if unfinished:
-                unfinished.of(f"snapshot_{number}").save(identity, kept[number])
+            kept.add(done, _stored(dict(zip(named, weights, strict=True)), options))
 
         losses = fit_denoiser(
             pipeline,
@@ -81,20 +76,11 @@ def finetune(
             "fine-tuning",
             checkpoint=unfinished.of("denoiser") if unfinished else None,
             identity=identity if unfinished else None,
-            keep_at=number_of,
+            keep_at=wanted,
             keep=keep,
-            stop=max(number_of),
+            stop=max(wanted),
         )
-    for number in set(number_of.values()) - set(kept):  # a resumed training had passed them
-        saved = unfinished.of(f"snapshot_{number}").load(identity) if unfinished else None
-        if saved is None:
-            raise UserError(
-                f"Snapshot {number} of an unfinished training is no longer there.",
-                f"remove {unfinished.folder if unfinished else 'its folder'} to train from the beginning.",
-            )
-        kept[number] = saved
-    denoisers = {number: Denoiser(kept[number]) for number in sorted(kept)}
-    return Snapshots({number: steps[number] for number in denoisers}, denoisers), losses
+    return kept.snapshots(Denoiser), losses
 
 
 @contextmanager

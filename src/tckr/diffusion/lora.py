@@ -61,6 +61,7 @@ def adapt(
     snapshot: Snapshot | None = None,
     keep_at: Collection[int] = (),
     keep: Callable[[int, Adapter], None] | None = None,
+    stop: int | None = None,
 ) -> tuple[Adapter, pd.DataFrame]:
     """Fit an adapter to labelled, captioned images and leave the pipeline as it was.
 
@@ -80,6 +81,7 @@ def adapt(
         snapshot: called with the number of steps done and the pipeline adapted so far.
         keep_at: numbers of steps after which `keep` is called.
         keep: called as `keep(steps_done, adapter)`, the adapter that there would be if the training ended here.
+        stop: end after so many steps of the schedule.
 
     Returns:
         The adapter, with alpha / rank folded in, and the loss curve (step, loss).
@@ -125,6 +127,7 @@ def adapt(
             look=look,
             keep_at=keep_at,
             keep=kept,
+            stop=stop,
         )
         weights = _weights(pipeline.unet)
     _check_moved(weights)

@@ -142,7 +142,44 @@ class DenoiserOptions(Options):
         return f"{self.epochs:g} passes" if self.epochs else f"{self.schedule.steps:,} steps"
 
 
-class AdaptationOptions(DenoiserOptions):
+class SnapshotOptions(DenoiserOptions):
+    """Which snapshots of the denoiser are kept on the way, and which of them is sampled."""
+
+    snapshots: int = Field(
+        1, ge=1, le=100, description="snapshots of the adapter, evenly spaced, the last at the end"
+    )
+    snapshot: int | None = Field(
+        None,
+        ge=0,
+        description="number of the snapshot that is sampled, from 0; null: the chosen one, or else the last",
+    )
+
+    def snapshot_steps(self, members: int) -> list[int]:
+        """Return the number of steps after which each snapshot is kept.
+
+        >>> schedule = Schedule(steps=200, batch_size=8, learning_rate=1e-4)
+        >>> FinetuningOptions(generator="sd", schedule=schedule).snapshot_steps(60)
+        [50, 100, 150, 200]
+        """
+        steps = self.schedule_for(members).steps
+        return [max(1, steps * (i + 1) // self.snapshots) for i in range(self.snapshots)]
+
+    def wanted(self, members: int) -> dict[int, int]:
+        """Return the snapshots to make, number by steps: all of them, or the one that is sampled."""
+        steps = self.snapshot_steps(members)
+        numbers = range(len(steps)) if self.snapshot is None else [self.snapshot]
+        return {steps[number]: number for number in numbers}
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.snapshot is not None and self.snapshot >= self.snapshots:
+            raise ValueError("snapshot must be below snapshots: they are numbered from 0")
+        if self.epochs is None and self.snapshots > self.schedule.steps:
+            raise ValueError("there cannot be more snapshots than schedule.steps")
+        return self
+
+
+class AdaptationOptions(SnapshotOptions):
     """Parameters of the adaptation stage (LoRA: Hu et al. 2022)."""
 
     adapter: Annotated[str | None, ModelSource("adapter")] = Field(
@@ -177,7 +214,7 @@ class AdaptationOptions(DenoiserOptions):
         return list(ATTENTION if self.layers == "attention" else EVERYTHING)
 
 
-class FinetuningOptions(DenoiserOptions):
+class FinetuningOptions(SnapshotOptions):
     """Parameters of fine-tuning every weight of the denoiser, with snapshots of it on the way."""
 
     start: Literal["pretrained", "scratch"] = Field(
@@ -188,11 +225,6 @@ class FinetuningOptions(DenoiserOptions):
     snapshots: int = Field(
         4, ge=1, le=100, description="snapshots of the denoiser, evenly spaced, the last at the end"
     )
-    snapshot: int | None = Field(
-        None,
-        ge=0,
-        description="number of the snapshot that is sampled, from 0; null: the chosen one, or else the last",
-    )
     snapshot_dtype: Literal["float16", "float32"] = Field(
         "float16", description="of the weights that are kept"
     )
@@ -202,21 +234,3 @@ class FinetuningOptions(DenoiserOptions):
         of = self.generator if self.start == "pretrained" else f"{self.generator}, from scratch"
         kept = "1 snapshot" if self.snapshots == 1 else f"{self.snapshots} snapshots"
         return f"fine-tune the denoiser of {of} on the members, {self.amount()}, {kept}"
-
-    def snapshot_steps(self, members: int) -> list[int]:
-        """Return the number of steps after which each snapshot is kept.
-
-        >>> schedule = Schedule(steps=200, batch_size=8, learning_rate=1e-4)
-        >>> FinetuningOptions(generator="sd", schedule=schedule).snapshot_steps(60)
-        [50, 100, 150, 200]
-        """
-        steps = self.schedule_for(members).steps
-        return [max(1, steps * (i + 1) // self.snapshots) for i in range(self.snapshots)]
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
-        if self.snapshot is not None and self.snapshot >= self.snapshots:
-            raise ValueError("snapshot must be below snapshots: they are numbered from 0")
-        if self.epochs is None and self.snapshots > self.schedule.steps:
-            raise ValueError("there cannot be more snapshots than schedule.steps")
-        return self

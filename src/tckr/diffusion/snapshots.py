@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tckr.diffusion.adapter import Adapter
+from tckr.engine.checkpoint import Checkpoints
 from tckr.errors import UserError
 
 INDEX = "snapshots.json"
@@ -114,6 +115,47 @@ class Snapshots:
             row["number"]: Denoiser if row["file"].startswith(KIND) else Adapter for row in listed
         }
         return Snapshots(steps, {number: kinds[number](kept) for number, kept in weights.items()})
+
+
+@dataclass
+class Kept:
+    """Collects weights on the way of a training, so that one that was killed and goes on has those that it had passed.
+
+    Attributes:
+        wanted: number of each snapshot by the steps behind it.
+        identity: of the training, as its checkpoint has it.
+        unfinished: where they are found again; None: nowhere.
+    """
+
+    wanted: Mapping[int, int]
+    identity: Mapping[str, Any]
+    unfinished: Checkpoints | None = None
+    weights: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    def add(self, done: int, weights: dict[str, Tensor]) -> None:
+        """Keep the weights after so many steps."""
+        number = self.wanted[done]
+        self.weights[number] = weights
+        if self.unfinished:
+            self.unfinished.of(f"snapshot_{number}").save(dict(self.identity), weights)
+
+    def snapshots(self, kind: type[Denoiser] | type[Adapter]) -> Snapshots:
+        """Return all of them.
+
+        Raises:
+            UserError: one that an earlier process had passed is gone.
+        """
+        for number in set(self.wanted.values()) - set(self.weights):
+            place = self.unfinished.of(f"snapshot_{number}") if self.unfinished else None
+            saved = place.load(dict(self.identity)) if place else None
+            if place is None or saved is None:
+                raise UserError(
+                    f"Snapshot {number} of an unfinished training is no longer there.",
+                    f"remove {place.path.parent if place else 'its folder'} to train from the beginning.",
+                )
+            self.weights[number] = saved
+        steps = {number: done for done, number in self.wanted.items()}
+        return Snapshots(steps, {number: kind(self.weights[number]) for number in sorted(steps)})
 
 
 def _check_finite(number: int, weights: Mapping[str, Tensor], remedy: str) -> None:

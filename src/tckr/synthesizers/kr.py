@@ -15,7 +15,7 @@ import pandas as pd
 from tckr.diffusion.options import FinetuningOptions
 from tckr.engine.seeds import derive
 from tckr.synthesizers.base import Fitted, PrivateSet, Step, extrapolated
-from tckr.synthesizers.choice import Choice, ChoiceOptions
+from tckr.synthesizers.choice import ChoiceOptions
 from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class KR(TextToImage):
     channels: ClassVar[tuple[str, ...]] = (FINE_TUNING,)
     by_products: ClassVar[tuple[str, ...]] = ("finetuning_losses",)
     chooses: ClassVar[bool] = True
+    update: ClassVar[str] = "snapshots"
 
     generator_adaptation: FinetuningOptions
     generator_choice: ChoiceOptions
@@ -82,37 +83,9 @@ class KR(TextToImage):
             once_saved(unfinished.remove)
         return made
 
-    def candidates(self, artefacts: Mapping[str, Any]) -> dict[int, int]:
-        """Return the numbers of the snapshots that may be chosen, with the steps behind each."""
-        made: Snapshots = artefacts["snapshots"]
-        return {number: made.steps[number] for number in made.numbers}
-
-    def with_choice(self, choice: Choice) -> Self:
-        """Return the arm that samples the chosen snapshot in the chosen way; a shadow's training ends there."""
-        chosen = super().with_choice(choice)
-        if choice.snapshot is None:
-            return chosen
-        training = self.generator_adaptation.model_copy(update={"snapshot": choice.snapshot})
-        return chosen.model_copy(update={"generator_adaptation": training})
-
     def adapted(self, closed: Collection[str] = ()) -> bool:
         """Whether the images are those of the fine-tuned generator: not if its channel is closed."""
         return FINE_TUNING not in closed
-
-    def generator(self, fitted: Fitted, adapted: bool) -> Any:
-        """Load the diffusers pipeline with the chosen snapshot of its denoiser, or as it was downloaded."""
-        from tckr.diffusion.pipeline import load
-
-        source = self.source()
-        pipeline = load(source.generator, fitted.device, source.resolution)
-        if not adapted:
-            return pipeline
-        chosen = fitted.artefacts["snapshots"].at(self.generator_adaptation.snapshot)
-        return chosen.apply(pipeline)
-
-    def drawing(self) -> dict[str, Any]:
-        """Name generator, snapshot and sampling: the artefacts stand for the options that made them."""
-        return {**super().drawing(), "snapshot": self.generator_adaptation.snapshot}
 
     def in_one_process(self) -> Self:
         """Return the same arm, drawing in this process; a shadow's training is kept by the audit, whole."""
@@ -135,6 +108,5 @@ class KR(TextToImage):
             fitted = arm.fit(private, 0, device, known)
             return time.perf_counter() - start, fitted
 
-        every = options.snapshot_steps(max(1, len(private.images) // 2))
-        steps = every[-1 if options.snapshot is None else options.snapshot]
+        steps = max(options.wanted(max(1, len(private.images) // 2)))
         return extrapolated(trial, *TRIAL_STEPS["cpu" if device == "cpu" else "cuda"], steps)
