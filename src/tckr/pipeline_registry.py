@@ -14,7 +14,6 @@ STAGES = (
     "ingestion",
     "captioning",
     "generator_adaptation",
-    "generator_choice",
     "knowledge_recycling",
     "student_training",
     "privacy_audit",
@@ -49,7 +48,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     default = synthesizer_class(DEFAULT)
     ingestion, teacher = stage("ingestion"), shared_pipeline()
     stages = {"ingestion": ingestion, **arm_stages(DEFAULT)}
-    stages["generator_choice"] = teacher + stages["generator_choice"]
+    stages["knowledge_recycling"] = teacher + stages["knowledge_recycling"]
     pipelines, so_far = {}, Pipeline([])
     for name in STAGES:
         so_far = pipelines[name] = so_far + stages[name]
@@ -60,7 +59,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         if arm != DEFAULT:
             exported = stage(EXPORT, synthesizer_class(arm))
             pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, exported, (), ())
-    pipelines[SWEEP] = pipelines["generator_choice"] + stage(SWEEP, default)
+    recycling = import_module("tckr.pipelines.knowledge_recycling")
+    generators = teacher + recycling.create_generators_pipeline(default)
+    pipelines[SWEEP] = pipelines["generator_adaptation"] + generators + stage(SWEEP, default)
     pipelines[COMPARISON] = _comparison(list(SYNTHESIZERS), pipelines)
     requested = project._requested_pipelines
     for name in ASIDE:

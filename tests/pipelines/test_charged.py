@@ -105,7 +105,7 @@ def test_arms_without_a_ledger_promise_nothing(pipelines: dict[str, Pipeline]) -
 def test_no_arm_under_a_ledger_chooses_by_private_images(
     arm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever switches the stage on: the wiring is refused before anything runs, since no mechanism pays for the choice."""
+    """Whoever switches it on: the wiring is refused before anything runs, since no mechanism pays for the choice."""
     from tckr.pipelines.arm import arm_stages
 
     synthesizer = synthesizer_class(arm)

@@ -127,11 +127,11 @@ def kedro(*more: str) -> Any:
 
 
 def test_an_unknown_arm_is_one_line(inside: Path) -> None:
-    done = kedro("--params=comparison.arms=[kr]")
+    done = kedro("--params=comparison.arms=[gan]")
 
     (line,) = [one for one in done.output.splitlines() if one.startswith("Error: ")]
     assert done.exit_code == 1
-    assert "there is no arm 'kr'; registered are tckr" in line
+    assert "there is no arm 'gan'; registered are tckr" in line
     assert "Traceback" not in done.output
 
 

@@ -23,7 +23,7 @@ SHARED = (
 )
 # Groups that every arm has for itself, beside those of its synthesizer.
 OWN = ("student_training",)
-CHOICE = "choice"  # which snapshot of the generator is sampled, and how: made by the stage `generator_choice`
+CHOICE = "choice"  # which snapshot of the generator is sampled, and how: made by `choose_generator`
 # Steps that have a stage of their own, with pictures of what they did.
 STAGE_OF_STEP = {"caption_members": "captioning", "adapt_generator": "generator_adaptation"}
 
@@ -41,8 +41,7 @@ def arm_stages(arm: str) -> dict[str, Pipeline]:
             stages[name] = _stage(name)
         else:
             stages[step.name] = as_stage(step.name, [step_node(step, synthesizer)])
-    choosing = ("generator_choice",) if synthesizer.chooses else ()
-    for name in (*choosing, "knowledge_recycling", "student_training", "privacy_audit"):
+    for name in ("knowledge_recycling", "student_training", "privacy_audit"):
         stages[name] = _stage(name, synthesizer)
     if arm == DEFAULT:
         return stages

@@ -212,8 +212,8 @@ class Synthesizer(Options, ABC):
         by_products: artefacts that nothing is drawn from, such as losses.
         own_teacher: the steps that make the arm's own `teacher` and its `teacher_recipe`, from private images alone;
             empty: the teacher that all arms share.
-        chooses: whether a stage of its own chooses snapshot and sampling by students, by the group `generator_choice`;
-            never in an arm under differential privacy.
+        chooses: whether students choose snapshot and sampling, by the group `generator_choice`; never in an arm under
+            differential privacy.
     """
 
     steps: ClassVar[tuple[Step, ...]] = ()

@@ -50,7 +50,14 @@ def arm_shadow_nodes(arm: type[Synthesizer]) -> list[Node]:
         made = list(queried.values())
         outputs = made if len(made) > 1 else made[0]
         wired.append(
-            arm_node(nodes.describe_queried, arm, own_inputs, outputs, artefacts=per_image)
+            arm_node(
+                nodes.describe_queried,
+                arm,
+                own_inputs,
+                outputs,
+                artefacts=per_image,
+                chosen=False,
+            )
         )
     return wired
 
