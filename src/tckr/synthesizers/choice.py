@@ -225,7 +225,7 @@ class Examiner:
         from tckr.synthesizers.base import Fitted, images_at
 
         loaded = self._generator_of(arm)
-        fitted = Fitted(arm, self.facts, self.artefacts, self.device, self.teacher, loaded)
+        fitted = Fitted(arm, self.facts, self.artefacts, self.device, self.teacher, loaded=loaded)
         whole = images_at(arm.knowledge_recycling.cardinality, self.facts.n_members)
         count = min(whole, max(len(self.facts.class_names), round(share * whole)))
         if fitted.filters():
