@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -218,7 +219,7 @@ class Examiner:
     def _draw(
         self, arm: "Synthesizer", share: float, name: str
     ) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Return the first images of the candidate's set, balanced; those that an earlier round drew are drawn once."""
+        """Return the first images of the candidate's set, balanced; asked again for more, it draws only those."""
         import torch
 
         from tckr.diffusion.sampling import gathered
@@ -231,11 +232,13 @@ class Examiner:
         if fitted.filters():
             return fitted.sample(count, self.seed, nested=True, strict=False)
         plan = fitted.plan_prompts(whole, self.seed, nested=True).head(count)
+        if name not in self.drawn:
+            self.drawn.clear()  # one candidate's images at a time
         before = self.drawn.get(name, torch.empty(0, dtype=torch.uint8))
         if len(before) < count:
             batches = fitted.draw_from(len(before), plan["prompt"].tolist(), self.seed)
-            more = gathered(batches, count - len(before))
-            before = self.drawn[name] = torch.cat([before, more]) if len(before) else more
+            whole_set = chain([before], batches) if len(before) else batches
+            before = self.drawn[name] = gathered(whole_set, count)
         return before[:count], torch.from_numpy(plan["label"].to_numpy(copy=True))
 
     def _generator_of(self, arm: "Synthesizer") -> dict[Any, Any]:
@@ -281,7 +284,6 @@ def choose(
     if options.tuning.trials:
         from tckr.synthesizers.tuning import tune
 
-        examiner.drawn.clear()
         found = tune(arm.with_choice(choice), options, examiner, rows)
         choice = found.model_copy(update={"snapshot": choice.snapshot})
     whole = dict.fromkeys(("trial", "snapshot", "steps"), "Int64")
