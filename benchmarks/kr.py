@@ -138,13 +138,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", help="[0 1 2]")
     parser.add_argument("--options", nargs="+", choices=OPTIONS[1:], default=list(OPTIONS[1:]))
-    parser.add_argument("--generator-steps", type=int, help="of 256 images [3000]")
-    parser.add_argument("--snapshots", type=int, help="[6]")
+    parser.add_argument("--generator-steps", type=int, help="of 256 images [2000]")
+    parser.add_argument("--snapshots", type=int, help="[4]")
     parser.add_argument(
         "--rate", type=float, default=3e-4, help="learning rate of kr's fine-tuning"
     )
     parser.add_argument(
-        "--trials", type=int, help="of the sampling, and half as many of the filter [8]"
+        "--trials", type=int, help="of the sampling, and half as many of the filter [6]"
     )
     parser.add_argument("--patience", type=float, default=3.0, help="of the students")
     parser.add_argument(
@@ -175,9 +175,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     small = given.small
     given.seeds = given.seeds or ([0] if small else [0, 1, 2])
-    given.generator_steps = given.generator_steps or (4 if small else 3000)
-    given.snapshots = given.snapshots or (2 if small else 6)
-    given.trials = 8 if given.trials is None and not small else given.trials or 2
+    given.generator_steps = given.generator_steps or (4 if small else 2000)
+    given.snapshots = given.snapshots or (2 if small else 4)
+    given.trials = 6 if given.trials is None and not small else given.trials or 2
     given.slices = given.slices or (2 if small else 8)
     given.alone = given.alone or small
     if not (given.alone and given.audit is None) and given.cache is None:
