@@ -31,6 +31,7 @@ def test_a_run_chooses_its_generator_and_says_so() -> None:
     done = kedro("--pipeline=kr")
     assert done.exit_code == 0, done.output
     assert "AUC_MIA" in done.output
+    assert "of the generator was sampled, chosen of 3" in done.output
 
     choice = json.loads(newest("06_models", "choice.json").read_text())
     students = pd.read_csv(newest("08_reporting", "choice_students.csv"))
@@ -59,7 +60,7 @@ def test_a_run_chooses_its_generator_and_says_so() -> None:
         max_results=1,
         output_format="list",
     )
-    assert {"accuracy", "AUC_MIA", "AOP"} <= set(found.data.metrics)
+    assert {"accuracy", "AUC_MIA", "AOP", "choice.minutes"} <= set(found.data.metrics)
     kept = {item.path for item in mlflow.MlflowClient().list_artifacts(found.info.run_id)}
     assert {"choice.json", "choice_curve.png", "choice_students.csv"} <= kept
     left = [path for path in Path("data/test/02_intermediate").rglob("*") if path.is_file()]

@@ -17,6 +17,8 @@ def draw_choice(students: pd.DataFrame) -> Image.Image:
     Args:
         students: of `tckr.synthesizers.choice.choose`.
     """
+    from matplotlib.ticker import MaxNLocator
+
     from tckr.reporting.style import new_figure, rendered
 
     parts = [part for part in ("snapshot", "tuning") if (students["part"] == part).any()]
@@ -41,6 +43,7 @@ def draw_choice(students: pd.DataFrame) -> Image.Image:
             "optimizer steps of the generator" if part == "snapshot" else "trial of the sampling"
         )
         axes.set(xlabel=words, ylabel="validation accuracy of the student, %")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8)
     return rendered(figure)
 

@@ -25,18 +25,19 @@ def choose_generator(
     teacher_recipe: dict[str, Any],
     options: DistillationOptions,
     seed: int,
-) -> tuple[dict[str, Any], pd.DataFrame, Image.Image]:
+) -> tuple[dict[str, Any], pd.DataFrame, Image.Image, dict[str, Any]]:
     """Choose by short students, scored on the validation images; see `tckr.synthesizers.choice`.
 
     Returns:
-        The choice, which shadows repeat; a row for each student; their accuracies as a picture.
+        The choice, which shadows repeat; a row for each student; their accuracies as a picture; `described`, in sentences
+        what was chosen and what it cost, and `figures` of that for MLflow.
 
     Raises:
         UserError: the arm is under differential privacy, or there is no validation image.
     """
     from tckr.engine.checkpoint import Checkpoints
     from tckr.engine.once_saved import once_saved
-    from tckr.reporting.choice import draw_choice
+    from tckr.reporting.choice import draw_choice, say_choice
     from tckr.synthesizers.choice import Examiner, check_may_choose, choose, folder_of
 
     check_may_choose(synthesizer)
@@ -66,7 +67,17 @@ def choose_generator(
     teacher.to("cpu")
     if folder:
         once_saved(lambda: forget(folder))
-    return choice.model_dump(mode="json"), students, draw_choice(students)
+    told = choice.model_dump(mode="json")
+    figures = {
+        "choice.students": float(len(students)),
+        "choice.images": float(students["images"].sum()),
+        "choice.minutes": float(students["seconds"].sum()) / 60,
+    }
+    report = {
+        "described": say_choice(told, students),
+        "figures": figures if len(students) else {},
+    }
+    return told, students, draw_choice(students), report
 
 
 def forget(folder: Any) -> None:

@@ -57,7 +57,7 @@ def create_generators_pipeline(arm: type[Synthesizer]) -> Pipeline:
         "options": "params:student_training",
         "seed": SEED,
     }
-    made = [CHOICE, "choice_students", "choice_curve"]
+    made = [CHOICE, "choice_students", "choice_curve", "choice_report"]
     fitted_on = {"images": "images", "seed": SEED}
     nodes_of_arm = [
         *(

@@ -71,16 +71,13 @@ def write_report(
     parameters: dict[str, Any],
     lineage: dict[str, str],
     guarantee_warnings: list[dict[str, str]] | None = None,
-    choice: dict[str, Any] | None = None,
-    choice_students: pd.DataFrame | None = None,
+    choice_report: dict[str, Any] | None = None,
     **pictures: Image.Image,
 ) -> str:
     """Write the report of the run; `pictures` by the names of their datasets."""
     from tckr.audit.results import Audit
     from tckr.reporting import report
-    from tckr.reporting.choice import say_choice
 
-    said = [] if choice is None or choice_students is None else say_choice(choice, choice_students)
     return report.write_report(
         Audit.model_validate(audit),
         accuracy=accuracy,
@@ -92,7 +89,7 @@ def write_report(
         parameters=parameters,
         pictures=pictures,
         lineage=lineage,
-        choice=said,
+        choice=choice_report["described"] if choice_report else [],
     )
 
 

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.arm import CHOICE, SEED, arm_node
+from tckr.pipelines.arm import SEED, arm_node
 from tckr.pipelines.privacy_audit import drawing, figures, nodes
 from tckr.pipelines.stage import as_stage
 from tckr.synthesizers.base import Synthesizer
@@ -127,7 +127,7 @@ def report_nodes(arm: type[Synthesizer]) -> list[Node]:
     proven = {"ledger": LEDGER} if has_ledger else {}
     checked = {"guarantee_warnings": "guarantee_warnings"} if has_ledger else {}
     pictures = [name for step in arm.steps for name in PICTURES_OF_STEP.get(step.name, ())]
-    pictures += [CHOICE, "choice_students", "choice_curve"] if arm.chooses else []
+    pictures += ["choice_report", "choice_curve"] if arm.chooses else []
     return [
         Node(
             figures.gather_metrics,
