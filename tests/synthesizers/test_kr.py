@@ -12,7 +12,14 @@ from tckr.engine.checkpoint import Checkpoints
 from tckr.errors import UserError
 from tckr.options import Schedule
 from tckr.synthesizers.base import Fitted, PrivateSet
-from tckr.synthesizers.choice import Choice, ChoiceOptions, Examiner, TuningOptions, choose
+from tckr.synthesizers.choice import (
+    Choice,
+    ChoiceOptions,
+    Examiner,
+    TuningOptions,
+    choose,
+    the_last,
+)
 from tckr.synthesizers.kr import KR, KRDrawingOptions
 from tckr.synthesizers.private import Private
 
@@ -150,9 +157,12 @@ def test_a_killed_choice_goes_on_where_it_stood_and_ends_with_the_same(
 
 
 def test_without_a_choice_it_is_the_last_snapshot(kr: KR, examiner: Examiner) -> None:
-    choice, students = choose(kr, ChoiceOptions(snapshots="last"), examiner)
-    assert choice == Choice(snapshot=3)
+    last = ChoiceOptions(snapshots="last")
+    choice, students = choose(kr, last, examiner)
+    assert choice == the_last(kr, examiner.artefacts) == Choice(snapshot=3)
     assert students.empty
+    assert last.nothing
+    assert not kr.generator_choice.nothing
 
 
 def test_nothing_can_be_chosen_without_validation_images(kr: KR, examiner: Examiner) -> None:

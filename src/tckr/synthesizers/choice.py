@@ -100,6 +100,11 @@ class ChoiceOptions(Options):
         None, description="folder in which a killed choice finds what it knew, to go on from there"
     )
 
+    @property
+    def nothing(self) -> bool:
+        """Whether no student is asked."""
+        return self.snapshots == "last" and not self.tuning.trials
+
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
         parts = ["the snapshot by successive halving"] if self.snapshots == "halving" else []
@@ -268,26 +273,28 @@ def choose(
         UserError: the arm has a ledger, or there is no validation image.
     """
     check_may_choose(arm)
-    if not len(examiner.validation[1]):
-        raise UserError(
-            "Nothing can be chosen: there is no validation image.",
-            "raise ingestion.validation, or set generator_choice.snapshots: last and generator_choice.tuning.trials: 0.",
-        )
+    check_validation(len(examiner.validation[1]))
     rows: list[dict[str, Any]] = []
-    candidates = arm.candidates(examiner.artefacts)
-    choice = Choice()
+    choice, candidates = the_last(arm, examiner.artefacts), arm.candidates(examiner.artefacts)
     if options.snapshots == "halving" and len(candidates) > 1:
-        number = _halve(arm, candidates, options, examiner, rows)
-        choice = Choice(snapshot=number)
-    elif candidates:
-        choice = Choice(snapshot=max(candidates))
+        choice = Choice(snapshot=_halve(arm, candidates, options, examiner, rows))
     if options.tuning.trials:
         from tckr.synthesizers.tuning import tune
 
         found = tune(arm.with_choice(choice), options, examiner, rows)
         choice = found.model_copy(update={"snapshot": choice.snapshot})
+    return choice, as_table(rows)
+
+
+def the_last(arm: "Synthesizer", artefacts: Mapping[str, Any]) -> Choice:
+    """Return the choice of the last snapshot, if there are several, sampled as configured: no student is asked."""
+    return Choice(snapshot=max(arm.candidates(artefacts), default=None))
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a row for each student that was trained, of `COLUMNS`."""
     whole = dict.fromkeys(("trial", "snapshot", "steps"), "Int64")
-    return choice, pd.DataFrame(rows, columns=COLUMNS).astype(whole)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(whole)
 
 
 def check_may_choose(arm: "Synthesizer") -> None:
@@ -301,6 +308,19 @@ def check_may_choose(arm: "Synthesizer") -> None:
             f"{type(arm).__name__} is under differential privacy: choosing by private validation images adds no noise, and"
             " nothing in its ledger pays for it.",
             "fix its hyper-parameters by public images, or choose by synthetic ones.",
+        )
+
+
+def check_validation(count: int) -> None:
+    """Check that there are images by which to choose.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not count:
+        raise UserError(
+            "Nothing can be chosen: there is no validation image.",
+            "raise ingestion.validation, or set generator_choice.snapshots: last and generator_choice.tuning.trials: 0.",
         )
 
 

@@ -1,7 +1,7 @@
 """The student says which snapshot of the generator is sampled, and how."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from PIL import Image
@@ -10,8 +10,12 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.images.tables import images_and_labels, of_split
+from tckr.options import recipe as recipe_of
 from tckr.pipelines.types import Classifier
 from tckr.synthesizers.base import PublicFacts, Synthesizer
+
+if TYPE_CHECKING:
+    from tckr.synthesizers.choice import Choice
 
 SPLIT = "validation"  # in neither members nor holdout, and never the test split
 
@@ -37,18 +41,29 @@ def choose_generator(
     """
     from tckr.engine.checkpoint import Checkpoints
     from tckr.engine.once_saved import once_saved
-    from tckr.reporting.choice import draw_choice, say_choice
-    from tckr.synthesizers.choice import Examiner, check_may_choose, choose, folder_of
+    from tckr.synthesizers.choice import (
+        Examiner,
+        as_table,
+        check_may_choose,
+        check_validation,
+        choose,
+        folder_of,
+        the_last,
+    )
 
     check_may_choose(synthesizer)
     choosing = synthesizer.generator_choice  # type: ignore[attr-defined]  # of arms that choose
-    validation = images_and_labels(of_split(images, SPLIT))
+    if choosing.nothing:
+        return _told(the_last(synthesizer, artefacts), as_table([]))
+    validation = of_split(images, SPLIT)
+    check_validation(len(validation))
+    pixels, labels = images_and_labels(validation)
     recipe = ClassifierOptions.model_validate(teacher_recipe["classifier"])
     own = derive(seed, "generator_choice")
     work = (
-        synthesizer.drawing(), dict(artefacts), public_facts, teacher.state_dict(), recipe.model_dump(mode="json"),
+        synthesizer.drawing(), recipe_of({"knowledge_recycling": synthesizer.knowledge_recycling}), dict(artefacts), public_facts, teacher.state_dict(), recipe.model_dump(mode="json"),
         teacher_recipe["steps"], options.model_dump(mode="json"), choosing.model_dump(mode="json", exclude={"checkpoints"}),
-        list(validation), own, best(),
+        [pixels, labels], own, best(),
     )  # fmt: skip
     folder = folder_of(choosing, *work)
     examiner = Examiner(
@@ -58,7 +73,7 @@ def choose_generator(
         recipe,
         teacher_recipe["steps"],
         options,
-        validation,
+        (pixels, labels),
         own,
         best(),
         Checkpoints(folder) if folder else None,
@@ -67,6 +82,15 @@ def choose_generator(
     teacher.to("cpu")
     if folder:
         once_saved(lambda: forget(folder))
+    return _told(choice, students)
+
+
+def _told(
+    choice: "Choice", students: pd.DataFrame
+) -> tuple[dict[str, Any], pd.DataFrame, Image.Image, dict[str, Any]]:
+    """Return the choice as the catalog keeps it, with its students, picture and report."""
+    from tckr.reporting.choice import draw_choice, say_choice
+
     told = choice.model_dump(mode="json")
     figures = {
         "choice.students": float(len(students)),
