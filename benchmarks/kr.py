@@ -68,6 +68,11 @@ from tckr.text.options import CaptionOptions
 MODELS = ROOT / "data/06_models/foundation"
 SAMPLE = ROOT / "data/01_raw/fashion_mnist"
 SPLIT_SEED = 0  # one split for all seeds
+# The prompts of kr, and the beginnings of tckr's: IDX files hold numbers alone.
+FASHION_MNIST = [
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+]
 ARMS = ("kr", "tckr")
 OPTIONS = ("none", "checkpoint", "tuning", "filter", "regeneration", "mixture")
 COLUMNS = {
@@ -267,6 +272,10 @@ class Images:
         sizes: dict[str, Any] = {"validation": 5000}
         if self.given.small:
             sizes = {"members": 120, "holdout": 120, "validation": 40, "test": 100}
+        else:
+            source = self.given.images
+            if source is not None and source.is_dir() and [*source.glob("*idx1-ubyte*")]:
+                sizes["class_names"] = FASHION_MNIST
         with chdir(ROOT):
             table, _ = ingest(
                 self.given.images or SAMPLE, IngestionOptions(size=28, **sizes), SPLIT_SEED
