@@ -21,7 +21,8 @@ from tckr.diffusion.dp_lora import (
 )
 from tckr.diffusion.lora import _encoded, _with_lora
 from tckr.diffusion.private_options import DPAdaptationOptions
-from tckr.diffusion.update import DenoiserUpdate, load_adaptation
+from tckr.diffusion.stored import load_trained
+from tckr.diffusion.update import DenoiserUpdate
 from tckr.dp import Noise, recorder
 from tckr.errors import UserError
 from tckr.options import PrivateSchedule
@@ -203,7 +204,7 @@ def test_the_whole_denoiser_is_trained_and_put_back(pipeline: Any, tmp_path: Any
         assert not each.requires_grad
 
     update.save(tmp_path)
-    again = load_adaptation(tmp_path)
+    again = load_trained(tmp_path)
     changed = again.apply(copy.deepcopy(pipeline)).unet
     for name, each in changed.named_parameters():
         assert torch.equal(each, before[name] + update.weights[name])

@@ -99,3 +99,21 @@ def test_captions_of_members_may_not_be_drawn_from(pipelines: dict[str, Pipeline
 def test_arms_without_a_ledger_promise_nothing(pipelines: dict[str, Pipeline]) -> None:
     for arm in set(SYNTHESIZERS) - set(UNDER_DP):
         check_charged(pipelines[arm])
+
+
+@pytest.mark.parametrize("arm", UNDER_DP)
+def test_no_arm_under_a_ledger_chooses_by_private_images(
+    arm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever switches it on: the wiring is refused before anything runs, since no mechanism pays for the choice."""
+    from tckr.pipelines.arm import arm_stages
+
+    synthesizer = synthesizer_class(arm)
+    assert not synthesizer.chooses
+    assert "generator_choice" not in synthesizer.model_fields
+    monkeypatch.setattr(synthesizer, "chooses", True)
+    wired: Pipeline = sum(arm_stages(arm).values(), Pipeline([]))
+    with pytest.raises(
+        UserError, match=r"descends from private images, and makes .*\.synthetic_images"
+    ):
+        check_charged(wired)

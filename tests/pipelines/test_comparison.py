@@ -41,7 +41,7 @@ def pipelines() -> dict[str, Pipeline]:
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [(["kr"], "there is no arm 'kr'"), ([DEFAULT, DEFAULT], "named twice"), ([], "at least 1")],
+    [(["gan"], "there is no arm 'gan'"), ([DEFAULT, DEFAULT], "named twice"), ([], "at least 1")],
 )
 def test_arms_are_registered_each_one_once(wrong: list[str], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
@@ -126,11 +126,11 @@ def kedro(*more: str) -> Any:
 
 
 def test_an_unknown_arm_is_one_line(inside: Path) -> None:
-    done = kedro("--params=comparison.arms=[kr]")
+    done = kedro("--params=comparison.arms=[gan]")
 
     (line,) = [one for one in done.output.splitlines() if one.startswith("Error: ")]
     assert done.exit_code == 1
-    assert "there is no arm 'kr'; registered are tckr" in line
+    assert "there is no arm 'gan'; registered are tckr" in line
     assert "Traceback" not in done.output
 
 

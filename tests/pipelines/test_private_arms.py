@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from tckr.cli import run
-from tckr.diffusion.update import DenoiserUpdate, load_adaptation
+from tckr.diffusion.stored import load_trained
+from tckr.diffusion.update import DenoiserUpdate
 from tckr.dp import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,7 @@ def test_every_weight_of_the_denoiser_is_adapted_if_asked_for() -> None:
         "--to-outputs=privimage.ledger,privimage.recycled_set",
     )
     assert done.exit_code == 0, done.output
-    made = load_adaptation(newest("06_models", "privimage", "adapter"))
+    made = load_trained(newest("06_models", "privimage", "adapter"))
     assert isinstance(made, DenoiserUpdate)
     ledger = Ledger.from_json(newest("07_model_output", "privimage", "ledger.json").read_text())
     assert ledger["generator adaptation"].spent

@@ -175,3 +175,32 @@ def test_the_duration_of_a_fit_is_estimated(arm: TCKR, private: PrivateSet, fitt
     seconds, brief = arm.estimate_fit(private.at(FIRST), known, "cpu")
     assert seconds > 0
     assert brief.sample(2, SEED).images.shape == (2, 1, 16, 16)
+
+
+def test_adapters_on_the_way_can_be_chosen_and_shadows_stop_there(
+    arm: TCKR, private: PrivateSet, tmp_path: Path
+) -> None:
+    from tckr.datasets.adapter import AdapterDataset
+    from tckr.synthesizers.choice import Choice
+
+    training = arm.generator_adaptation.model_copy(update={"snapshots": 2})
+    several = arm.model_copy(update={"generator_adaptation": training})
+    fitted = several.fit(private.at(FIRST), SEED)
+    assert several.candidates(fitted.artefacts) == {0: 2, 1: 4}
+    assert arm.candidates({"adapter": fitted.artefacts["adapter"].at(1)}) == {}
+
+    stored = AdapterDataset(filepath=str(tmp_path / "adapter"))
+    stored.save(fitted.artefacts["adapter"])
+    artefacts = {**fitted.artefacts, "adapter": stored.load()}
+
+    def drawn(number: int | None) -> SyntheticSet:
+        chosen = several.with_choice(Choice(snapshot=number))
+        return Fitted(chosen, fitted.facts, artefacts).sample(COUNT, SEED)
+
+    last = arm.fit(private.at(FIRST), SEED).sample(COUNT, SEED)
+    assert equal(drawn(1), last)
+    assert equal(drawn(None), last)
+    assert not equal(drawn(0), last)
+    shadow = several.with_choice(Choice(snapshot=0)).fit(private.at(FIRST), SEED)
+    assert shadow.artefacts["adapter"].numbers == [0]
+    assert equal(shadow.sample(COUNT, SEED), drawn(0))

@@ -136,7 +136,8 @@ class Resynthesis:
         prompts = self.known["captions"]["prompt"].iloc[list(self.queried)].tolist()
         options = getattr(self.synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
         pixels = take(images, self.queried)
-        queries, adapter = self.threat.queries(), artefacts["adapter"]
+        queries = self.threat.queries()
+        adapter = self.synthesizer.chosen_update(artefacts)  # type: ignore[attr-defined]
         return query_generator(options, adapter, pixels, prompts, device=device, **queries)
 
     def seconds(self, images: Tensor, labels: Tensor, device: str) -> float:

@@ -10,6 +10,7 @@ class AdapterDataset(FolderDataset[Any]):
     """A `tckr.diffusion.adapter.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder.
 
     Or a `tckr.diffusion.update.DenoiserUpdate`, of every weight, as `denoiser_update.safetensors`.
+    Where adapters were kept on the way of the training, a `tckr.diffusion.snapshots.Snapshots`: a file for each.
 
     In the catalog:
 
@@ -30,9 +31,9 @@ class AdapterDataset(FolderDataset[Any]):
 
     def read(self, path: Path) -> Any:
         """Load the weights on the CPU."""
-        from tckr.diffusion.update import load_adaptation
+        from tckr.diffusion.stored import load_trained
 
-        return load_adaptation(path)
+        return load_trained(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the weights."""

@@ -14,6 +14,7 @@ TABLE = "table.parquet"
 VALUE = "value.json"
 ADAPTER, UPDATE = "pytorch_lora_weights.safetensors", "denoiser_update.safetensors"
 PARTS = "parts"
+SNAPSHOTS = "snapshots.json"
 
 
 class ArtefactDataset(FolderDataset[Any]):
@@ -26,6 +27,7 @@ class ArtefactDataset(FolderDataset[Any]):
     | `tckr.diffusion.adapter.Adapter` | `pytorch_lora_weights.safetensors` |
     | `tckr.diffusion.update.DenoiserUpdate` | `denoiser_update.safetensors` |
     | list of dicts of artefacts by name, where JSON does not do | one of these in `parts/<number>/<name>` each |
+    | `tckr.diffusion.snapshots.Snapshots` | `snapshots.json`, `denoiser_<number>.safetensors` |
     | value that JSON returns unchanged: str, int, finite float, bool, list, dict of str | `value.json` |
 
     In the catalog:
@@ -57,7 +59,7 @@ class ArtefactDataset(FolderDataset[Any]):
             return [
                 {file.name: self.read(file) for file in sorted(part.iterdir())} for part in parts
             ]
-        known = (TABLE, TENSORS, ADAPTER, UPDATE, VALUE)
+        known = (TABLE, TENSORS, ADAPTER, UPDATE, SNAPSHOTS, VALUE)
         found = [name for name in known if (path / name).is_file()]
         if len(found) != 1:
             raise UserError(
@@ -71,9 +73,9 @@ class ArtefactDataset(FolderDataset[Any]):
             return read_tensors(file)
         if found == [VALUE]:
             return json.loads(file.read_text(encoding="utf-8"))
-        from tckr.diffusion.update import load_adaptation
+        from tckr.diffusion.stored import load_trained
 
-        return load_adaptation(path)
+        return load_trained(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the artefact.
@@ -85,7 +87,7 @@ class ArtefactDataset(FolderDataset[Any]):
             data.to_parquet(path / TABLE)
         elif _is_tensors(data):
             write_tensors(data, path / TENSORS)
-        elif _is_adaptation(data):
+        elif _is_trained(data):
             data.save(path)
         elif _are_parts(data):
             for number, part in enumerate(data):
@@ -105,7 +107,7 @@ class ArtefactDataset(FolderDataset[Any]):
         if not same:
             raise TypeError(
                 f"{self._filepath} cannot store a {type(data).__name__}: give a DataFrame, a dict of tensors, an"
-                " Adapter, or a value that JSON returns unchanged."
+                " Adapter, Snapshots, or a value that JSON returns unchanged."
             )
         return text
 
@@ -115,7 +117,7 @@ def _are_parts(data: Any) -> bool:
     if not isinstance(data, list) or not all(isinstance(part, dict) for part in data):
         return False
     held = [artefact for part in data for artefact in part.values()]
-    return any(isinstance(a, pd.DataFrame) or _is_tensors(a) or _is_adaptation(a) for a in held)
+    return any(isinstance(a, pd.DataFrame) or _is_tensors(a) or _is_trained(a) for a in held)
 
 
 def _is_tensors(data: Any) -> bool:
@@ -126,12 +128,12 @@ def _is_tensors(data: Any) -> bool:
     return all(isinstance(value, torch.Tensor) for value in data.values())
 
 
-def _is_adaptation(data: Any) -> bool:
+def _is_trained(data: Any) -> bool:
     if not hasattr(data, "save"):
         return False
-    from tckr.diffusion.update import Adaptation
+    from tckr.diffusion.stored import is_trained
 
-    return isinstance(data, Adaptation)
+    return is_trained(data)
 
 
 def _identical(left: Any, right: Any) -> bool:

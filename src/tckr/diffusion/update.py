@@ -66,12 +66,3 @@ class DenoiserUpdate:
 
 Adaptation: TypeAlias = Adapter | DenoiserUpdate
 """What turns a base generator into an adapted one: `apply(pipeline)` merges it in, `save(folder)` writes it."""
-
-
-def load_adaptation(folder: Path) -> Adaptation:
-    """Read either, by the file that is there.
-
-    Raises:
-        UserError: there is none, or it is broken.
-    """
-    return DenoiserUpdate.load(folder) if (folder / FILE).is_file() else Adapter.load(folder)

@@ -42,6 +42,7 @@ PICTURES = {
     "adaptation_sheet": "private images, base generator, adapted generator",
     "recycled_sheet": "private and recycled images of every class",
     "adaptation_curve": "loss of the adaptation by step",
+    "choice_curve": "validation accuracy of the short students by which the generator was chosen",
     "roc": "ROC of the primary attack on each model, and the limit that the ledger proves if there is one",
     "score_histograms": "attack scores of members and non-members",
     "exposed_sheet": "the most exposed images",
@@ -62,6 +63,7 @@ def write_report(
     lineage: Mapping[str, str] | None = None,
     described: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    choice: Sequence[str] = (),
 ) -> str:
     """Return one self-contained HTML page: pictures are embedded, there is no script, nothing is fetched.
 
@@ -78,6 +80,7 @@ def write_report(
         lineage: facts of the run by their title, such as run, parent run, private set's hash, commit.
         described: which options decided what images there are, a sentence each.
         warnings: what is poor about what the run made, a sentence each.
+        choice: how the generator was chosen and sampled, a sentence each; none in an arm that chooses nothing.
 
     Raises:
         ValueError: a picture has a name that the page does not know.
@@ -127,6 +130,7 @@ def write_report(
         lineage=dict(lineage or {}),
         described=[*described, *_of_student(student_recipe)],
         warnings=list(warnings),
+        choice=list(choice),
         parameters=sorted((key, str(value)) for key, value in leaf_values.items()),
         versions=used_versions(),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from tckr.synthesizers.choice import Choice
+
 # Images of a short trial on a GPU and on a CPU, few and many: the difference says how long one takes.
 TRIAL_IMAGES = {"cuda": (64, 1024), "cpu": (8, 40)}
 
@@ -213,6 +215,8 @@ class Synthesizer(Options, ABC):
         by_products: artefacts that nothing is drawn from, such as losses.
         own_teacher: the steps that make the arm's own `teacher` and its `teacher_recipe`, from private images alone;
             empty: the teacher that all arms share.
+        chooses: whether students choose snapshot and sampling, by the group `generator_choice`; never in an arm under
+            differential privacy.
     """
 
     steps: ClassVar[tuple[Step, ...]] = ()
@@ -221,6 +225,7 @@ class Synthesizer(Options, ABC):
     label_source: ClassVar[Literal["teacher", "prompts"]] = "teacher"
     by_products: ClassVar[tuple[str, ...]] = ()
     own_teacher: ClassVar[tuple[str, ...]] = ()
+    chooses: ClassVar[bool] = False
 
     knowledge_recycling: RecyclingOptions
 
@@ -369,6 +374,15 @@ class Synthesizer(Options, ABC):
                 made = getattr(self, step.name)(read, given, seed, device)
                 artefacts |= zip(step.makes, made, strict=True)
         return artefacts
+
+    def candidates(self, artefacts: Mapping[str, Any]) -> dict[int, int]:
+        """Return the numbers of the snapshots that may be chosen, with the steps behind each; none unless an arm has some."""
+        del artefacts
+        return {}
+
+    def with_choice(self, choice: "Choice") -> Self:
+        """Return the arm with what was chosen in the place of its own hyper-parameters, for the target and every shadow."""
+        raise TypeError(f"{type(self).__name__} chooses nothing, so that there is no {choice}")
 
     def caution(self) -> str | None:
         """Return why what this arm makes with these options is not to be handed out; None: nothing is known against it."""
@@ -624,6 +638,16 @@ def slope(seconds: Callable[[int], float], few: int, many: int) -> float:
     seconds(few)
     short, long = seconds(few), seconds(many)
     return max(long - short, 0.0) / (many - few)
+
+
+def extrapolated(
+    trial: Callable[[int], tuple[float, "Fitted"]], few: int, many: int, steps: int
+) -> "tuple[float, Fitted]":
+    """Return the seconds that a fit of so many steps takes, from two short trials, and what one of them gave."""
+    trial(few)  # the first one sets up libraries
+    (short, fitted), (long, _) = trial(few), trial(many)
+    each = max(long - short, 0.0) / (many - few)
+    return max(short - few * each, 0.0) + each * steps, fitted
 
 
 def class_prompts(class_names: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -230,6 +230,11 @@ class PrivImage(UnderDP):
         from tckr.diffusion.pipeline import load
 
         options = self.pretraining
+        if options.snapshots > 1 or options.snapshot is not None:
+            raise UserError(
+                "privimage keeps one pre-trained generator: choosing among snapshots would take private images.",
+                "leave out privimage.pretraining.snapshots and snapshot.",
+            )
         images, labels = chosen_images(self._pool(facts), artefacts["chosen"])
         names = [facts.class_names[label] for label in labels.tolist()]
         pipeline = load(options.generator, device, options.resolution)

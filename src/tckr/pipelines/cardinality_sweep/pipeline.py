@@ -5,7 +5,7 @@ Its own are the sets, the students and the picture; shadows and attacks are thos
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.arm import SEED, arm_node
+from tckr.pipelines.arm import CHOICE, SEED, arm_node
 from tckr.pipelines.cardinality_sweep import nodes
 from tckr.pipelines.privacy_audit.pipeline import shadow_nodes
 from tckr.pipelines.stage import in_namespace
@@ -64,5 +64,5 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
             name="draw_curves",
         ),
     ]
-    shared = {"images", "public_facts", "teacher", "teacher_recipe", "mixture", *read}
+    shared = {"images", "public_facts", "teacher", "teacher_recipe", CHOICE, "mixture", *read}
     return in_namespace(NAME, Pipeline([*students, *audit]), shared, own_parameters=())

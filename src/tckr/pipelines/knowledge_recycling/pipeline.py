@@ -1,9 +1,10 @@
-"""Members -> teacher; prompts -> synthetic images -> recycled set, labelled by the teacher."""
+"""Members -> teacher; teacher, validation images -> choice; prompts -> synthetic images -> recycled set, labelled by the teacher."""
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.arm import SEED, arm_node
+from tckr.pipelines.arm import CHOICE, SEED, arm_node
 from tckr.pipelines.knowledge_recycling import nodes
+from tckr.pipelines.knowledge_recycling.choice import choose_generator
 from tckr.pipelines.stage import as_stage
 from tckr.synthesizers.base import Synthesizer
 
@@ -16,13 +17,10 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
         labelled |= {"teacher": "teacher", "teacher_recipe": "teacher_recipe"}
         drawn |= {"teacher": "teacher"}
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
-    # Of an arm with a ledger no further generator is paid for; one without steps has none.
-    mixed = not arm.ledger() and bool(arm.artefacts(per_image=False))
-    drawn |= {"mixture": "mixture"} if mixed else {}
-    return as_stage(
+    drawn |= {"mixture": "mixture"} if _mixes(arm) else {}
+    return create_generators_pipeline(arm) + as_stage(
         "knowledge_recycling",
         [
-            *([_mixture(arm)] if mixed else []),
             arm_node(nodes.generate_images, arm, drawn, "synthetic_images", artefacts=read),
             arm_node(
                 nodes.label_images,
@@ -48,11 +46,45 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
     )
 
 
-def _mixture(arm: type[Synthesizer]) -> Node:
-    read = {"images": "images", "seed": SEED}
-    return arm_node(
-        nodes.fit_mixture, arm, read, "mixture", artefacts=arm.artefacts(per_image=True)
-    )
+def create_generators_pipeline(arm: type[Synthesizer]) -> Pipeline:
+    """Wire what decides from which generators images are drawn: artefacts, teacher, images -> choice and so on, mixture."""
+    read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
+    chosen_by = {
+        "images": "images",
+        "public_facts": "public_facts",
+        "teacher": "teacher",
+        "teacher_recipe": "teacher_recipe",
+        "options": "params:student_training",
+        "seed": SEED,
+    }
+    made = [CHOICE, "choice_students", "choice_curve", "choice_report"]
+    fitted_on = {"images": "images", "seed": SEED}
+    nodes_of_arm = [
+        *(
+            [arm_node(choose_generator, arm, chosen_by, made, artefacts=read, chosen=False)]
+            if arm.chooses
+            else []
+        ),
+        *(
+            [
+                arm_node(
+                    nodes.fit_mixture,
+                    arm,
+                    fitted_on,
+                    "mixture",
+                    artefacts=arm.artefacts(per_image=True),
+                )
+            ]
+            if _mixes(arm)
+            else []
+        ),
+    ]
+    return as_stage("knowledge_recycling", nodes_of_arm)
+
+
+def _mixes(arm: type[Synthesizer]) -> bool:
+    """Whether there may be several generators: not if each would cost its privacy again, or if there is nothing to fit."""
+    return not arm.ledger() and bool(arm.artefacts(per_image=False))
 
 
 def create_teacher_pipeline() -> Pipeline:

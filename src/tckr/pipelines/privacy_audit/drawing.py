@@ -71,6 +71,7 @@ def write_report(
     parameters: dict[str, Any],
     lineage: dict[str, str],
     guarantee_warnings: list[dict[str, str]] | None = None,
+    choice_report: dict[str, Any] | None = None,
     **pictures: Image.Image,
 ) -> str:
     """Write the report of the run; `pictures` by the names of their datasets."""
@@ -88,6 +89,7 @@ def write_report(
         parameters=parameters,
         pictures=pictures,
         lineage=lineage,
+        choice=choice_report["described"] if choice_report else [],
     )
 
 

@@ -187,8 +187,9 @@ def score_generator(
     pixels, _ = images_and_labels(chosen)
     prompts = artefacts["captions"].set_index("image_id")["prompt"].loc[chosen["image_id"]]
     adaptation = getattr(synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
+    adapted = synthesizer.chosen_update(artefacts)  # type: ignore[attr-defined]  # likewise
     signals: dict[str, Any] = {"rows": rows}
-    for name, adapter in (("base", None), ("adapted", artefacts["adapter"])):
+    for name, adapter in (("base", None), ("adapted", adapted)):
         found = query_generator(
             adaptation,
             adapter,
