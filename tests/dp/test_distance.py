@@ -23,7 +23,7 @@ def test_the_energy_distance_is_that_of_scipy_in_one_dimension() -> None:
     weights = draw.dirichlet(np.ones(20))
     (found,) = energy_distances(
         torch.from_numpy(ours)[:, None],
-        torch.from_numpy(theirs)[:, None],
+        [torch.from_numpy(theirs)[:, None]],
         torch.from_numpy(weights),
     )
     assert found == pytest.approx(of_scipy(ours, theirs, weights) ** 2)

@@ -26,12 +26,12 @@ from tckr.options import ModelSource, Options
 from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import DrawingOptions, Source
 from tckr.synthesizers.under_dp import (
-    CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
     Charged,
     PrivacyOptions,
     UnderDP,
+    close_ledger_of,
     spent,
 )
 from tckr.text.options import CaptionOptions
@@ -112,14 +112,15 @@ class Spti(UnderDP):
 
     steps: ClassVar[tuple[Step, ...]] = (
         PLAN_BUDGET,
-        Step("embed_members", ("member_features",), per_image=True),
+        Step("embed_members", ("member_features",), per_image=True, reads=()),
         Step(
             "evolve_prompts",
             ("population", "generations", "vote_distances", "votes_charge"),
             charges=VOTES,
+            reads=("budget", "member_features"),
         ),
         TRAIN_TEACHER,
-        CLOSE_LEDGER,
+        close_ledger_of("votes_charge", "teacher_charge"),
     )
     channels: ClassVar[tuple[str, ...]] = ("prompts",)
     by_products: ClassVar[tuple[str, ...]] = (
