@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
@@ -54,6 +54,7 @@ class Chance:
         return np.stack([self.of(start + i, label) for i, label in enumerate(labels)])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     labels=st.lists(st.integers(0, 2), min_size=1, max_size=60),
     chances=st.tuples(*[st.floats(0.3, 1)] * 3),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tckr.datasets.artefact import ArtefactDataset
@@ -20,6 +20,7 @@ from tckr.synthesizers.unadapted import Unadapted, UnadaptedRecyclingOptions
 SEED, FIRST, SECOND = 3, range(12), range(12, 24)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=5), count=st.integers(1, 300))
 def test_every_prefix_has_its_proportions(weights: list[float], count: int) -> None:
     drawn = turns(weights, count)
