@@ -97,7 +97,13 @@ def draw(
     groups["knowledge_recycling"] = {**groups["knowledge_recycling"], **choice}
     synthesizer = TCKR(**groups)
     artefacts = {name: catalog.load(name) for name in ("captions", "adapter")}
-    fitted = fitted_on_members(synthesizer, artefacts, catalog.load("public_facts"))
+    fitted = fitted_on_members(
+        synthesizer,
+        artefacts,
+        catalog.load("public_facts"),
+        catalog.load("teacher"),
+        catalog.load("mixture"),
+    )
     count = synthesizer.knowledge_recycling.n_images(fitted.facts.n_members)
     return fitted.sample(count, seed)
 

@@ -90,7 +90,7 @@ def show(result: dict[str, Any], keys: Sequence[str], more: dict[str, str]) -> N
     """
     seeds = sorted({run["seed"] for run in result["runs"]})
     teacher = mean({run["seed"]: run["teacher"] for run in result["runs"]}.values())
-    published = ", ".join(f"{value:g}" for value in result["published"])
+    published = ", ".join(map(_name, result["published"]))
     table = Table(
         title=f"Students of {result['members']:,} synthetic images, teacher {teacher:.2f} %, seeds {seeds}; "
         f"{result['machine']}, torch {result['torch']}"
@@ -100,7 +100,7 @@ def show(result: dict[str, Any], keys: Sequence[str], more: dict[str, str]) -> N
         table.add_column(name, justify="right")
     for row in result["cells"]:
         table.add_row(
-            *(f"{row[key]:g}" for key in keys),
+            *(_name(row[key]) for key in keys),
             _accuracy(row),
             *(
                 "" if row[key] is None else format(row[key], pattern)
@@ -110,6 +110,10 @@ def show(result: dict[str, Any], keys: Sequence[str], more: dict[str, str]) -> N
             {True: "yes", False: "no", None: ""}[row["as_good"]],
         )
     Console(width=140).print(table)
+
+
+def _name(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _accuracy(row: Run) -> str:

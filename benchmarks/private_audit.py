@@ -39,6 +39,7 @@ from tckr.images.options import IngestionOptions
 from tckr.images.tables import of_split
 from tckr.synthesizers.base import PrivateSet
 from tckr.synthesizers.private import Private, PrivateBudget, PrivateDrawingOptions
+from tckr.synthesizers.under_dp import UnderDP
 from tckr.text.options import CaptionOptions, WordsOptions
 
 MODELS = ROOT / "data/06_models/foundation"
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images = Images(given)
     report.set(members=len(images.members.labels), test=len(images.test[0]))
     for epsilon in given.epsilon or ([10.0] if given.small else [1.0, 10.0]):
-        for row in attacked(images, epsilon, given.shadows or (8 if given.small else 32)):
+        arm = private_arm(epsilon, given.small)
+        for row in attacked(images, arm, epsilon, given.shadows or (8 if given.small else 32)):
             report.add("rows", row)
     report.show(f"{report.result['members']:,} members", "rows", COLUMNS)
 
@@ -86,7 +88,7 @@ class Images:
         rows = np.flatnonzero(self.is_member).tolist()
         self.members = PrivateSet(self.pixels, self.labels, self.names).at(rows)
         self.test = labelled(of_split(table, "test"), self.names)
-        self.small, self.seed = given.small, given.seed
+        self.seed = given.seed
 
 
 def private_arm(epsilon: float, small: bool) -> Private:
@@ -110,10 +112,9 @@ def private_arm(epsilon: float, small: bool) -> Private:
     )
 
 
-def attacked(images: Images, epsilon: float, n_shadows: int) -> list[dict[str, Any]]:
-    """Return a row for the teacher and one for the student."""
+def attacked(images: Images, arm: UnderDP, epsilon: float, n_shadows: int) -> list[dict[str, Any]]:
+    """Return a row for the teacher of an arm and one for its student."""
     start, seed, device = time.perf_counter(), images.seed, best()
-    arm = private_arm(epsilon, images.small)
     fitted = arm.fit(images.members, seed, device)
     released = fitted.sample(len(images.members.labels), seed)
     distillation, recipe = DistillationOptions(labels="on_the_fly"), arm.classifier

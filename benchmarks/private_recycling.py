@@ -4,7 +4,7 @@
     python -m benchmarks.private_recycling PATH --student resnet scattering --labels on_the_fly stored hard --views 1 4
     python -m benchmarks.private_recycling PATH --adaptation-share 0.5      # the generator adapted under DP, too
     python -m benchmarks.private_recycling --merge 1_0.json 1_1.json ...    # the results of several processes
-    python -m benchmarks.private_recycling --small      # the shipped sample, minutes on a CPU
+    python -m benchmarks.private_recycling --small      # the shipped sample, minutes on a CPU: does it run; images are poor
 
 PATH is anything that ingestion reads: a folder of IDX files, a Parquet file. 55,000 members (5,000 validation images are left
 unread), 60,000 synthetic images, 10,000 test images. One ledger an epsilon: words, teacher and, if asked for, adaptation,
@@ -102,7 +102,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--synthetic", type=int, help="images drawn [60000]")
     parser.add_argument("--words-share", type=float, default=0.05, help="of mu^2")
     parser.add_argument("--adaptation-share", type=float, default=0.0, help="of mu^2; 0: none")
-    parser.add_argument("--adaptation-steps", type=int, default=80)
+    parser.add_argument("--adaptation-steps", type=int, help="[80; with --small 2, a trial]")
+    parser.add_argument("--adaptation-rate", type=float, default=1e-3, help="learning rate")
+    parser.add_argument("--sampling-steps", type=int, help="[6; with --small 2, a trial]")
     parser.add_argument(
         "--independent", action="store_true", help="slots one by one instead of a tree of pairs"
     )
@@ -121,6 +123,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given.images = given.images or SAMPLE
     given.views = given.views or [1, 4]
     given.synthetic = given.synthetic or (80 if given.small else 60_000)
+    given.adaptation_steps = given.adaptation_steps or (2 if given.small else 80)
+    given.sampling_steps = given.sampling_steps or (2 if given.small else 6)
     given.steps = given.steps or (20 if given.small else 4000)
     given.widths = tuple(given.widths or ((8, 16) if given.small else (64, 128, 256)))
     return given
@@ -133,7 +137,7 @@ class Recycling:
         start = time.perf_counter()
         self.given, self.device = given, best()
         self.sampling = SamplingOptions(
-            steps=2 if given.small else 6,
+            steps=given.sampling_steps,
             guidance_scale=1.0,
             batch_size=1000 if self.device == "cuda" else 40,
         )
@@ -190,9 +194,8 @@ class Recycling:
         """One ledger: words, teacher, images, and a row for each student."""
         clock, given, n, noise = Clock(), self.given, len(self.members[0]), Noise()
         teaching = PrivateTeacherOptions(steps=20 if given.small else 100)
-        steps = 2 if given.small else given.adaptation_steps
         schedule = PrivateSchedule(
-            steps=steps, sampling_rate=0.15, learning_rate=1e-3, max_grad_norm=1e-3, passes=2, averaging=0.93,
+            steps=given.adaptation_steps, sampling_rate=0.15, learning_rate=given.adaptation_rate, max_grad_norm=1e-3, passes=2, averaging=0.93,
             micro_batch=8 if given.small else 256,
         )  # fmt: skip
         adapting = DPAdaptationOptions(generator=str(MODELS / "generator"), schedule=schedule)

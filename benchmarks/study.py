@@ -23,7 +23,13 @@ from kedro.config import OmegaConfigLoader
 from torch import Tensor
 
 from tckr.classifiers.distillation import train_student
-from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.classifiers.options import (
+    ClassifierOptions,
+    DistillationOptions,
+    LabelSource,
+    RegenerationOptions,
+)
+from tckr.diffusion.adapter import Adapter
 from tckr.diffusion.lora import adapt
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.diffusion.pipeline import load
@@ -40,6 +46,7 @@ from tckr.pipelines.ingestion.nodes import state_public_facts
 from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members, train_teacher
 from tckr.pipelines.student_training.nodes import accuracies
 from tckr.settings import CONFIG_LOADER_ARGS
+from tckr.synthesizers.base import SyntheticSet
 from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
 from tckr.text.options import CaptionOptions
 
@@ -81,12 +88,14 @@ class Setting:
         return TckrRecyclingOptions(**self.parameters["knowledge_recycling"])
 
 
-def setting(small: bool) -> Setting:
-    """Ingest and caption the shipped images."""
+def setting(small: bool, members: int | None = None) -> Setting:
+    """Ingest and caption the shipped images; `members` of them, or as many as `conf/base` or `small` says."""
     loader = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
     parameters = dict(loader["parameters"])
     for group, changes in (SMALL if small else {}).items():
         parameters[group] = {**parameters[group], **changes}
+    if members is not None:
+        parameters["ingestion"] = {**parameters["ingestion"], "members": members}
     with chdir(ROOT):  # the configuration names places relative to it
         images, _ = ingest(IMAGES, IngestionOptions(**parameters["ingestion"]), SPLIT_SEED)
         captioning = CaptionOptions(**{**parameters["captioning"], "checkpoints": None})
@@ -108,9 +117,15 @@ class Seed:
         facts = state_public_facts(setting.images)
         fitted = fitted_on_members(arm, {"captions": setting.captions}, facts)
         self._plan = fitted.plan_prompts(count, seed)
+        self._facts = facts
 
     def adapted(self, schedule: Schedule | None = None) -> tuple[Any, pd.DataFrame, float]:
         """A generator adapted to the members, its loss curve, and the seconds that took."""
+        generator, adapter, losses, seconds = self.adapter(schedule)
+        return adapter.apply(generator), losses, seconds
+
+    def adapter(self, schedule: Schedule | None = None) -> tuple[Any, Adapter, pd.DataFrame, float]:
+        """The generator as it was downloaded, the adapter, its loss curve, and the seconds that took."""
         options = self.setting.adaptation
         if schedule:
             options = options.model_copy(update={"schedule": schedule})
@@ -123,7 +138,7 @@ class Seed:
         start = time.perf_counter()
         adapter, losses = adapt(generator, images, *words, options, chance)
         seconds = time.perf_counter() - start
-        return adapter.apply(generator), losses, seconds
+        return generator, adapter, losses, seconds
 
     def drawn(self, generator: Any, sampling: SamplingOptions) -> tuple[Tensor, float]:
         """One image a prompt, uint8 (N, C, H, W) on the CPU, and the seconds that took."""
@@ -138,15 +153,48 @@ class Seed:
         drawn = sample(generator, prompts, tuple(size), channels, sampling, chance)
         return drawn, time.perf_counter() - start
 
-    def student(self, images: Tensor) -> float:
-        """Train a student on what was drawn; its accuracy on the test split, percent, by which nothing is chosen."""
+    def recycled(self, adapter: Adapter, **recycling: Any) -> SyntheticSet:
+        """Draw a set with these options of `knowledge_recycling` beside those of `conf/base`."""
+        arm = TCKR.partly(
+            generator_adaptation=self.setting.adaptation,
+            knowledge_recycling=TckrRecyclingOptions(
+                **{**self.setting.parameters["knowledge_recycling"], **recycling}
+            ),
+        )
+        artefacts = {"captions": self.setting.captions, "adapter": adapter}
+        fitted = fitted_on_members(arm, artefacts, self._facts, self._teacher)
+        with chdir(ROOT):
+            count = arm.knowledge_recycling.n_images(fitted.facts.n_members)
+            return fitted.sample(count, self.seed)
+
+    def student(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        source: LabelSource | None = None,
+        regenerate: RegenerationOptions | None = None,
+    ) -> float:
+        """Train a student on what was drawn; its accuracy on the test split, percent, by which nothing is chosen.
+
+        Args:
+            images: uint8 (M, C, H, W).
+            labels: of their prompts; None takes those of `drawn`.
+            source: of the labels that it learns from; None takes that of `conf/base`.
+            regenerate: shows it slice after slice.
+        """
+        if labels is None:
+            labels = torch.from_numpy(self._plan["label"].to_numpy(copy=True))
+        changes: dict[str, Any] = {"regenerate": regenerate}
+        if source is not None:
+            changes["labels"] = source
         student = train_student(
             images,
-            torch.from_numpy(self._plan["label"].to_numpy(copy=True)),
+            labels,
             self._recipe,
             derive(self.seed, "student"),
             len(self._taught["classes"]),
-            distillation=self._distillation,
+            distillation=self._distillation.model_copy(update=changes),
             steps=self._taught["steps"],
             teacher=self._teacher,
             device=best(),
@@ -161,6 +209,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """What every grid can be told."""
     parser.add_argument("--seeds", type=int, nargs="+", help="[0 1 2]")
     parser.add_argument("--merge", type=Path, nargs="+", help="results of other processes")
+    parser.add_argument("--members", type=int, help="train on so many [as in conf/base]")
     parser.add_argument("--small", action="store_true", help="few images, short trainings")
     parser.add_argument("--out", type=Path, help="where to save the result")
 
@@ -180,7 +229,7 @@ def run(
         parts = [json.loads(path.read_text()) for path in given.merge]
         facts, runs = parts[0], [run for part in parts for run in part["runs"]]
     else:
-        shared = setting(given.small)
+        shared = setting(given.small, given.members)
         facts = {
             "machine": torch.cuda.get_device_name() if best() == "cuda" else _processor(),
             "torch": torch.__version__,

@@ -4,9 +4,10 @@ import numpy as np
 
 from tckr.audit.audit import audit
 from tckr.audit.comparison import ArmResult
+from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import Audit, ModelAudit, Plan
+from tckr.audit.results import Audit, ModelAudit, Plan, ThingAudit
 from tckr.dp import Ledger, Noise
 
 N, SHADOWS = 2000, 8
@@ -47,8 +48,9 @@ def result(
 ) -> ArmResult:
     """What is known of an arm that took two minutes."""
     plan = Plan(n_shadows=shadows, requested=shadows, seconds_per_group=1, minutes=1, workers=1)
-    things = {
+    things: dict[str, ThingAudit] = {
         "teacher": attacked(90.0, 1.0, shadows),
         "student": attacked(accuracy, leak, shadows),
     }
-    return ArmResult(arm, Audit(plan=plan, things=things), 120.0, ledger)
+    proven = None if ledger is None else guarantee(ledger, things, OPTIONS.fprs)
+    return ArmResult(arm, Audit(plan=plan, things=things, guarantee=proven), 120.0)

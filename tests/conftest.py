@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 # Before torch is imported: tiny models are quickest on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from endpoints import KEY, Endpoint, endpoint
 from tiny import ROOT, make_images, make_project
 
 
@@ -86,3 +87,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"finished", "kedro", "started"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    """An OpenAI-compatible server on the loopback, whose key the environment holds."""
+    pytest.importorskip("openai", reason="the extra tckr[openai] is not installed")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)  # nothing leaves the loopback
+    monkeypatch.setenv("TEXT_SOURCE_API_KEY", KEY)
+    with endpoint() as running:
+        yield running

@@ -18,6 +18,7 @@ images: {images}
 captioner: models/captioner
 generator: models/generator
 encoder: {root}/data/06_models/foundation/clip
+masked: {root}/data/06_models/foundation/masked
 public_pool: {root}/data/01_raw/public/pool.parquet
 """
 CLASSES = ("disc", "frame", "stripes")

@@ -15,6 +15,8 @@ SPEED = (
     "captioning.batch_size",
     "sampling.batch_size",
 )
+# Groups of such parameters, wherever they stand.
+SPEED_GROUPS = (".traffic.",)
 
 
 class Options(BaseModel):
@@ -128,4 +130,8 @@ def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     >>> recipe({"captioning": {"prompt": None, "batch_size": 8, "checkpoints": "data"}, "classifier": {"batch_size": 8}})
     {'captioning.prompt': None, 'classifier.batch_size': 8}
     """
-    return {key: value for key, value in leaves(values) if not key.endswith(SPEED)}
+    return {
+        key: value
+        for key, value in leaves(values)
+        if not key.endswith(SPEED) and not any(group in key for group in SPEED_GROUPS)
+    }

@@ -59,7 +59,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         if arm != DEFAULT:
             exported = stage(EXPORT, synthesizer_class(arm))
             pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, exported, (), ())
-    pipelines[SWEEP] = pipelines["generator_adaptation"] + teacher + stage(SWEEP, default)
+    recycling = import_module("tckr.pipelines.knowledge_recycling")
+    generators = teacher + recycling.create_generators_pipeline(default)
+    pipelines[SWEEP] = pipelines["generator_adaptation"] + generators + stage(SWEEP, default)
     pipelines[COMPARISON] = _comparison(list(SYNTHESIZERS), pipelines)
     requested = project._requested_pipelines
     for name in ASIDE:

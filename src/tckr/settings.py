@@ -4,6 +4,7 @@ from tckr.configuration import ConfigLoader
 from tckr.hooks import (
     Checks,
     Clock,
+    Credentials,
     Lineage,
     Private,
     Session,
@@ -32,6 +33,7 @@ HOOKS = (
     Checks(),
     _LINEAGE,
     Private(),
+    Credentials(),
     Wiring(),
 )
 SESSION_CLASS = Session

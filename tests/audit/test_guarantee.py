@@ -11,14 +11,14 @@ from scipy.special import ndtr, ndtri
 
 from tckr.audit.audit import audit, evaluate
 from tckr.audit.guarantee import CONFIDENCE, certified_aop, check, guarantee
-from tckr.audit.membership import membership_matrix
+from tckr.audit.membership import coin_flips, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.results import Audit, Guarantee, Plan, Separation, ThreatAudit
 from tckr.audit.signals import model_scores
 from tckr.classifiers.options import AugmentationOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.classifiers.private_teacher import teacher_plan, train_private_teacher
-from tckr.dp import Ledger, Noise, add_noise, delta_default, epsilon_of_mu
+from tckr.dp import Ledger, Noise, add_noise, delta_default, epsilon_of_mu, noisy_sum
 from tckr.dp import Plan as Planned
 from tckr.errors import UserError
 from tckr.metrics import separation
@@ -192,6 +192,52 @@ def test_a_right_ledger_seldom_fails_even_at_its_limit() -> None:
         }
         audits = form.model_copy(update={"attacks": found})
         assert check(compared(ledger, audits)) == []
+
+
+def summed_by_coins(part: float, seed: int, n: int = 1500, mu: float = 2.0) -> Audit:
+    """Release the sum of a few directions of random images, each there by a coin of its own; audit it with its shadows.
+
+    Args:
+        part: of the noise that the ledger charges.
+        seed: of images, coins and noise.
+        n: images, members and others.
+        mu: of the ledger.
+    """
+    source = torch.Generator().manual_seed(seed)
+    images = torch.nn.functional.normalize(torch.randn(n, 12 * n, generator=source), dim=1)
+    ledger = ledger_of(mu, n=n // 2)
+    inside, matrix = coin_flips(n, seed), membership_matrix(n, 4, 0.5, seed)
+
+    def scores(members: np.ndarray, number: int) -> np.ndarray:
+        noise = Quiet(1000 * seed + number, part)
+        entry = ledger_of(mu, n=n // 2).spend("teacher", noise)
+        return (images @ noisy_sum(images[torch.from_numpy(members)], entry, noise)).numpy()
+
+    found = audit(
+        scores(inside, 99), np.stack([scores(row, i) for i, row in enumerate(matrix)]), matrix, inside,
+        accuracy_percent=10.0, options=OPTIONS, scope="classifier",
+    )  # fmt: skip
+    things = {"teacher": found}
+    proven = guarantee(ledger, things, OPTIONS.fprs, changes=1)
+    return Audit(plan=PLAN, things=things, guarantee=proven)
+
+
+def test_planted_half_of_the_noise_contradicts_the_ledger_where_membership_is_a_coin() -> None:
+    # All seeds are fixed. Of eight each was caught, and the honest one passed each time.
+    found = summed_by_coins(0.5, seed=0)
+
+    with pytest.raises(UserError, match="contradicts the ledger"):
+        check(found)
+    in_halves = [row.model_copy(update={"changes": 2}) for row in found.guarantee.compared]
+    assert not any(row.contradicts for row in in_halves)
+    assert any(row.alarming for row in in_halves)
+
+
+def test_all_of_the_noise_passes_where_membership_is_a_coin() -> None:
+    found = summed_by_coins(1.0, seed=0)
+
+    assert check(found) == []
+    assert max(row.epsilon for row in found.guarantee.compared) > 1.0  # it leaks, as it may
 
 
 def test_an_attack_the_wrong_way_round_counts_too() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tckr.audit.membership import fingerprint, membership_matrix
+from tckr.audit.membership import coin_flips, fingerprint, membership_matrix
 
 
 @given(
@@ -89,3 +89,11 @@ def test_patterns_of_people_are_uniform_whatever_their_size():
         _, counts = np.unique(codes[:, column], return_counts=True)
         assert len(counts) == 6
         assert abs(counts - 500).max() < 5 * np.sqrt(500)
+
+
+def test_coins_are_fair_and_know_nothing_of_each_other() -> None:
+    draws = np.stack([coin_flips(8, seed) for seed in range(4000)])
+    np.testing.assert_allclose(draws.mean(0), 0.5, atol=0.04)
+    np.testing.assert_allclose(np.corrcoef(draws.T) - np.eye(8), 0, atol=0.08)
+    # In exact halves the number of members is fixed; here it is binomial.
+    assert draws.sum(1).var() == pytest.approx(2.0, rel=0.1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from benchmarks.cells import compared
 
-from benchmarks import batches, students
+from benchmarks import batches, refreshed, students
 
 KEYS = ("steps", "guidance")
 
@@ -88,3 +88,17 @@ def test_small_batches(tmp_path: Path) -> None:
     assert all(
         run["accuracy"] > 15 and run["last_loss"] > 0 for run in result["runs"]
     )  # ten classes
+
+
+@pytest.mark.slow
+def test_small_refreshed(tmp_path: Path) -> None:
+    path = tmp_path / "refreshed.json"
+    refreshed.main(["--small", "--labels", "on_the_fly", "--out", str(path)])
+    result = json.loads(path.read_text())
+
+    sets = ["fixed", "fixed, 2 slices", "fresh, 2 slices", "filtered 0"]
+    assert [row["set"] for row in result["cells"]] == sorted(sets)
+    assert {run["set"]: run["images"] for run in result["runs"]} == dict(
+        zip(sets, [120, 240, 240, 120], strict=True)
+    )
+    assert all(run["accuracy"] > 15 for run in result["runs"])  # ten classes

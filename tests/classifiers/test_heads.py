@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.features import LinearOnFeatures, Scattering
 from tckr.classifiers.fixed_views import labels_of_views
+from tckr.classifiers.heads import PART, Lesson, _Dual, _Primal, fit_heads
 from tckr.classifiers.models import build, load, save
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import accuracy, logits, soft_labels
@@ -150,6 +153,57 @@ def test_it_is_saved_and_loaded(teacher, tmp_path):
     assert back.config == student.config == build(RECIPE, 1, 3, (8, 12)).config
     images = noise(5, 1, 8, 12)
     assert torch.equal(logits(back, images), logits(student, images))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    size=st.integers(1, 90),
+    ridges=st.lists(st.sampled_from([1e-5, 1e-3, 1.0]), min_size=1, max_size=3),
+    seed=st.integers(0, 1000),
+)
+def test_rows_and_features_give_one_solution(rows, size, ridges, seed):
+    draw = torch.Generator().manual_seed(seed)
+    primal, dual = (
+        _Primal(size, 3, len(ridges), "cpu"),
+        _Dual(size, 3, sum(rows), len(ridges), "cpu"),
+    )
+    for count in rows:
+        x = torch.randn(count, size, generator=draw)
+        wanted = [torch.randn(count, 3, generator=draw, dtype=torch.float64) for _ in ridges]
+        primal.add(x, wanted)
+        dual.add(x, wanted)
+    for ours, theirs in zip(dual.solve(ridges), primal.solve(ridges), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_blocks_of_rows_make_up_the_products():
+    x = torch.randn(PART + 30, 7, generator=torch.Generator().manual_seed(0))
+    dual = _Dual(7, 1, len(x), 1, "cpu")
+    for part in x.split(100):
+        dual.add(part, [part[:, :1].double()])
+    torch.testing.assert_close(dual._products(), x.double() @ x.double().T)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_few_images_with_views_of_their_own_labels_are_solved_over_rows(
+    teacher, views, monkeypatch
+):
+    images = noise(30, 0)
+    soft = labels_of_views(teacher, images, views, RECIPE.augmentation)
+    lessons = [
+        Lesson(torch.arange(30), targets=soft),
+        Lesson(torch.arange(30), targets=soft.flip(-1)),
+    ]
+    over_rows = fit_heads(images, lessons, RECIPE, 3)
+
+    def over_features(size, n_classes, rows, lessons, device):
+        return _Primal(size, n_classes, lessons, device)
+
+    monkeypatch.setattr("tckr.classifiers.heads._Dual", over_features)
+    for ours, theirs in zip(over_rows, fit_heads(images, lessons, RECIPE, 3), strict=True):
+        assert not torch.equal(ours.head.weight, theirs.head.weight)  # two ways, one solution
+        torch.testing.assert_close(ours.head.weight, theirs.head.weight, rtol=1e-3, atol=1e-5)
 
 
 def test_images_with_too_many_features_are_refused():

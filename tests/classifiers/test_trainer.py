@@ -11,7 +11,12 @@ from tckr.classifiers import feed as feeds
 from tckr.classifiers.distillation import train_student
 from tckr.classifiers.feed import Resident, Streamed
 from tckr.classifiers.models import Network
-from tckr.classifiers.options import ClassifierOptions, DistillationOptions, LabelSource
+from tckr.classifiers.options import (
+    ClassifierOptions,
+    DistillationOptions,
+    LabelSource,
+    RegenerationOptions,
+)
 from tckr.classifiers.predict import logits
 from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.slots import TrainingSlot
@@ -278,3 +283,45 @@ def test_a_training_that_diverges_is_an_error_that_says_so(device: str):
     trainer = Trainer(IMAGES, wild, CLASSES, targets=LABELS, device=device)
     with pytest.raises(UserError, match=r"training of the teacher diverged.*learning_rate"):
         trainer.fit([TrainSpec(0)], "teacher")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_fresh_images_take_the_place_of_the_old_slice_by_slice(device: str):
+    """Three slices of 20, each for two passes: 8 passes of batches that run over their ends, as a loop would do it."""
+    trainer = Trainer(IMAGES, OPTIONS, CLASSES, device=device)
+    regenerate = RegenerationOptions(every=2, slices=3)
+    steps = 10
+    generator, expected = torch.Generator().manual_seed(5), []
+    for epoch in range(8):
+        first = 20 * (0, 0, 1, 1, 2, 2, 0, 0)[epoch]
+        expected += [first + row for row in torch.randperm(20, generator=generator).tolist()]
+    order = trainer.order(5, steps, regenerate=regenerate)
+    assert order.flatten().tolist() == expected[: steps * OPTIONS.batch_size]
+    assert {row // 20 for row in order[:2].flatten().tolist()} == {0}
+
+    fresh = fit(trainer, TrainSpec(5, steps, teacher=TEACHER, regenerate=regenerate))
+    assert same(fresh, fit(trainer, TrainSpec(5, steps, teacher=TEACHER, regenerate=regenerate)))
+    assert not same(fresh, fit(trainer, TrainSpec(5, steps, teacher=TEACHER)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("labels", ["on_the_fly", "stored", "hard"])
+def test_fresh_images_from_one_slice_are_the_old_ones(device: str, labels: LabelSource):
+    def student(regenerate: RegenerationOptions | None) -> ResNet:
+        distillation = DistillationOptions(labels=labels, regenerate=regenerate)
+        return train_student(
+            IMAGES, LABELS, OPTIONS, 3, CLASSES,
+            distillation=distillation, steps=6, teacher=TEACHER, device=device,
+        )  # fmt: skip
+
+    assert same(student(None), student(RegenerationOptions(every=2)))
+    assert not same(student(None), student(RegenerationOptions(slices=2)))
+
+
+def test_what_has_no_equal_slices_or_no_epochs_is_refused():
+    trainer = Trainer(IMAGES, OPTIONS, CLASSES, targets=LABELS)
+    with pytest.raises(ValueError, match="60 images do not make 7 equal slices"):
+        fit(trainer, TrainSpec(0, 3, regenerate=RegenerationOptions(slices=7)))
+    closed = Trainer(IMAGES, ClassifierOptions(architecture="scattering"), CLASSES, targets=LABELS)
+    with pytest.raises(UserError, match="has no epochs"):
+        fit(closed, TrainSpec(0, regenerate=RegenerationOptions(slices=2)))

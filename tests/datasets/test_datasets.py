@@ -22,6 +22,7 @@ from tckr.datasets.picture import PictureDataset
 from tckr.datasets.pretrained import PretrainedDataset
 from tckr.datasets.tensors import TensorsDataset
 from tckr.diffusion.adapter import Adapter
+from tckr.diffusion.update import DenoiserUpdate
 from tckr.images.tensors import to_png
 
 OLD, NEW = "2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"
@@ -66,6 +67,10 @@ def adapter(seed: int) -> Adapter:
     )
 
 
+def update(seed: int) -> DenoiserUpdate:
+    return DenoiserUpdate({"conv_in.weight": numbers(seed, 4, 2, 3, 3).transpose(0, 1)})
+
+
 def classifier(seed: int) -> ResNet:
     torch.manual_seed(seed)
     return ResNet(1, 3, (8, 16), 2).eval()
@@ -95,6 +100,7 @@ def frame(value: pd.DataFrame) -> list[Any]:
 
 CASES = {
     "adapter": Case(AdapterDataset, adapter, lambda value: lists(value.weights)),
+    "update of every weight": Case(AdapterDataset, update, lambda value: lists(value.weights)),
     "classifier": Case(
         ClassifierDataset,
         classifier,

@@ -252,3 +252,41 @@ def test_folders_of_another_kind_are_refused(
 def test_a_missing_generator_is_refused() -> None:
     with pytest.raises(UserError, match="could not be loaded"):
         load("nobody/no-such-model")
+
+
+def test_the_first_noise_is_scaled_and_nothing_else(pipeline: StableDiffusionPipeline) -> None:
+    from dataclasses import replace
+
+    from tckr.diffusion.memory import RowsOnDevice
+    from tckr.diffusion.sampling import Sampler
+
+    embeds = encode_prompts(pipeline, ["bag"])
+    plain = Sampler(
+        pipeline, RowsOnDevice(embeds.tensors()), torch.zeros(4).long(), embeds, (16, 16), 1, SAMPLING, 3
+    )  # fmt: skip
+    wide = replace(plain, options=SAMPLING.model_copy(update={"initial_noise_scale": 1.5}))
+    numbers = range(4)
+    first, scaled = (sampler.denoise(numbers, only=0) for sampler in (plain, wide))
+    torch.testing.assert_close(scaled, 1.5 * first)
+    assert not torch.equal(plain(numbers), wide(numbers))
+    assert "initial_noise_scale" in wide.options.recipe()
+
+
+def test_adapters_on_the_way_are_those_that_a_shorter_training_of_the_schedule_would_leave(
+    folder: Path,
+) -> None:
+    images = torch.randint(
+        0, 256, (6, 1, 14, 14), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    schedule = Schedule(steps=4, batch_size=4, learning_rate=1e-2, averaging=0.5)
+    options = AdaptationOptions(generator=str(folder), rank=2, alpha=4, schedule=schedule)
+    kept: dict[int, Adapter] = {}
+    words = ["bag: grey"] * 6, ["bag"] * 6
+    last, _ = adapt(
+        load(str(folder)), images, *words, options, seed=1, keep_at=(2, 4), keep=kept.__setitem__
+    )
+    assert sorted(kept) == [2, 4]
+    assert kept[4].weights.keys() == last.weights.keys()
+    assert all(torch.equal(kept[4].weights[name], last.weights[name]) for name in last.weights)
+    assert not all(torch.equal(kept[2].weights[name], last.weights[name]) for name in last.weights)
+    kept[2].check(load(str(folder)).unet)

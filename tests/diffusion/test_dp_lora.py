@@ -1,5 +1,8 @@
 """Private adaptation: its gradients are those of micro-batches of one, and one image is one clipped gradient."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,15 +12,19 @@ import miniatures
 from charged import charged
 from tckr.diffusion.dp_lora import (
     _as_lora,
+    _whole,
     adapt_privately,
     adaptation_plan,
+    adaptation_size,
     denoising_loss,
     timesteps,
-    train_privately,
 )
 from tckr.diffusion.lora import _encoded, _with_lora
 from tckr.diffusion.private_options import DPAdaptationOptions
+from tckr.diffusion.stored import load_trained
+from tckr.diffusion.update import DenoiserUpdate
 from tckr.dp import Noise, recorder
+from tckr.errors import UserError
 from tckr.options import PrivateSchedule
 from tckr.training.per_image import recording
 from tckr.training.private import gradient_sum
@@ -45,6 +52,10 @@ def options(layers: str = "everything", **changes: object) -> DPAdaptationOption
     return DPAdaptationOptions(generator="tiny", rank=2, layers=layers, schedule=schedule)  # type: ignore[arg-type]
 
 
+def full(**changes: object) -> DPAdaptationOptions:
+    return options(**changes).model_copy(update={"method": "full"})  # type: ignore[arg-type]
+
+
 class Fixed:
     """The loss with the same random numbers for an image, wherever it stands: drawn per image, in its order."""
 
@@ -57,14 +68,25 @@ class Fixed:
         return self.loss(torch.tensor([row]))
 
 
-@pytest.mark.parametrize("layers", ["attention", "linear", "everything"])
-def test_gradients_are_those_of_micro_batches_of_one(
-    pipeline: Any, layers: str, tmp_path: Any
-) -> None:
-    chosen = options(layers)
+@contextmanager
+def training(pipeline: Any, chosen: DPAdaptationOptions) -> Iterator[list[torch.Tensor]]:
+    """The weights that are trained, away from their start."""
+    if chosen.method == "full":
+        with _whole(pipeline.unet):
+            yield list(pipeline.unet.parameters())
+        return
     with _with_lora(pipeline.unet, _as_lora(chosen)) as trained:
         for each in trained:
             torch.nn.init.normal_(each, std=0.1)
+        yield trained
+
+
+@pytest.mark.parametrize("layers", ["attention", "linear", "everything", "full"])
+def test_gradients_are_those_of_micro_batches_of_one(
+    pipeline: Any, layers: str, tmp_path: Any
+) -> None:
+    chosen = full() if layers == "full" else options(layers)
+    with training(pipeline, chosen) as trained:
         data = _encoded(pipeline, IMAGES, PROMPTS, NAMES, _as_lora(chosen), tmp_path)
         loss = denoising_loss(pipeline, data, len(IMAGES), chosen)
         with recording(pipeline.unet) as record:
@@ -145,10 +167,11 @@ def test_an_image_more_changes_the_sum_by_the_clipping_norm_at_most(
     assert 0 < float(change) <= 1e-3
 
 
-def test_recorded_on_neighbouring_sets(pipeline: Any) -> None:
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_recorded_on_neighbouring_sets(pipeline: Any, method: str) -> None:
     # Noise levels are drawn in the order of the images, so that leaving out the last one leaves those of the others;
     # in a batch of one, where no kernel sees the others either.
-    chosen = options("attention", micro_batch=1, steps=1)
+    chosen = options("attention", micro_batch=1, steps=1).model_copy(update={"method": method})
     entry = charged(adaptation_plan(chosen, 1), 1.0)
 
     def run(count: int) -> None:
@@ -169,14 +192,56 @@ def test_each_image_has_strata_of_its_own() -> None:
     assert drawn[:, 0].unique().numel() > 100
 
 
-def test_the_whole_denoiser(pipeline: Any) -> None:
-    chosen = options(micro_batch=2, steps=1)
+def test_the_whole_denoiser_is_trained_and_put_back(pipeline: Any, tmp_path: Any) -> None:
+    chosen = full(micro_batch=2, steps=1)
     entry = charged(adaptation_plan(chosen, 1), 1.0)
-    before = [each.clone() for each in pipeline.unet.parameters()]
-    train_privately(pipeline, IMAGES, PROMPTS, NAMES, chosen, entry, Noise(seed=0), 0)
-    moved = [not torch.equal(a, b) for a, b in zip(before, pipeline.unet.parameters(), strict=True)]
-    assert all(moved)
-    assert not any(each.requires_grad for each in pipeline.unet.parameters())
-    with torch.no_grad():
-        for each, old in zip(pipeline.unet.parameters(), before, strict=True):
-            each.copy_(old)
+    before = {name: each.clone() for name, each in pipeline.unet.named_parameters()}
+    update = adapt_privately(pipeline, IMAGES, PROMPTS, NAMES, chosen, entry, Noise(seed=0), 0)
+    assert update.weights.keys() == before.keys()
+    assert all(float(each.abs().max()) > 0 for each in update.weights.values())
+    for name, each in pipeline.unet.named_parameters():
+        assert torch.equal(each, before[name])
+        assert not each.requires_grad
+
+    update.save(tmp_path)
+    again = load_trained(tmp_path)
+    changed = again.apply(copy.deepcopy(pipeline)).unet
+    for name, each in changed.named_parameters():
+        assert torch.equal(each, before[name] + update.weights[name])
+
+
+def test_all_weights_without_noise_and_clipping_are_trained_plainly(
+    pipeline: Any, tmp_path: Any
+) -> None:
+    chosen = full(max_grad_norm=ENDLESS, steps=1, averaging=0, optimiser="sgd")
+    entry = charged(adaptation_plan(chosen, 1), 0.0)
+    update = adapt_privately(pipeline, IMAGES, PROMPTS, NAMES, chosen, entry, Noise(seed=0), 7)
+    torch.manual_seed(7)
+    data = _encoded(pipeline, IMAGES, PROMPTS, NAMES, _as_lora(chosen), tmp_path)
+    torch.manual_seed(Noise(seed=0).seed())
+    loss = denoising_loss(pipeline, data, len(IMAGES), chosen)
+    with _whole(pipeline.unet):
+        (loss(torch.arange(3)) / 5).backward()
+        (loss(torch.arange(3, 5)) / 5).backward()
+        wanted = {name: -1e-2 * each.grad for name, each in pipeline.unet.named_parameters()}
+        pipeline.unet.zero_grad(set_to_none=True)
+    for name, each in wanted.items():
+        # The difference of two weights is known to their rounding alone.
+        torch.testing.assert_close(update.weights[name], each, rtol=1e-3, atol=3e-7)
+
+
+def test_an_update_of_another_generator_is_refused(pipeline: Any) -> None:
+    with pytest.raises(UserError, match=r"conv_in\.weight has shape \(1,\)"):
+        DenoiserUpdate({"conv_in.weight": torch.ones(1)}).apply(pipeline)
+    with pytest.raises(UserError, match="is missing"):
+        DenoiserUpdate({"nowhere.weight": torch.ones(1)}).apply(pipeline)
+
+
+def test_the_noise_falls_on_every_weight_that_is_trained(pipeline: Any, tmp_path: Any) -> None:
+    pipeline.save_pretrained(tmp_path)
+    low, all_of_it = (
+        adaptation_size(each.model_copy(update={"generator": str(tmp_path)}))
+        for each in (options("attention"), full())
+    )
+    assert all_of_it == sum(each.numel() for each in pipeline.unet.parameters())
+    assert 0 < low < all_of_it

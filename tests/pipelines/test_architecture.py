@@ -85,14 +85,17 @@ def test_a_name_runs_everything_up_to_its_stage(name: str, pipelines: dict[str, 
     }
 
 
-def test_the_sweep_starts_from_raw_files_and_needs_the_teacher_alone_of_the_loop(
+def test_the_sweep_starts_from_raw_files_and_needs_teacher_and_generators_alone_of_the_loop(
     pipelines: dict[str, Pipeline],
 ) -> None:
     inputs = {i for i in pipelines[SWEEP].inputs() if not i.startswith("params:")}
     recycling = [node.name for node in pipelines[SWEEP].nodes if "recycling" in node.name]
 
     assert inputs == {"raw_images"}
-    assert recycling == ["knowledge_recycling.train_teacher"]
+    assert recycling == [
+        f"knowledge_recycling.{name}"
+        for name in ("train_teacher", "choose_generator", "fit_mixture")
+    ]
 
 
 def test_the_default_is_the_whole_loop(pipelines: dict[str, Pipeline]) -> None:

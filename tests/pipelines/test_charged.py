@@ -59,6 +59,27 @@ def test_a_teacher_without_noise_is_refused(pipelines: dict[str, Pipeline]) -> N
     check_charged(own)
 
 
+def test_a_teacher_without_noise_may_not_choose_images_either(
+    pipelines: dict[str, Pipeline],
+) -> None:
+    """Filtering by the arm's own teacher is post-processing; by that of other arms it passes the ledger."""
+    own = pipelines["private"]
+    (drawing,) = [node for node in own.nodes if node.name.endswith(".generate_images")]
+    assert "private.teacher" in drawing.inputs
+    rejecting = Node(
+        lambda images, teacher: images,
+        inputs=["private.word_counts", "teacher"],
+        outputs="private.synthetic_images",
+        name="filter_images",
+    )
+    others = [node for node in own.nodes if node is not drawing]
+    planted = Pipeline([*others, *shared_pipeline().nodes, rejecting])
+    with pytest.raises(
+        UserError, match=r"filter_images reads teacher, .* private.synthetic_images"
+    ):
+        check_charged(planted)
+
+
 def test_captions_of_members_may_not_be_drawn_from(pipelines: dict[str, Pipeline]) -> None:
     own = pipelines["private"]
     others = [node for node in own.nodes if not node.name.endswith(".generate_images")]
@@ -78,3 +99,21 @@ def test_captions_of_members_may_not_be_drawn_from(pipelines: dict[str, Pipeline
 def test_arms_without_a_ledger_promise_nothing(pipelines: dict[str, Pipeline]) -> None:
     for arm in set(SYNTHESIZERS) - set(UNDER_DP):
         check_charged(pipelines[arm])
+
+
+@pytest.mark.parametrize("arm", UNDER_DP)
+def test_no_arm_under_a_ledger_chooses_by_private_images(
+    arm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever switches it on: the wiring is refused before anything runs, since no mechanism pays for the choice."""
+    from tckr.pipelines.arm import arm_stages
+
+    synthesizer = synthesizer_class(arm)
+    assert not synthesizer.chooses
+    assert "generator_choice" not in synthesizer.model_fields
+    monkeypatch.setattr(synthesizer, "chooses", True)
+    wired: Pipeline = sum(arm_stages(arm).values(), Pipeline([]))
+    with pytest.raises(
+        UserError, match=r"descends from private images, and makes .*\.synthetic_images"
+    ):
+        check_charged(wired)

@@ -41,7 +41,7 @@ def pipelines() -> dict[str, Pipeline]:
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [(["kr"], "there is no arm 'kr'"), ([DEFAULT, DEFAULT], "named twice"), ([], "at least 1")],
+    [(["gan"], "there is no arm 'gan'"), ([DEFAULT, DEFAULT], "named twice"), ([], "at least 1")],
 )
 def test_arms_are_registered_each_one_once(wrong: list[str], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
@@ -88,23 +88,22 @@ def test_the_arms_that_a_parameter_names_are_the_ones_that_run(
     }
 
 
-def test_an_arm_with_a_ledger_hands_it_to_the_table() -> None:
+def test_every_arm_hands_its_audit_to_the_table() -> None:
     inputs = create_pipeline(ARMS).inputs()
 
-    with_ledger = {entry_of(arm, "ledger") for arm in ARMS if synthesizer_class(arm).ledger()}
-    assert {name for name in inputs if name.endswith("ledger")} == with_ledger
     assert {entry_of(arm, "audit") for arm in ARMS} | {"durations"} <= inputs
 
 
-def test_the_node_gives_each_arm_its_audit_ledger_and_minutes() -> None:
-    arms = {"tckr": result("tckr", 85.0), "unadapted": result("unadapted", 40.0)}
+def test_the_node_gives_each_arm_its_audit_and_minutes() -> None:
+    arms = {
+        "tckr": result("tckr", 85.0),
+        "unadapted": result("unadapted", 40.0, ledger=spent(1.0)),
+    }
     audits = {f"audit_of_{arm}": one.audit.model_dump(mode="json") for arm, one in arms.items()}
     durations = {"audit": 600.0, "unadapted.audit": 90.0, "teacher": 60.0}
     tabulate = tabulate_arms({arm: entry_of(arm, "audit") for arm in arms})
 
-    table, remarks = tabulate(
-        durations, ComparisonOptions(arms=list(arms)), **audits, ledger_of_unadapted=spent(1.0)
-    )
+    table, remarks = tabulate(durations, ComparisonOptions(arms=list(arms)), **audits)
 
     assert table["arm"].tolist() == ["teacher", "tckr", "unadapted"]
     assert table["accuracy"].tolist() == [90.0, 85.0, 40.0]
@@ -127,11 +126,11 @@ def kedro(*more: str) -> Any:
 
 
 def test_an_unknown_arm_is_one_line(inside: Path) -> None:
-    done = kedro("--params=comparison.arms=[kr]")
+    done = kedro("--params=comparison.arms=[gan]")
 
     (line,) = [one for one in done.output.splitlines() if one.startswith("Error: ")]
     assert done.exit_code == 1
-    assert "there is no arm 'kr'; registered are tckr" in line
+    assert "there is no arm 'gan'; registered are tckr" in line
     assert "Traceback" not in done.output
 
 

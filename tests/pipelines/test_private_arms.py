@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from tckr.cli import run
+from tckr.diffusion.stored import load_trained
+from tckr.diffusion.update import DenoiserUpdate
 from tckr.dp import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,27 @@ def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
 
 
 @pytest.mark.slow
+def test_every_weight_of_the_denoiser_is_adapted_if_asked_for() -> None:
+    full = "privimage.generator_adaptation.method=full,privimage.privacy.epsilon=1000"
+    done = kedro(
+        "--pipeline=privimage",
+        f"--params={full}",
+        "--to-outputs=privimage.ledger,privimage.recycled_set",
+    )
+    assert done.exit_code == 0, done.output
+    made = load_trained(newest("06_models", "privimage", "adapter"))
+    assert isinstance(made, DenoiserUpdate)
+    ledger = Ledger.from_json(newest("07_model_output", "privimage", "ledger.json").read_text())
+    assert ledger["generator adaptation"].spent
+    assert ledger.epsilon(spent=True) <= 1000
+
+    refused = kedro("--pipeline=privimage", f"--params={full[:-2]}")  # epsilon 10 drowns in so many
+    assert refused.exit_code == 1
+    size = sum(each.numel() for each in made.weights.values())
+    assert f"the noise on its {size:,} numbers" in refused.output
+
+
+@pytest.mark.slow
 def test_a_budget_that_leaves_noise_alone_is_refused_before_anything_is_read() -> None:
     refused = kedro("--pipeline=private", f"--params={SHORT},private.privacy.epsilon=0.01")
     assert refused.exit_code == 1
@@ -96,3 +119,31 @@ def test_noise_from_a_seed_is_said_and_not_exported() -> None:
     refused = kedro("--pipeline=private.export")
     assert refused.exit_code == 1
     assert "Not private: some noise came from a seed" in refused.output
+
+
+@pytest.mark.slow
+def test_spti_runs_from_votes_to_an_audited_student_and_keeps_its_pictures() -> None:
+    done = kedro("--pipeline=spti", f"--params={SMALL}")
+    assert done.exit_code == 0, done.output
+    ledger = Ledger.from_json(newest("07_model_output", "spti", "ledger.json").read_text())
+    assert [entry.name for entry in ledger] == ["votes", "teacher"]
+    assert ledger["votes"].steps == 2
+    population = pd.read_parquet(newest("06_models", "spti", "population") / "table.parquet")
+    assert population.groupby("label").size().tolist() == [2, 2, 2]
+    for picture in ("best_prompts.png", "distance_curve.png"):
+        assert newest("08_reporting", "spti", picture).is_file()
+
+
+@pytest.mark.slow
+def test_a_study_of_the_true_distance_is_not_exported() -> None:
+    studied = kedro(
+        "--pipeline=spti",
+        "--params=spti.privacy.research=true",
+        "--to-outputs=spti.ledger,spti.recycled_set",
+    )
+    assert studied.exit_code == 0, studied.output
+    card = (newest("07_model_output", "spti", "recycled_set") / "README.md").read_text()
+    assert "not private" in card
+    refused = kedro("--pipeline=spti.export")
+    assert refused.exit_code == 1
+    assert "Not private: true distance to the private images" in refused.output

@@ -1,5 +1,6 @@
 """Private recycling end to end on tiny models: one ledger, and what comes of it without an answer of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tckr.classifiers.options import ClassifierOptions
+from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
@@ -16,6 +18,8 @@ from tckr.dp import Ledger
 from tckr.errors import UserError
 from tckr.options import PrivateSchedule
 from tckr.synthesizers.base import Fitted, PrivateSet
+from tckr.synthesizers.filtering import FilterOptions
+from tckr.synthesizers.mixture import MixedOptions
 from tckr.synthesizers.private import Private, PrivateBudget, PrivateDrawingOptions
 from tckr.text.options import CaptionOptions, WordsOptions
 from tckr.text.vocabulary import SHIPPED
@@ -64,6 +68,28 @@ def known(private: PrivateSet) -> dict[str, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def fitted(models: Path, private: PrivateSet, known: dict[str, pd.DataFrame]) -> Fitted:
     return arm_with(models).fit(private, SEED, known=known)
+
+
+def test_no_further_generator_is_fitted_that_the_ledger_does_not_pay_for(
+    models: Path, private: PrivateSet
+) -> None:
+    arm = arm_with(models)
+    recycling = arm.knowledge_recycling.model_copy(update={"mixture": (MixedOptions(seed=1),)})
+    mixing = arm.model_copy(update={"knowledge_recycling": recycling})
+    with pytest.raises(UserError, match="no mechanism of this arm's ledger pays"):
+        mixing.fit(private, SEED)
+
+
+def test_its_own_teacher_chooses_its_images(fitted: Fitted) -> None:
+    """Filtering by the teacher of the ledger is post-processing: it costs nothing more."""
+    options = FilterOptions(threshold=0.0, max_draws=1000)
+    recycling = fitted.synthesizer.knowledge_recycling.model_copy(update={"filter": options})
+    arm = fitted.synthesizer.model_copy(update={"knowledge_recycling": recycling})
+    drawn = replace(fitted, synthesizer=arm).sample(COUNT, SEED, strict=False)
+    plain = fitted.sample(COUNT, SEED)
+    judged = soft_labels(fitted.artefacts["teacher"], plain.images).argmax(1) == plain.labels
+    assert torch.equal(drawn.images[judged], plain.images[judged])
+    assert drawn.labels.tolist() == plain.labels.tolist()
 
 
 def test_the_ledger_charges_words_and_teacher_and_no_more(fitted: Fitted) -> None:

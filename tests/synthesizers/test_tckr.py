@@ -7,32 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from tckr.diffusion.options import AdaptationOptions, SamplingOptions
-from tckr.options import Schedule
 from tckr.synthesizers.base import Fitted, PrivateSet, SyntheticSet
-from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
+from tckr.synthesizers.tckr import TCKR
 from tckr.text import captioner
-from tckr.text.options import CaptionOptions
 
 FIRST, SECOND = range(12), range(12, 24)
 COUNT, SEED = 10, 3
-
-
-@pytest.fixture(scope="session")
-def arm(models: Path) -> TCKR:
-    return TCKR(
-        captioning=CaptionOptions(
-            captioner=str(models / "captioner"), max_new_tokens=6, batch_size=8
-        ),
-        generator_adaptation=AdaptationOptions(
-            generator=str(models / "generator"),
-            rank=2,
-            schedule=Schedule(steps=4, batch_size=4, learning_rate=1e-2),
-        ),
-        knowledge_recycling=TckrRecyclingOptions(
-            sampling=SamplingOptions(steps=2, guidance_scale=1.0, batch_size=8)
-        ),
-    )
 
 
 @pytest.fixture(scope="session")
@@ -195,3 +175,32 @@ def test_the_duration_of_a_fit_is_estimated(arm: TCKR, private: PrivateSet, fitt
     seconds, brief = arm.estimate_fit(private.at(FIRST), known, "cpu")
     assert seconds > 0
     assert brief.sample(2, SEED).images.shape == (2, 1, 16, 16)
+
+
+def test_adapters_on_the_way_can_be_chosen_and_shadows_stop_there(
+    arm: TCKR, private: PrivateSet, tmp_path: Path
+) -> None:
+    from tckr.datasets.adapter import AdapterDataset
+    from tckr.synthesizers.choice import Choice
+
+    training = arm.generator_adaptation.model_copy(update={"snapshots": 2})
+    several = arm.model_copy(update={"generator_adaptation": training})
+    fitted = several.fit(private.at(FIRST), SEED)
+    assert several.candidates(fitted.artefacts) == {0: 2, 1: 4}
+    assert arm.candidates({"adapter": fitted.artefacts["adapter"].at(1)}) == {}
+
+    stored = AdapterDataset(filepath=str(tmp_path / "adapter"))
+    stored.save(fitted.artefacts["adapter"])
+    artefacts = {**fitted.artefacts, "adapter": stored.load()}
+
+    def drawn(number: int | None) -> SyntheticSet:
+        chosen = several.with_choice(Choice(snapshot=number))
+        return Fitted(chosen, fitted.facts, artefacts).sample(COUNT, SEED)
+
+    last = arm.fit(private.at(FIRST), SEED).sample(COUNT, SEED)
+    assert equal(drawn(1), last)
+    assert equal(drawn(None), last)
+    assert not equal(drawn(0), last)
+    shadow = several.with_choice(Choice(snapshot=0)).fit(private.at(FIRST), SEED)
+    assert shadow.artefacts["adapter"].numbers == [0]
+    assert equal(shadow.sample(COUNT, SEED), drawn(0))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tckr.errors import UserError
 from tckr.images.tensors import to_tensor
-from tckr.text.clip import image_embeddings, load_clip
+from tckr.text.clip import image_embeddings, load_clip, text_embeddings
 
 DATA = Path(__file__).parents[2] / "data"
 CLIP = DATA / "06_models/foundation/clip"
@@ -47,3 +47,29 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         load_clip(tmp_path)
     with pytest.raises(UserError, match="holds blip-2"):
         load_clip(CLIP.parent / "captioner")
+
+
+def test_sentences_are_embedded_each_by_itself_and_cut_where_the_model_ends() -> None:
+    clip = load_clip(CLIP)
+    sentences = ["a small red shape", "a tall grey boot, split top", "a small red shape " * 40]
+    rows = text_embeddings(clip, sentences)
+    assert rows.shape == (3, clip.model.config.projection_dim)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
+    one_by_one = torch.cat([text_embeddings(clip, [sentence]) for sentence in sentences])
+    torch.testing.assert_close(rows, one_by_one, atol=1e-5, rtol=0)
+    assert text_embeddings(clip, []).shape == (0, rows.shape[1])
+    # A picture of a sentence's meaning is nearer to it than another: the two parts share a space.
+    colours = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+    shapes = torch.full((2, 3, 32, 32), 255, dtype=torch.uint8)
+    for picture, colour in zip(shapes, colours.values(), strict=True):
+        picture[:, 8:24, 8:24] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
+    told = text_embeddings(
+        clip,
+        [
+            f"medium square {name} solid shape, straight even outline, on plain white background"
+            for name in colours
+        ],
+    )
+    alike = image_embeddings(clip, shapes) @ told.T
+    assert alike[0, 0] > alike[0, 1]
+    assert alike[1, 1] > alike[1, 0]

@@ -305,3 +305,24 @@ def test_a_checkpoint_knows_its_data(tmp_path: Path) -> None:
         train(-7.0, **{**keep, "identity": {"data": "minus sevens"}})
     with pytest.raises(ValueError, match="needs an identity"):
         train(-7.0, checkpoint=keep["checkpoint"])
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_weights_are_kept_on_the_way_and_the_training_may_end_there(averaging: float) -> None:
+    options = schedule(averaging=averaging)
+    network, loss = problem()
+    kept: dict[int, list[Tensor]] = {}
+
+    def keep(done: int, weights: Any) -> None:
+        kept[done] = [weight.clone() for weight in weights]
+
+    parameters = list(network.parameters())
+    minimize(parameters, loss, options, "test", keep_at=(5, 23), keep=keep)
+    assert sorted(kept) == [5, 23]
+    assert all(torch.equal(a, b) for a, b in zip(kept[23], parameters, strict=True))
+
+    network, loss = problem()
+    brief = list(network.parameters())
+    losses = minimize(brief, loss, options, "test", stop=5)
+    assert losses["step"].max() == 5
+    assert all(torch.equal(a, b) for a, b in zip(kept[5], brief, strict=True))

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tckr.audit.results import Audit
-from tckr.dp import Ledger
-from tckr.dp.accounting import gaussian_mu, mu, total_epsilon
-from tckr.metrics import accuracy_over_privacy
+from tckr.audit.guarantee import certified_aop
+from tckr.audit.results import Audit, Guarantee
+from tckr.dp.accounting import Mechanism, gaussian_mu, mu, total_epsilon
 
 # The row for reference: the network that was trained on the private images themselves, which arms without differential
 # privacy share.
@@ -25,20 +24,13 @@ class ArmResult:
 
     Attributes:
         arm: its name.
-        audit: of what it would release.
+        audit: of what it would release, with what its ledger proves if it has one.
         seconds: of all work behind the audit, with what the arm shares with others.
-        ledger: of its mechanisms, all run; None if it has none.
     """
 
     arm: str
     audit: Audit
     seconds: float
-    ledger: Ledger | None = None
-
-    @property
-    def proven(self) -> Ledger | None:
-        """The ledger, if it protects anybody: not if its noise came from a seed."""
-        return self.ledger if self.ledger is not None and self.ledger.private else None
 
 
 def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataFrame:
@@ -53,27 +45,28 @@ def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataF
         `AUC_MIA` and `AOP` with `_low` and `_high`, `AUC_MIA_bound`, the largest AUC of any attack, and `aop_certified`,
         the AOP at that bound, all in percent, NaN where the audit does not measure them; `minutes` and `shadows`.
     """
-    shared = next((one for one in arms if one.ledger is None and TEACHER in one.audit.models), None)
+    shared = next(
+        (one for one in arms if one.audit.guarantee is None and TEACHER in one.audit.models), None
+    )
     rows = [] if shared is None else [_row(shared, TEACHER, teacher_seconds)]
     return pd.DataFrame([*rows, *(_row(one, "student", one.seconds) for one in arms)])
 
 
 def _row(result: ArmResult, model: str, seconds: float) -> dict[str, object]:
-    audited, ledger = result.audit.models[model], result.proven
+    audited, proven = result.audit.models[model], result.audit.proven
     assert audited.accuracy is not None  # of student and teacher it is measured
     measured = audited.in_percent()
     figures = {name: math.nan if value is None else value for name, value in measured.items()}
-    bound = 1.0 if ledger is None else ledger.trade_off().auc
     return {
         "arm": model if model == TEACHER else result.arm,
-        "epsilon": math.inf if ledger is None else ledger.epsilon(),
-        "delta": math.nan if ledger is None else ledger.delta,
-        "mu": math.nan if ledger is None else ledger.mu(),
+        "epsilon": math.inf if proven is None else proven.epsilon,
+        "delta": math.nan if proven is None else proven.delta,
+        "mu": math.nan if proven is None else proven.mu,
         "accuracy": audited.accuracy,
         **{f"AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")},
-        "AUC_MIA_bound": 100 * bound,
+        "AUC_MIA_bound": 100.0 if proven is None else 100 * proven.auc,
         **{f"AOP{end}": figures[f"AOP{end}"] for end in ("", "_low", "_high")},
-        "aop_certified": accuracy_over_privacy(audited.accuracy, bound).value,
+        "aop_certified": certified_aop(audited.accuracy, proven),
         "minutes": seconds / 60,
         "shadows": audited.n_shadows,
     }
@@ -85,8 +78,8 @@ def remarks(arms: Sequence[ArmResult]) -> list[str]:
 
 
 def _remarks(arms: Sequence[ArmResult]) -> Iterator[str]:
-    proven = {one.arm: one.proven for one in arms if one.proven is not None}
-    without = [one.arm for one in arms if one.proven is None]
+    proven = {one.arm: one.audit.proven for one in arms if one.audit.proven is not None}
+    without = [one.arm for one in arms if one.arm not in proven]
     if proven:
         yield (
             f"{listed(proven)}: no attack whatever exceeds the bound for one image; AUC_MIA is what this audit's attack"
@@ -104,8 +97,8 @@ def _remarks(arms: Sequence[ArmResult]) -> Iterator[str]:
             "All arms read one private set: whoever also releases what an arm without a proof made has no guarantee."
         )
     for one in arms:
-        if one.ledger is not None and one.proven is None:
-            yield f"{one.arm}: its noise came from a seed, with which anybody can take it away again."
+        if one.audit.guarantee is not None and one.arm not in proven:
+            yield f"{one.arm}: its noise came from a seed, or it read private images for research: it proves nothing."
     for one in arms:
         if (student := one.audit.models["student"]).shows == "nothing":
             yield f"{one.arm}: not measured. {student.limits}"
@@ -119,17 +112,22 @@ def _remarks(arms: Sequence[ArmResult]) -> Iterator[str]:
     )
 
 
-def _together(ledgers: Mapping[str, Ledger]) -> str:
+def _together(proven: Mapping[str, Guarantee]) -> str:
     """Say what is proven of several arms together: all of their mechanisms read the same images."""
-    mechanisms = [entry for ledger in ledgers.values() for entry in ledger]
-    delta = min(ledger.delta for ledger in ledgers.values())
+    kept = set(Mechanism.model_fields)
+    mechanisms = [
+        Mechanism(**entry.model_dump(include=kept))
+        for each in proven.values()
+        for entry in each.entries
+    ]
+    delta = min(each.delta for each in proven.values())
     epsilon = total_epsilon(mechanisms, delta)
     exact = gaussian_mu(mechanisms)
     whole = mu(epsilon, delta) if exact is None else exact
-    each = ", ".join(f"{arm} {ledger.mu():.2f}" for arm, ledger in ledgers.items())
+    spent = ", ".join(f"{arm} {each.mu:.2f}" for arm, each in proven.items())
     return (
-        f"They read one private set, so what they spend adds up if all of {listed(ledgers)} is released: mu in squares"
-        f" ({each}), together mu {whole:.2f}, which is epsilon {epsilon:.3g} at delta {delta:.2g}."
+        f"They read one private set, so what they spend adds up if all of {listed(proven)} is released: mu in squares"
+        f" ({spent}), together mu {whole:.2f}, which is epsilon {epsilon:.3g} at delta {delta:.2g}."
     )
 
 

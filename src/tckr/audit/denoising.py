@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tckr.diffusion.embeddings import PromptEmbeds, encode_prompts
-from tckr.diffusion.lora import Adapter
 from tckr.diffusion.loss import noise_schedule
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.pipeline import encode_images, load
+from tckr.diffusion.update import Adaptation
 from tckr.engine.progress import track
 from tckr.errors import UserError
 
@@ -99,7 +99,7 @@ def denoising_signals(
 
 def query_generator(
     options: AdaptationOptions,
-    adapter: Adapter | None,
+    adapter: Adaptation | None,
     images: Tensor,
     prompts: Sequence[str],
     *,

@@ -4,10 +4,12 @@ The rule. Every attack gives one point: the smallest true-positive and the large
 on scores that did not choose the cut. All points of an audit hold together at `CONFIDENCE`, by Bonferroni's inequality
 over the attacks. A point above the ledger's trade-off curve for two changes contradicts it, and the run fails; one
 between that and the curve for one image is a warning: the audit's members and non-members are exact halves of one set,
-so that where one image is absent another is present.
+so that where one image is absent another is present. Where members were drawn by coins (`membership.coin_flips`) there is
+one change alone, and every point above the curve for one image contradicts it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from scipy.special import ndtri
 
@@ -33,13 +35,21 @@ CONFIDENCE = 0.999
 CANARIES = "on the canaries"
 
 
-def guarantee(ledger: Ledger, things: Mapping[str, ThingAudit], fprs: Sequence[float]) -> Guarantee:
+def guarantee(
+    ledger: Ledger,
+    things: Mapping[str, ThingAudit],
+    fprs: Sequence[float],
+    *,
+    changes: Literal[1, 2] = 2,
+) -> Guarantee:
     """Return what a ledger proves, and how every attack of an audit compares.
 
     Args:
         ledger: of the arm, with everything that was charged.
         things: audits of what was made under the ledger, by name in `THINGS`.
         fprs: false-positive rates of the bounds.
+        changes: images by which the case of a member differs from that of a non-member: 2 if members are exact halves; 1
+            if each was drawn by a coin of its own, and nothing of the target follows from how many there are.
 
     >>> ledger = Ledger(1.0, delta=1e-5, n=3000, data_hash="4f2a")
     >>> _ = ledger.add(name="teacher", mechanism="gaussian", noise_multiplier=40, steps=100, why="clipped", code="doc")
@@ -66,6 +76,7 @@ def guarantee(ledger: Ledger, things: Mapping[str, ThingAudit], fprs: Sequence[f
                 epsilon=_epsilon(tpr, fpr, ledger.delta),
                 epsilon_bound=_epsilon(bound, fpr, ledger.delta),
                 epsilon_bound_of_two=_epsilon(bound_of_two, fpr, ledger.delta),
+                changes=changes,
             )
         )
     return Guarantee(
@@ -103,7 +114,7 @@ def check(audit: Audit) -> list[str]:
         row = max(wrong, key=lambda each: each.epsilon)
         raise UserError(
             f"The audit contradicts the ledger: {_measured(row, found)}, but the ledger proves at most"
-            f" {row.epsilon_bound_of_two:.2f} for the audit's comparison. Either the ledger or the code is wrong.",
+            f" {row.epsilon_allowed:.2f} for the audit's comparison. Either the ledger or the code is wrong.",
             "hand out nothing that this run made; look for noise that is smaller, or a read of private images that is"
             " larger, than its entry says.",
         )

@@ -61,6 +61,26 @@ def membership_matrix(
     return np.ascontiguousarray(matrix[:, random.permutation(n_examples)])
 
 
+def coin_flips(
+    n_examples: int, seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.bool_]:
+    """Draw whether each example is a member of the target, by a fair coin of its own; those of one person share a coin.
+
+    What is known of the others then says nothing of an example, so that a mechanism's trade-off curve for one image
+    bounds what any score tells of it (`guarantee(..., changes=1)`). That needs a target that does not depend on how many
+    coins fell on one side: whatever follows from the number of members is computed from a constant, such as n_examples / 2.
+
+    >>> drawn = coin_flips(6, seed=0, groups=np.array([7, 7, 3, 3, 3, 5]))
+    >>> bool(drawn[0] == drawn[1]), bool((drawn[2:5] == drawn[2]).all())
+    (True, True)
+    """
+    random = np.random.default_rng(seed)
+    if groups is None:
+        return random.random(n_examples) < 0.5
+    people, group_of = np.unique(groups, return_inverse=True)
+    return (random.random(len(people)) < 0.5)[group_of]
+
+
 def _by_group(
     groups: NDArray[np.int64], n_shadows: int, times: int, random: np.random.Generator
 ) -> NDArray[np.bool_]:

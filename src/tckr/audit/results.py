@@ -452,10 +452,12 @@ class Charge(Result):
 
 
 class Declared(Result):
-    """Something that costs nothing, and why."""
+    """Something that is not charged, and why."""
 
     what: str = Field(description="such as early stopping")
-    how: Literal["public", "absent"] = Field(description="known without the images, or not used")
+    how: Literal["public", "absent", "uncharged"] = Field(
+        description="known without the images, not used, or taken without noise: then nothing is proven"
+    )
     why: str = Field(description="the reason")
 
 
@@ -483,6 +485,20 @@ class Compared(Result):
     epsilon: float = Field(description="measured: at least this")
     epsilon_bound: float | None = Field(description="proven for one image: at most; None: more")
     epsilon_bound_of_two: float | None = Field(description="proven for two changes; None: more")
+    changes: Literal[1, 2] = Field(
+        default=2,
+        description="images by which a member's case differs from a non-member's: 2 in exact halves, 1 if each is a coin",
+    )
+
+    @property
+    def allowed(self) -> float:
+        """Return the largest true-positive rate at `fpr` that the ledger allows in the audit's comparison."""
+        return self.bound if self.changes == 1 else self.bound_of_two
+
+    @property
+    def epsilon_allowed(self) -> float | None:
+        """Return the same as an epsilon; None: more."""
+        return self.epsilon_bound if self.changes == 1 else self.epsilon_bound_of_two
 
     @property
     def alarming(self) -> bool:
@@ -492,7 +508,7 @@ class Compared(Result):
     @property
     def contradicts(self) -> bool:
         """Whether it found more than is proven for the audit's comparison: ledger or code is wrong."""
-        return self.tpr > self.bound_of_two
+        return self.tpr > self.allowed
 
 
 class Guarantee(Result):
@@ -504,7 +520,9 @@ class Guarantee(Result):
     total_epsilon: float = Field(description="the budget that was asked for")
     n: int = Field(description="private images, a public number")
     adjacency: str = Field(description="what neighbouring private sets are")
-    private: bool = Field(description="False if noise came from a seed: then nothing is proven")
+    private: bool = Field(
+        description="False if noise came from a seed, or something was taken uncharged: then nothing is proven"
+    )
     auc: float = Field(description="largest AUC of any test for one image")
     auc_of_two: float = Field(description="largest AUC for two changes")
     tprs: tuple[TprBound, ...] = Field(description="one entry per audited false-positive rate")

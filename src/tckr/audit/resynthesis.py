@@ -1,7 +1,7 @@
 """Synthetic sets made again for each shadow, from that shadow's own members (scope `pipeline`)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +67,7 @@ class Resynthesis:
         class_names: names of the classes 0, 1, ...
         known: per-image artefacts of every audited image, (N,) rows each.
         count: images of each set.
+        draws: images that were drawn of the target's set for each that stayed, by which the duration is estimated.
         closed: the sets by name, each with the channels that are closed in it.
         threat: with it the adapted generator is queried about images too.
         queried: int64 (n,), about which.
@@ -79,6 +80,7 @@ class Resynthesis:
     closed: Mapping[str, tuple[str, ...]]
     threat: GeneratorThreat | None = None
     queried: Sequence[int] = ()
+    draws: float = 1.0
 
     def __repr__(self) -> str:
         """Return what tells one resynthesis from another, for fingerprints."""
@@ -87,7 +89,13 @@ class Resynthesis:
         return repr((settings, sorted(self.closed.items()), self.threat, list(self.queried)))
 
     def run(
-        self, images: Tensor, labels: Tensor, inside: NDArray[np.bool_], seed: int, device: str
+        self,
+        images: Tensor,
+        labels: Tensor,
+        inside: NDArray[np.bool_],
+        seed: int,
+        device: str,
+        teacher: Any = None,
     ) -> Resynthesized:
         """Return the sets, and what else the fit made that is attacked or taught by.
 
@@ -97,6 +105,7 @@ class Resynthesis:
             inside: bool (N,), the members of this shadow.
             seed: of this shadow; its parts are derived as those of a run.
             device: where to compute.
+            teacher: of this shadow, which filters as the target's did; of an arm with its own the fit makes it.
         """
         rows = np.flatnonzero(inside).tolist()
         private = PrivateSet(images, labels, self.class_names)
@@ -105,15 +114,18 @@ class Resynthesis:
         }
         # A shadow runs in a process of its own: no further ones inside it.
         fitted = self.synthesizer.in_one_process().fit(private.at(rows), seed, device, known)
+        if not self.synthesizer.own_teacher:
+            fitted = replace(fitted, teacher=teacher)
         sets = {
-            name: fitted.sample(self.count, seed, closed=closed)
+            # The target's classes could be filled. Where a shadow's cannot, that must not end an audit of many.
+            name: fitted.sample(self.count, seed, closed=closed, strict=False)
             for name, closed in self.closed.items()
         }
         signals: dict[str, NDArray[np.float64]] = {}
         if self.threat is not None:
             signals = self._query(fitted.artefacts, images, device)
-        teacher = fitted.artefacts["teacher"] if self.synthesizer.own_teacher else None
-        return Resynthesized(sets, signals, teacher)
+        own = fitted.artefacts["teacher"] if self.synthesizer.own_teacher else None
+        return Resynthesized(sets, signals, own)
 
     def _query(
         self, artefacts: Mapping[str, Any], images: Tensor, device: str
@@ -124,7 +136,8 @@ class Resynthesis:
         prompts = self.known["captions"]["prompt"].iloc[list(self.queried)].tolist()
         options = getattr(self.synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
         pixels = take(images, self.queried)
-        queries, adapter = self.threat.queries(), artefacts["adapter"]
+        queries = self.threat.queries()
+        adapter = self.synthesizer.chosen_update(artefacts)  # type: ignore[attr-defined]
         return query_generator(options, adapter, pixels, prompts, device=device, **queries)
 
     def seconds(self, images: Tensor, labels: Tensor, device: str) -> float:
@@ -135,4 +148,4 @@ class Resynthesis:
         image = fitted.seconds_per_image()
         passes = getattr(getattr(synthesizer.knowledge_recycling, "sampling", None), "passes", 1)
         queries = 0.0 if self.threat is None else self.threat.passes * len(self.queried) / passes
-        return fit + image * (self.count * len(self.closed) + queries)
+        return fit + image * (self.draws * self.count * len(self.closed) + queries)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tckr.audit import attacker
 from tckr.audit.membership import fingerprint
 from tckr.audit.options import AttackerOptions
-from tckr.audit.resynthesis import OwnTeacher, Resynthesis, Resynthesized
+from tckr.audit.resynthesis import OwnTeacher, Resynthesis
 from tckr.audit.signals import STUDENT, WEIGHTS, model_scores
 from tckr.classifiers.distillation import hard_targets, student_spec, student_trainer
 from tckr.classifiers.models import Network
@@ -378,12 +378,19 @@ def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> l
     The number of steps is the target's for all.
     """
     config = trainers.config
-    made, signals = None, [Scores() for _ in shadows]
+    made, signals, teachers = None, [Scores() for _ in shadows], _train_teachers(shadows, trainers)
     if config.resynthesis is not None:
         (shadow,) = shadows
         made = config.resynthesis.run(
-            config.images, config.labels, shadow.inside, shadow.seeds(config.seed)[2], config.device
+            config.images,
+            config.labels,
+            shadow.inside,
+            shadow.seeds(config.seed)[2],
+            config.device,
+            *teachers,
         )
+        # An arm's own teacher was made with the sets, under one ledger.
+        teachers = teachers or [made.teacher]
         for name, pool in made.sets.items():
             trainers.set_pool(name, pool)
         signals = [
@@ -392,7 +399,6 @@ def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> l
                 for name, values in made.signals.items()
             }
         ]
-    teachers = _train_teachers(shadows, trainers, made)
     students = _train_students(shadows, teachers, trainers)
     groups = []
     for i, teacher in enumerate(teachers):
@@ -401,10 +407,11 @@ def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> l
     return groups
 
 
-def _train_teachers(
-    shadows: Sequence[ShadowModel], trainers: ShadowTrainers, made: Resynthesized | None
-) -> list[nn.Module]:
-    """Train the teachers as the target's was: by the classifier's recipe, or in the arm's own way."""
+def _train_teachers(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[nn.Module]:
+    """Train the teachers as the target's was: by the classifier's recipe, or in the arm's own way.
+
+    In scope `pipeline` an arm's own teacher comes with its sets: none is trained here.
+    """
     config = trainers.config
     if config.own_teacher is None:
         specs = [
@@ -416,8 +423,8 @@ def _train_teachers(
             for shadow in shadows
         ]
         return list(trainers.teachers.fit(specs, "shadow teachers", side_by_side=len(shadows)))
-    if made is not None:  # it was made with the sets, under one ledger
-        return [made.teacher]
+    if config.resynthesis is not None:
+        return []
     return [
         config.own_teacher.fit(
             config.images, config.labels, shadow.inside, shadow.seeds(config.seed)[0], config.device

@@ -163,7 +163,7 @@ def shadow_config(
     weights = weights_queries(classifier, options) if STUDENT in students else 0
     sets = synthetic_sets(stored) if resynthesis is None else {}
     if resynthesis is not None and options.attribution:
-        channels = resynthesis.synthesizer.channels
+        channels = resynthesis.synthesizer.open_channels
         students |= attribution.student_configs(recipe["distillation"]["labels"], channels)
     return ShadowConfig(
         pixels,
@@ -214,6 +214,7 @@ def resynthesize(
     count: int,
     options: AuditOptions,
     seed: int,
+    draws: float = 1.0,
 ) -> "Resynthesis":
     """Return how each shadow makes its own synthetic sets.
 
@@ -224,6 +225,7 @@ def resynthesize(
         count: images of each set.
         options: of the audit.
         seed: of the run.
+        draws: images that were drawn of the target's set for each that stayed.
     """
     from tckr.audit import attribution
     from tckr.audit.resynthesis import Resynthesis
@@ -235,7 +237,7 @@ def resynthesize(
     }
     closed: dict[str, tuple[str, ...]] = {RELEASED: ()}
     if options.attribution:
-        closed |= attribution.sets(synthesizer.channels)
+        closed |= attribution.sets(synthesizer.open_channels)
     queries_generator = "generator" in synthesizer.threats
     return Resynthesis(
         synthesizer,
@@ -245,6 +247,7 @@ def resynthesize(
         closed,
         options.generator if queries_generator else None,
         queried_rows(audited, images, options, seed).tolist() if queries_generator else [],
+        draws,
     )
 
 

@@ -154,4 +154,5 @@ def student_spec(
         None if size is None else torch.arange(size),
         teacher=teacher if source == "on_the_fly" else None,
         targets=soft if source == "stored" else None,
+        regenerate=distillation.regenerate,
     )

@@ -163,14 +163,30 @@ def load_clip_features(folder: str | Path) -> ClipFeatures:
     Raises:
         UserError: the folder is missing, incomplete, or holds another kind of model.
     """
-    from transformers import CLIPVisionModelWithProjection
+    from transformers import AutoConfig, CLIPModel, CLIPVisionModelWithProjection
 
-    from tckr.engine.loading import SAFE, check_kind, description, readable
+    from tckr.engine.loading import OFFLINE, SAFE, check_kind, description, readable
 
     remedy = "give a folder of a transformers CLIPModel with its image processor."
     check_kind(folder, "model_type", ["clip", "clip_vision_model"], remedy)
     with readable(f"CLIP {folder}", remedy):
-        vision = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32, **SAFE)
+        config = AutoConfig.from_pretrained(folder, **OFFLINE)
+        if config.model_type == "clip":
+            whole = CLIPModel.from_pretrained(folder, dtype=torch.float32, **SAFE)
+            # The whole model's projection; that in the part's configuration may be a default.
+            config.vision_config.projection_dim = config.projection_dim
+            vision = CLIPVisionModelWithProjection(config.vision_config)
+            vision.load_state_dict(
+                {
+                    k: v
+                    for k, v in whole.state_dict().items()
+                    if k.startswith(("vision_model.", "visual_projection."))
+                }
+            )
+        else:
+            vision = CLIPVisionModelWithProjection.from_pretrained(
+                folder, dtype=torch.float32, **SAFE
+            )
         processor = description(str(folder), "preprocessor_config.json") or {}
     mean, std = processor.get("image_mean", CLIP_MEAN), processor.get("image_std", CLIP_STD)
     return ClipFeatures(vision, tuple(mean), tuple(std))

@@ -119,51 +119,124 @@ def _fit(
         for lesson in lessons
     ]
     hard = [_is_hard(lesson) for lesson in lessons]
-    # In double precision: the smallest of a vector's principal components are far below its largest.
-    products = torch.zeros(size, size, dtype=torch.float64, device=device)
-    sums = [torch.zeros(size, n_classes, dtype=torch.float64, device=device) for _ in lessons]
+    rows = len(indices) * views
+    system: _Primal | _Dual
+    if rows < size:
+        system = _Dual(size, n_classes, rows, len(lessons), device)
+    else:
+        system = _Primal(size, n_classes, len(lessons), device)
     with torch.inference_mode():
         for part in track(indices.split(PART), "scattering features", -(-len(indices) // PART)):
             pixels = images[part.to(images.device)].to(device)
-            rows = torch.arange(len(part), device=device)
+            own = torch.arange(len(part), device=device)
             for number in range(views):
-                batch = show(pixels, rows, torch.full_like(rows, number), table)
+                batch = show(pixels, own, torch.full_like(own, number), table)
                 x = network.features(batch)
-                wide = x.double()
-                products.addmm_(wide.T, wide)
-                for i, lesson in enumerate(lessons):
-                    teacher = teachers[i]
+                wanted = []
+                for lesson, teacher, is_hard in zip(lessons, teachers, hard, strict=True):
                     if isinstance(teacher, LinearOnFeatures) and teacher.config == network.config:
                         z = teacher.head(x).double()  # the same features
                     elif teacher is not None:
                         z = teacher(batch).double()
                     else:
-                        z = _logarithms(lesson.targets, part, number, hard[i], options).to(device)
-                    sums[i].addmm_(wide.T, z - z.mean(1, keepdim=True))
-    return _solve(network, products, sums, hard, len(indices) * views, options)
-
-
-def _solve(
-    network: LinearOnFeatures,
-    products: Tensor,
-    sums: Sequence[Tensor],
-    hard: Sequence[bool],
-    rows: int,
-    options: ClassifierOptions,
-) -> list[LinearOnFeatures]:
-    networks: list[LinearOnFeatures] = []
-    factors: dict[float, Tensor] = {}
-    for total, is_hard in zip(sums, hard, strict=True):
-        ridge = options.ridge if options.ridge is not None else RIDGE_HARD if is_hard else RIDGE
-        if ridge not in factors:
-            regular = products / rows
-            regular.diagonal().add_(ridge)
-            factors[ridge] = torch.linalg.cholesky(regular)
-        fitted = LinearOnFeatures.from_config(**network.config)  # type: ignore[arg-type]
-        weight = torch.cholesky_solve(total / rows, factors[ridge]).T
+                        z = _logarithms(lesson.targets, part, number, is_hard, options).to(device)
+                    wanted.append(z - z.mean(1, keepdim=True))
+                system.add(x, wanted)
+        weights = system.solve([_ridge(options, is_hard) for is_hard in hard])
+    networks = [LinearOnFeatures.from_config(**network.config) for _ in lessons]  # type: ignore[arg-type]
+    for fitted, weight in zip(networks, weights, strict=True):
         fitted.head.weight.data.copy_(weight)
-        networks.append(fitted.eval())
-    return networks
+    return [fitted.eval() for fitted in networks]
+
+
+class _Primal:
+    """The system over features, W = (X'X / n + ridge I)^-1 X'Z / n: the sums alone are kept, however many rows there are.
+
+    In double precision: the smallest of a vector's principal components are far below its largest.
+    """
+
+    def __init__(self, size: int, n_classes: int, lessons: int, device: str | torch.device) -> None:
+        self.rows = 0
+        self.products = torch.zeros(size, size, dtype=torch.float64, device=device)
+        self.sums = self.products.new_zeros(lessons, size, n_classes)
+
+    def add(self, x: Tensor, wanted: Sequence[Tensor]) -> None:
+        """Take in rows of features (B, D), and of each lesson what they should give, (B, n_classes)."""
+        wide = x.double()
+        self.products.addmm_(wide.T, wide)
+        for total, z in zip(self.sums, wanted, strict=True):
+            total.addmm_(wide.T, z)
+        self.rows += len(x)
+
+    def solve(self, ridges: Sequence[float]) -> list[Tensor]:
+        """Return the weights (n_classes, D) of each lesson at its ridge."""
+        roots = _roots(self.products / self.rows, ridges)
+        return [
+            torch.cholesky_solve(total / self.rows, roots[ridge]).T
+            for total, ridge in zip(self.sums, ridges, strict=True)
+        ]
+
+
+class _Dual:
+    """The same solution by a system over rows, W = X'(X X' / n + ridge I)^-1 Z / n, where they are fewer than features."""
+
+    def __init__(
+        self, size: int, n_classes: int, rows: int, lessons: int, device: str | torch.device
+    ) -> None:
+        self.done = 0
+        self.features = torch.empty(rows, size, device=device)
+        self.wanted = torch.empty(lessons, rows, n_classes, dtype=torch.float64, device=device)
+
+    def add(self, x: Tensor, wanted: Sequence[Tensor]) -> None:
+        """Take in rows of features (B, D), and of each lesson what they should give, (B, n_classes)."""
+        place = slice(self.done, self.done + len(x))
+        self.features[place] = x
+        self.wanted[:, place] = torch.stack(list(wanted))
+        self.done += len(x)
+
+    def solve(self, ridges: Sequence[float]) -> list[Tensor]:
+        """Return the weights (n_classes, D) of each lesson at its ridge."""
+        n = len(self.features)
+        roots = _roots(self._products() / n, ridges)
+        found = [
+            torch.cholesky_solve(z / n, roots[ridge])
+            for z, ridge in zip(self.wanted, ridges, strict=True)
+        ]
+        duals = torch.cat(found, 1)  # (n, lessons * n_classes)
+        weights = duals.new_zeros(duals.shape[1], self.features.shape[1])
+        for x, dual in zip(self.features.split(PART), duals.split(PART), strict=True):
+            weights.addmm_(dual.T, x.double())
+        return list(weights.split(self.wanted.shape[2]))
+
+    def _products(self) -> Tensor:
+        """Return X X', float64 (n, n), block by block, because the features in double precision might not fit."""
+        n = len(self.features)
+        products = self.wanted.new_empty(n, n)
+        starts = range(0, n, PART)
+        for i in starts:
+            x = self.features[i : i + PART].double()
+            for j in (start for start in starts if start <= i):
+                block = x @ self.features[j : j + PART].double().T
+                products[i : i + PART, j : j + PART] = block
+                products[j : j + PART, i : i + PART] = block.T
+        return products
+
+
+def _roots(products: Tensor, ridges: Sequence[float]) -> dict[float, Tensor]:
+    """Return the Cholesky factor of the products, which may be overwritten, with each ridge added to its diagonal."""
+    roots: dict[float, Tensor] = {}
+    added = 0.0
+    for ridge in dict.fromkeys(ridges):
+        products.diagonal().add_(ridge - added)
+        added = ridge
+        roots[ridge] = torch.linalg.cholesky(products)
+    return roots
+
+
+def _ridge(options: ClassifierOptions, hard: bool) -> float:
+    if options.ridge is not None:
+        return options.ridge
+    return RIDGE_HARD if hard else RIDGE
 
 
 def _is_hard(lesson: Lesson) -> bool:

@@ -103,6 +103,38 @@ class ClassifierOptions(Options):
         return self.epochs * math.ceil(n_members / self.batch_size)
 
 
+class RegenerationOptions(Options):
+    """How often fresh images take the place of the old ones while a student trains (GaFi, arXiv 2407.15526).
+
+    The images are drawn before the training, as slices of one set: they are released, and audited, as a whole.
+    """
+
+    every: int = Field(
+        default=1, ge=1, description="passes over a slice before the next takes its place"
+    )
+    slices: int = Field(
+        default=1,
+        ge=1,
+        description="equal parts of the set, one behind another; a run takes what its recycled set has"
+        " (knowledge_recycling.slices)",
+    )
+
+    def slice_of(self, epoch: int) -> int:
+        """Return the slice that is read in an epoch, both counted from 0; after the last comes the first again.
+
+        >>> [RegenerationOptions(every=2, slices=3).slice_of(epoch) for epoch in range(8)]
+        [0, 0, 1, 1, 2, 2, 0, 0]
+        """
+        return epoch // self.every % self.slices
+
+    def described(self) -> str:
+        """Say in one sentence what was regenerated."""
+        passes = "every epoch" if self.every == 1 else f"every {self.every:,} epochs"
+        return (
+            f"The student saw fresh images {passes}: the next of {self.slices:,} slices of the set."
+        )
+
+
 class DistillationOptions(Options):
     """What the student is trained on beside the synthetic images."""
 
@@ -125,10 +157,17 @@ class DistillationOptions(Options):
         description="the student's optimizer steps as a multiple of the teacher's (a patient"
         " student: Beyer et al. 2022, arXiv 2106.05237)",
     )
+    regenerate: RegenerationOptions | None = Field(
+        default=None,
+        description="show the student slice after slice of the set, an epoch being a pass over one; null: all at once",
+    )
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"student on the recycled set alone, labels: {self.labels.replace('_', ' ')}"
+        labels = f"student on the recycled set alone, labels: {self.labels.replace('_', ' ')}"
+        if self.regenerate is None:
+            return labels
+        return f"{labels}, fresh images every {self.regenerate.every:,} epochs"
 
     def steps(self, of_teacher: int) -> int:
         """Optimizer steps of a student whose teacher took `of_teacher`; at least one."""

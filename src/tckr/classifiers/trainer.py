@@ -11,7 +11,7 @@ from tckr.classifiers.feed import Feed, Resident, Streamed, fits
 from tckr.classifiers.heads import Lesson, fit_heads
 from tckr.classifiers.models import Network, build
 from tckr.classifiers.optimizers import build_optimizer, learning_rates
-from tckr.classifiers.options import SCATTERING, ClassifierOptions
+from tckr.classifiers.options import SCATTERING, ClassifierOptions, RegenerationOptions
 from tckr.classifiers.slots import TrainingSlot
 from tckr.classifiers.step import frozen, train_step
 from tckr.engine.progress import track
@@ -30,6 +30,7 @@ class TrainSpec:
         teacher: gives soft labels on the fly; it is not changed and stays on its device. None trains on targets.
         targets: of all images of the trainer, int64 (N,) classes or float (N, n_classes) probabilities, or (N, K,
             n_classes) of K fixed views of each (`fixed_views`); None takes the trainer's own.
+        regenerate: read the images slice by slice; None reads them as one set.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class TrainSpec:
     indices: Tensor | None = None
     teacher: nn.Module | None = None
     targets: Tensor | None = None
+    regenerate: RegenerationOptions | None = None
 
 
 class Trainer:
@@ -122,6 +124,12 @@ class Trainer:
         """
         networks: list[Network] = []
         if self.options.architecture == SCATTERING:
+            if any(spec.regenerate for spec in specs):
+                raise UserError(
+                    "A head on the scattering transform is fitted in closed form: it has no epochs between which its images"
+                    " could change.",
+                    "set student_training.regenerate to null, or classifier.architecture to resnet.",
+                )
             lessons = [
                 Lesson(self._checked(spec.indices), spec.teacher, self._targets_of(spec))
                 for spec in specs
@@ -140,7 +148,7 @@ class Trainer:
         return [network.eval() for network in networks]
 
     def _fit_on_cpu(self, spec: TrainSpec, description: str) -> Network:
-        order, targets = self.order(spec.seed, spec.steps, spec.indices), self._targets_of(spec)
+        order, targets = self.order_of(spec), self._targets_of(spec)
         teacher = None if spec.teacher is None else frozen(spec.teacher, self.device)
         model = self.network(spec.seed).train()
         optimizer = build_optimizer(model, self.options, rate=0.0)
@@ -188,7 +196,7 @@ class Trainer:
 
     def _occupy(self, place: int, spec: TrainSpec) -> TrainingSlot:
         """Load what `spec` names into the slot at `place`, which is created and captured where there is none that fits."""
-        model, order = self.network(spec.seed), self.order(spec.seed, spec.steps, spec.indices)
+        model, order = self.network(spec.seed), self.order_of(spec)
         targets = self._targets_of(spec)
         slots = self._slots
         if place == len(slots) or not slots[place].fits(len(order), spec.teacher):
@@ -216,13 +224,37 @@ class Trainer:
             self.images = images
         self._targets = self._targets if targets is None else self._probabilities(targets)
 
-    def order(self, seed: int, steps: int | None = None, indices: Tensor | None = None) -> Tensor:
-        """Return the images of each step, int64 (steps, B) on the CPU: shuffled passes, one after another."""
+    def order_of(self, spec: TrainSpec) -> Tensor:
+        """Return the images of each step of a network; see `order`."""
+        return self.order(spec.seed, spec.steps, spec.indices, spec.regenerate)
+
+    def order(
+        self,
+        seed: int,
+        steps: int | None = None,
+        indices: Tensor | None = None,
+        regenerate: RegenerationOptions | None = None,
+    ) -> Tensor:
+        """Return the images of each step, int64 (steps, B) on the CPU: shuffled passes, one after another.
+
+        With `regenerate` each pass is over one slice of the images.
+
+        Raises:
+            ValueError: the images do not make equal slices.
+        """
         indices = self._checked(indices)
-        n, size = len(indices), self.options.batch_size
+        slices = RegenerationOptions() if regenerate is None else regenerate
+        n, rest = divmod(len(indices), slices.slices)
+        if rest or not n:
+            raise ValueError(f"{len(indices)} images do not make {slices.slices} equal slices")
+        size = self.options.batch_size
         steps = steps or self.options.steps(n)
         generator = torch.Generator().manual_seed(seed)
-        passes = [torch.randperm(n, generator=generator) for _ in range(-(-steps * size // n))]
+        # Pass e reads slice floor(e / every) mod slices (GaFi's Dynamic Dataset Recycle, from a pool).
+        passes = [
+            n * slices.slice_of(epoch) + torch.randperm(n, generator=generator)
+            for epoch in range(-(-steps * size // n))
+        ]
         return indices[torch.cat(passes)[: steps * size]].view(steps, size)
 
     def network(self, seed: int) -> Network:

@@ -9,6 +9,9 @@ from tckr.datasets.folder import FolderDataset
 class AdapterDataset(FolderDataset[Any]):
     """A `tckr.diffusion.adapter.Adapter`: LoRA weights as safetensors, which diffusers loads from the folder.
 
+    Or a `tckr.diffusion.update.DenoiserUpdate`, of every weight, as `denoiser_update.safetensors`.
+    Where adapters were kept on the way of the training, a `tckr.diffusion.snapshots.Snapshots`: a file for each.
+
     In the catalog:
 
     ```yaml
@@ -28,9 +31,9 @@ class AdapterDataset(FolderDataset[Any]):
 
     def read(self, path: Path) -> Any:
         """Load the weights on the CPU."""
-        from tckr.diffusion.adapter import Adapter
+        from tckr.diffusion.stored import load_trained
 
-        return Adapter.load(path)
+        return load_trained(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the weights."""

@@ -12,7 +12,9 @@ from tckr.errors import UserError
 
 TABLE = "table.parquet"
 VALUE = "value.json"
-ADAPTER = "pytorch_lora_weights.safetensors"
+ADAPTER, UPDATE = "pytorch_lora_weights.safetensors", "denoiser_update.safetensors"
+PARTS = "parts"
+SNAPSHOTS = "snapshots.json"
 
 
 class ArtefactDataset(FolderDataset[Any]):
@@ -23,6 +25,9 @@ class ArtefactDataset(FolderDataset[Any]):
     | pandas DataFrame | `table.parquet` |
     | dict of str to torch Tensor, not empty | `tensors.safetensors` |
     | `tckr.diffusion.adapter.Adapter` | `pytorch_lora_weights.safetensors` |
+    | `tckr.diffusion.update.DenoiserUpdate` | `denoiser_update.safetensors` |
+    | list of dicts of artefacts by name, where JSON does not do | one of these in `parts/<number>/<name>` each |
+    | `tckr.diffusion.snapshots.Snapshots` | `snapshots.json`, `denoiser_<number>.safetensors` |
     | value that JSON returns unchanged: str, int, finite float, bool, list, dict of str | `value.json` |
 
     In the catalog:
@@ -49,7 +54,13 @@ class ArtefactDataset(FolderDataset[Any]):
         Raises:
             UserError: the folder does not hold exactly one artefact.
         """
-        found = [name for name in (TABLE, TENSORS, ADAPTER, VALUE) if (path / name).is_file()]
+        if (path / PARTS).is_dir():
+            parts = sorted((path / PARTS).iterdir(), key=lambda part: int(part.name))
+            return [
+                {file.name: self.read(file) for file in sorted(part.iterdir())} for part in parts
+            ]
+        known = (TABLE, TENSORS, ADAPTER, UPDATE, SNAPSHOTS, VALUE)
+        found = [name for name in known if (path / name).is_file()]
         if len(found) != 1:
             raise UserError(
                 f"{path} holds {' and '.join(found) or 'no artefact'}, but exactly one artefact is needed.",
@@ -62,9 +73,9 @@ class ArtefactDataset(FolderDataset[Any]):
             return read_tensors(file)
         if found == [VALUE]:
             return json.loads(file.read_text(encoding="utf-8"))
-        from tckr.diffusion.adapter import Adapter
+        from tckr.diffusion.stored import load_trained
 
-        return Adapter.load(path)
+        return load_trained(path)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the artefact.
@@ -76,8 +87,14 @@ class ArtefactDataset(FolderDataset[Any]):
             data.to_parquet(path / TABLE)
         elif _is_tensors(data):
             write_tensors(data, path / TENSORS)
-        elif _is_adapter(data):
+        elif _is_trained(data):
             data.save(path)
+        elif _are_parts(data):
+            for number, part in enumerate(data):
+                for name, artefact in part.items():
+                    place = path / PARTS / str(number) / name
+                    place.mkdir(parents=True)
+                    self.write(artefact, place)
         else:
             (path / VALUE).write_text(self._as_json(data), encoding="utf-8")
 
@@ -90,9 +107,17 @@ class ArtefactDataset(FolderDataset[Any]):
         if not same:
             raise TypeError(
                 f"{self._filepath} cannot store a {type(data).__name__}: give a DataFrame, a dict of tensors, an"
-                " Adapter, or a value that JSON returns unchanged."
+                " Adapter, Snapshots, or a value that JSON returns unchanged."
             )
         return text
+
+
+def _are_parts(data: Any) -> bool:
+    """Whether this is a list of dicts of which at least one holds what JSON cannot."""
+    if not isinstance(data, list) or not all(isinstance(part, dict) for part in data):
+        return False
+    held = [artefact for part in data for artefact in part.values()]
+    return any(isinstance(a, pd.DataFrame) or _is_tensors(a) or _is_trained(a) for a in held)
 
 
 def _is_tensors(data: Any) -> bool:
@@ -103,12 +128,12 @@ def _is_tensors(data: Any) -> bool:
     return all(isinstance(value, torch.Tensor) for value in data.values())
 
 
-def _is_adapter(data: Any) -> bool:
+def _is_trained(data: Any) -> bool:
     if not hasattr(data, "save"):
         return False
-    from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.stored import is_trained
 
-    return isinstance(data, Adapter)
+    return is_trained(data)
 
 
 def _identical(left: Any, right: Any) -> bool:

@@ -24,7 +24,7 @@ from tckr.images.names import markdown
 from tckr.images.sheets import sheet
 from tckr.images.split import SPLITS
 from tckr.images.stores import ParquetImages
-from tckr.images.tables import CLASSES, UNFINISHED, VIEWS, class_names, with_class_names
+from tckr.images.tables import CLASSES, DESCRIBED, UNFINISHED, VIEWS, class_names, with_class_names
 from tckr.images.tensors import to_tensor
 from tckr.images.unfinished import forget
 from tckr.options import Options
@@ -227,6 +227,7 @@ def _card_text(
         + "\n"
         + "\n".join(rows),
         CANARIES if "canary" in table and table["canary"].any() else "",
+        *_described(table),
         *_warnings(table),
         *_views(table),
         *_privacy(table),
@@ -252,6 +253,16 @@ def _views(table: pd.DataFrame) -> list[str]:
     ]
     head = "| view | mirrored | down | right | contrast | offset |\n| ---: | --- | ---: | ---: | ---: | ---: |\n"
     return ["## Views", VIEWS_TEXT, head + "\n".join(rows)]
+
+
+def _described(table: pd.DataFrame) -> list[str]:
+    """Return which options decided what images there are."""
+    said = table.attrs.get(DESCRIBED)
+    return (
+        ["## How the images were chosen", "\n".join(f"- {markdown(each)}" for each in said)]
+        if said
+        else []
+    )
 
 
 def _warnings(table: pd.DataFrame) -> list[str]:

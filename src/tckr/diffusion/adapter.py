@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +71,7 @@ class Adapter:
             UserError: there is none, it is broken, or it holds something other than LoRA of a denoiser.
         """
         file = _file(Path(source))
-        weights, header = _read(file)
+        weights, header = read_weights(file)
         return Adapter(_canonical(file, weights, _config(file, header)))
 
     def check(self, unet: Any) -> None:
@@ -104,23 +104,15 @@ class Adapter:
             UserError: an update does not fit; nothing was changed.
         """
         self.check(pipeline.unet)
-        wanted, kept = 0.0, 0.0
-        for layer, first, second in self._updates():
-            weight = pipeline.unet.get_submodule(layer).weight.data
-            update = second.to(weight.device).flatten(1) @ first.to(weight.device).flatten(1)
-            update = update.view(weight.shape)
-            before = weight.float()
-            weight.copy_(before + update)
-            if weight.dtype != torch.float32:
-                kept += float(((weight.float() - before) * update).sum())
-                wanted += float(update.square().sum())
-        if wanted and (lost := 1 - kept / wanted) > LOST:
-            logger.warning(
-                "%.0f %% of the adapter's update is too small for weights in %s and is lost.",
-                100 * lost,
-                str(pipeline.unet.dtype).removeprefix("torch."),
-            )
+        merge(self._products(pipeline.unet))
         return pipeline
+
+    def _products(self, unet: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every weight with its update."""
+        for layer, first, second in self._updates():
+            weight = unet.get_submodule(layer).weight.data
+            update = second.to(weight.device).flatten(1) @ first.to(weight.device).flatten(1)
+            yield weight, update.view(weight.shape)
 
     def _updates(self) -> list[tuple[str, Tensor, Tensor]]:
         """Return layer, A and B of every update."""
@@ -133,6 +125,28 @@ class Adapter:
             )
             for layer in layers
         ]
+
+
+def merge(updates: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Add updates to weights, in place; warn if much of them is lost in rounding.
+
+    Args:
+        updates: pairs of a weight, of any dtype, and what is added to it, float32 of the same shape.
+    """
+    wanted, kept, rounded = 0.0, 0.0, torch.float32
+    for weight, update in updates:
+        before, added = weight.float(), update.to(weight.device)
+        weight.copy_(before + added)
+        if weight.dtype != torch.float32:
+            rounded = weight.dtype
+            kept += float(((weight.float() - before) * added).sum())
+            wanted += float(added.square().sum())
+    if wanted and (lost := 1 - kept / wanted) > LOST:
+        logger.warning(
+            "%.0f %% of the adapter's update is too small for weights in %s and is lost.",
+            100 * lost,
+            str(rounded).removeprefix("torch."),
+        )
 
 
 def _ends(first: Tensor, second: Tensor) -> tuple[int, int]:
@@ -154,7 +168,7 @@ def _file(source: Path) -> Path:
     return (named or others or [source / FILE])[0]
 
 
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file in float32, and its header.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Adapt a generator to a private set under differential privacy: LoRA by DP-SGD, several noise levels an image.
+"""Adapt a generator to a private set under differential privacy: LoRA or all weights by DP-SGD, several noise levels an image.
 
 Yu et al. 2022 (arXiv 2110.06500) for low-rank updates under DP; Dockhorn et al. 2023 (arXiv 2210.09929, section 3.2) for
 noise multiplicity: the gradients of K noise levels of an image are averaged *before* clipping, which costs nothing. An
@@ -25,6 +25,7 @@ from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.memory import scratch
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
+from tckr.diffusion.update import Adaptation, DenoiserUpdate
 from tckr.dp.budget import Plan
 from tckr.dp.ledger import Entry
 from tckr.dp.noise import Noise
@@ -35,8 +36,7 @@ __all__ = [
     "adapt_privately",
     "adaptation_fingerprint",
     "adaptation_plan",
-    "lora_size",
-    "train_privately",
+    "adaptation_size",
     "untouched",
 ]
 
@@ -67,7 +67,7 @@ def adapt_privately(
     count: int | None = None,
     checkpoint: Checkpoint | None = None,
     cache_folder: Path | None = None,
-) -> Adapter:
+) -> Adaptation:
     """Fit an adapter under differential privacy and leave the pipeline as it was.
 
     The losses are not returned: nothing pays for them.
@@ -77,7 +77,8 @@ def adapt_privately(
         images: uint8 (N, C, H, W).
         prompts: N prompts; prompt i may tell of image i, and of no other.
         class_names: N class names.
-        options: rank, layers, schedule.
+        options: method, rank, layers, schedule. A gradient an image of the whole denoiser is large: choose
+            `schedule.micro_batch` accordingly.
         entry: what the ledger charged, planned by `adaptation_plan`.
         noise: draws the samples, the noise, and the seed of timesteps, wordings and orientations.
         seed: of the initial weights, which need not be secret.
@@ -86,53 +87,50 @@ def adapt_privately(
         cache_folder: as for `tckr.diffusion.lora.adapt`.
 
     Returns:
-        The adapter.
+        The adapter; of the method `full` what was added to every weight.
 
     Raises:
         Paused: the checkpoint's deadline has passed.
         UserError: the weights diverged, the ledger charged another schedule, or the checkpoint is of another recipe,
             noise or data.
     """
-    given = (images, prompts, class_names, options, entry, noise, seed)
-    adding = _with_lora(pipeline.unet, _as_lora(options))
-    with _trained(pipeline, adding, *given, count, checkpoint, cache_folder):
+    given = (images, prompts, class_names, options, entry, noise, seed, count, checkpoint)
+    changing = (
+        _whole(pipeline.unet)
+        if options.method == "full"
+        else _with_lora(pipeline.unet, _as_lora(options))
+    )
+    with _trained(pipeline, changing, *given, cache_folder) as before:
+        if options.method == "full":
+            return _difference(pipeline.unet, before)
         weights = _weights(pipeline.unet)
     _check_moved(weights)
     return Adapter(weights)
 
 
-def train_privately(
-    pipeline: Any,
-    images: Tensor,
-    prompts: Sequence[str],
-    class_names: Sequence[str],
-    options: DPAdaptationOptions,
-    entry: Entry,
-    noise: Noise,
-    seed: int,
-    *,
-    count: int | None = None,
-    checkpoint: Checkpoint | None = None,
-    cache_folder: Path | None = None,
-) -> None:
-    """Fine-tune every weight of the denoiser under differential privacy, in place; arguments as for `adapt_privately`.
-
-    `options.rank` and `options.layers` have no meaning here. A gradient an image of the whole denoiser is large: choose
-    `schedule.micro_batch` accordingly.
-    """
-    given = (images, prompts, class_names, options, entry, noise, seed)
-    with _trained(pipeline, _whole(pipeline.unet), *given, count, checkpoint, cache_folder):
-        pass
-
-
 @contextmanager
-def _whole(unet: Any) -> Iterator[None]:
-    """Let every weight be trained within the block."""
-    unet.requires_grad_(True)
+def _whole(unet: Any) -> Iterator[dict[str, Tensor]]:
+    """Let every weight be trained, in float32, for the duration of the block; yield the weights as they were."""
+    before = {name: each.data for name, each in unet.named_parameters()}
+    for each in unet.parameters():
+        each.data = each.data.float().clone()
+        each.requires_grad_(True)
     try:
-        yield
+        yield before
     finally:
-        unet.requires_grad_(False)
+        for name, each in unet.named_parameters():
+            each.data = before[name]
+            each.requires_grad_(False)
+
+
+def _difference(unet: Any, before: Mapping[str, Tensor]) -> DenoiserUpdate:
+    """Return what training added to every weight, on the CPU."""
+    return DenoiserUpdate(
+        {
+            name: (each.detach() - before[name].float()).cpu().contiguous()
+            for name, each in unet.named_parameters()
+        }
+    )
 
 
 @contextmanager
@@ -149,13 +147,13 @@ def _trained(
     count: int | None,
     checkpoint: Checkpoint | None,
     cache_folder: Path | None,
-) -> Iterator[None]:
-    """Train what `trainable` makes trainable in the denoiser, and yield before it is put back; see `adapt_privately`."""
+) -> Iterator[Any]:
+    """Train what `trainable` makes trainable, and yield what it yields before all is put back; see `adapt_privately`."""
     torch.manual_seed(seed)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch(cache_folder))
         data = _encoded(pipeline, images, prompts, class_names, _as_lora(options), folder)
-        stack.enter_context(trainable)
+        made = stack.enter_context(trainable)
         torch.manual_seed(noise.seed())
         private_minimize(
             pipeline.unet,
@@ -172,7 +170,7 @@ def _trained(
                 "seed": seed,
             },
         )
-        yield
+        yield made
 
 
 def adaptation_fingerprint(
@@ -191,11 +189,14 @@ def untouched(pipeline: Any, options: DPAdaptationOptions) -> Adapter:
         return Adapter(_weights(pipeline.unet))
 
 
-def lora_size(options: DPAdaptationOptions) -> int:
-    """Return how many weights the adapter of a generator has: the numbers that the noise of a step falls on."""
+def adaptation_size(options: DPAdaptationOptions) -> int:
+    """Return how many weights the adaptation of a generator trains: the numbers that the noise of a step falls on."""
     from tckr.diffusion.pipeline import bare_unet
 
-    with _with_lora(bare_unet(options.generator), _as_lora(options)) as trained:
+    unet = bare_unet(options.generator)
+    if options.method == "full":
+        return sum(weights.numel() for weights in unet.parameters())
+    with _with_lora(unet, _as_lora(options)) as trained:
         return sum(weights.numel() for weights in trained)
 
 

@@ -4,7 +4,7 @@ TCKR (arXiv 2504.04582, section 3): LoRA on the UNet, autoencoder and text encod
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -30,7 +30,7 @@ from tckr.diffusion.memory import (
     cache_rows,
     scratch,
 )
-from tckr.diffusion.options import AdaptationOptions
+from tckr.diffusion.options import AdaptationOptions, DenoiserOptions
 from tckr.diffusion.pipeline import encode_images
 from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.seeds import derive
@@ -59,6 +59,9 @@ def adapt(
     cache_folder: Path | None = None,
     snapshot_every: int = 0,
     snapshot: Snapshot | None = None,
+    keep_at: Collection[int] = (),
+    keep: Callable[[int, Adapter], None] | None = None,
+    stop: int | None = None,
 ) -> tuple[Adapter, pd.DataFrame]:
     """Fit an adapter to labelled, captioned images and leave the pipeline as it was.
 
@@ -76,6 +79,9 @@ def adapt(
             meanwhile; by default the scratch folder of the run (`tckr.engine.scratch`).
         snapshot_every: steps between two calls of `snapshot`; 0 for none.
         snapshot: called with the number of steps done and the pipeline adapted so far.
+        keep_at: numbers of steps after which `keep` is called.
+        keep: called as `keep(steps_done, adapter)`, the adapter that there would be if the training ended here.
+        stop: end after so many steps of the schedule.
 
     Returns:
         The adapter, with alpha / rank folded in, and the loss curve (step, loss).
@@ -86,59 +92,114 @@ def adapt(
         RuntimeError: no gradient reaches the adapter.
     """
     torch.manual_seed(seed)
-    schedule, device = options.schedule_for(len(images)), pipeline.device
-    on_gpu = device.type == "cuda"
     with ExitStack() as stack:
         folder = stack.enter_context(scratch(cache_folder))
         data = _encoded(pipeline, images, prompts, class_names, options, folder)
         trained = stack.enter_context(_with_lora(pipeline.unet, options))
-        feed = stack.enter_context(closing(_Feed(data, _plan(data, len(images), options, seed))))
-        denoising_loss = DenoisingLoss(
-            noise_schedule(pipeline), device, options.snr_gamma, options.timesteps
-        )
-        network = (
-            torch.compile(pipeline.unet, dynamic=False)
-            if options.compile and on_gpu
-            else pipeline.unet
-        )
-        slices = _slices(schedule.batch_size, options.micro_batch)
-        parts = cycle(slices)
+        names = [name for name, p in pipeline.unet.named_parameters() if p.requires_grad]
 
-        def half_precision() -> torch.autocast:
-            return torch.autocast(device.type, torch.bfloat16, enabled=on_gpu)
+        def kept(done: int, weights: Sequence[Tensor]) -> None:
+            if keep:
+                own = {
+                    name.replace(f".{NAME}.", "."): w
+                    for name, w in zip(names, weights, strict=True)
+                }
+                keep(done, Adapter(_scaled(_stored(own), options)))
 
-        def loss() -> Tensor:
-            part = next(parts)
-            with half_precision():
-                return denoising_loss(network, feed.latents[part].float(), feed.prompt_embeds[part])
-
-        def prepare(index: int) -> None:
+        def look(index: int) -> None:
             if index == CHECK_AT:
                 _check_moved(_weights(pipeline.unet))
             if snapshot and snapshot_every and index and index % snapshot_every == 0:
-                with half_precision(), _preserved_rng(device):
+                with half_precision(pipeline.device), _preserved_rng(pipeline.device):
                     snapshot(index, pipeline)
+
+        losses = fit_denoiser(
+            pipeline,
+            data,
+            trained,
+            options,
+            seed,
+            "adaptation",
+            checkpoint=checkpoint,
+            identity={"data": _fingerprint(images, prompts, class_names, options)}
+            if checkpoint
+            else None,
+            look=look,
+            keep_at=keep_at,
+            keep=kept,
+            stop=stop,
+        )
+        weights = _weights(pipeline.unet)
+    _check_moved(weights)
+    return Adapter(_scaled(weights, options)), losses
+
+
+def fit_denoiser(
+    pipeline: Any,
+    data: "_Encoded",
+    trained: Sequence[Tensor],
+    options: DenoiserOptions,
+    seed: int,
+    description: str,
+    *,
+    checkpoint: Checkpoint | None = None,
+    identity: Mapping[str, Any] | None = None,
+    look: Callable[[int], None] | None = None,
+    **kept: Any,
+) -> pd.DataFrame:
+    """Minimize the denoising loss of encoded images over some weights of the denoiser, in place.
+
+    Args:
+        pipeline: whose denoiser has these weights.
+        data: of `_encoded`.
+        trained: float32.
+        options: schedule and loss.
+        seed: of the order of the images; noise and timesteps come from torch's default generators.
+        description: see `tckr.training.loop.minimize`, as checkpoint, identity and `kept` (keep_at, keep, stop).
+        look: called with the number of steps done before each step.
+
+    Returns:
+        The loss curve (step, loss).
+    """
+    device, count = pipeline.device, data.count
+    schedule, on_gpu = options.schedule_for(count), device.type == "cuda"
+    denoising_loss = DenoisingLoss(
+        noise_schedule(pipeline), device, options.snr_gamma, options.timesteps
+    )
+    network = (
+        torch.compile(pipeline.unet, dynamic=False) if options.compile and on_gpu else pipeline.unet
+    )
+    slices = _slices(schedule.batch_size, options.micro_batch)
+    parts = cycle(slices)
+    with closing(_Feed(data, _plan(data, count, options, seed))) as feed:
+
+        def loss() -> Tensor:
+            part = next(parts)
+            with half_precision(device):
+                return denoising_loss(network, feed.latents[part].float(), feed.prompt_embeds[part])
+
+        def prepare(index: int) -> None:
+            if look:
+                look(index)
             feed.turn(index)
 
-        identity = (
-            {"data": _fingerprint(images, prompts, class_names, options)} if checkpoint else None
-        )
-        losses = minimize(
+        return minimize(
             trained,
             loss,
             schedule,
-            "adaptation",
+            description,
             capture=True,
             checkpoint=checkpoint,
             identity=identity,
             prepare=prepare,
             accumulate=len(slices),
+            **kept,
         )
-        weights = _weights(pipeline.unet)
-    _check_moved(weights)
-    scale = 1.0 if options.alpha is None else options.alpha / options.rank
-    scaled = {name: tensor * scale if "lora_B" in name else tensor for name, tensor in weights.items()}  # fmt: skip
-    return Adapter(scaled), losses
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """Return the context in which a denoiser computes: bfloat16 on a GPU, float32 on a CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 @contextmanager
@@ -187,13 +248,18 @@ class _Encoded:
     prompt_embeds: Rows
     texts: Tensor
 
+    @property
+    def count(self) -> int:
+        """N, the images without their mirrored twins."""
+        return self.texts.shape[1]
+
 
 def _encoded(
     pipeline: Any,
     images: Tensor,
     prompts: Sequence[str],
     class_names: Sequence[str],
-    options: AdaptationOptions,
+    options: DenoiserOptions,
     folder: Path,
 ) -> _Encoded:
     budget = options.cache_gib * GIB
@@ -225,7 +291,7 @@ class _Plan:
     texts: Tensor
 
 
-def _plan(data: _Encoded, count: int, options: AdaptationOptions, seed: int) -> _Plan:
+def _plan(data: _Encoded, count: int, options: DenoiserOptions, seed: int) -> _Plan:
     """Choose the images of every step: pass after pass in random order, wording and orientation drawn each time.
 
     The choice depends on the seed alone, so that a run resumed from a checkpoint sees the same images.
@@ -292,7 +358,7 @@ def _preserved_rng(device: torch.device) -> Iterator[None]:
 
 
 def _fingerprint(
-    images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: AdaptationOptions
+    images: Tensor, prompts: Sequence[str], class_names: Sequence[str], options: DenoiserOptions
 ) -> str:
     """Return a hash of the data and of all options but those of speed, and the schedule, which a checkpoint compares."""
     digest = hashlib.sha256()
@@ -307,8 +373,21 @@ def _fingerprint(
 
 def _weights(unet: torch.nn.Module) -> dict[str, Tensor]:
     """Return the weights of the update, float32 on the CPU, by layer and factor."""
-    weights = get_peft_model_state_dict(unet, adapter_name=NAME)
-    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
+    return _stored(get_peft_model_state_dict(unet, adapter_name=NAME))
+
+
+def _stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of weights, float32 on the CPU."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, tensor in weights.items()
+    }
+
+
+def _scaled(weights: dict[str, Tensor], options: AdaptationOptions) -> dict[str, Tensor]:
+    """Fold alpha / rank into the second factors."""
+    scale = 1.0 if options.alpha is None else options.alpha / options.rank
+    return {name: tensor * scale if "lora_B" in name else tensor for name, tensor in weights.items()}  # fmt: skip
 
 
 def _check_moved(weights: dict[str, Tensor]) -> None:

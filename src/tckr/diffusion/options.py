@@ -1,10 +1,11 @@
 """Typed parameters of adapting a generator and sampling from it."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tckr.engine.endpoint import EndpointOptions, TrafficOptions
 from tckr.options import ModelSource, Options, Schedule
 
 Solver = Literal[
@@ -28,6 +29,12 @@ class SamplingOptions(Options):
     steps: int = Field(10, ge=1, le=1000, description="denoising steps")
     guidance_scale: float = Field(
         1.5, ge=0, le=20, description="classifier-free guidance; 0 and 1 are none"
+    )
+    initial_noise_scale: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="standard deviation of the first noise, in units of the solver's own (GaFi's expansion trick: 1 to 2)",
     )
     guidance_interval: tuple[float, float] = Field(
         (0.0, 1.0),
@@ -70,8 +77,8 @@ class SamplingOptions(Options):
         return self
 
 
-class AdaptationOptions(Options):
-    """Parameters of the adaptation stage (LoRA: Hu et al. 2022)."""
+class DenoiserOptions(Options):
+    """Parameters of training a generator's denoiser on a private set, whatever of it is trained."""
 
     generator: Annotated[str, ModelSource("generator")] = Field(
         description="folder or hub id of a diffusers StableDiffusionPipeline (1.x, 2.x, turbo) or "
@@ -81,17 +88,6 @@ class AdaptationOptions(Options):
         None,
         ge=8,
         description="side at which the generator is adapted and sampled, pixels; null: its own",
-    )
-    adapter: Annotated[str | None, ModelSource("adapter")] = Field(
-        None,
-        description="file or folder of an adapter made elsewhere (diffusers, PEFT, Kohya), used instead of training",
-    )
-    rank: int = Field(16, ge=1, le=256, description="rank of each update")
-    alpha: float | None = Field(
-        None, gt=0, description="an update is scaled by alpha / rank; null: alpha = rank"
-    )
-    layers: Literal["attention", "everything"] = Field(
-        "everything", description="the published adapter changes the attention projections only"
     )
     schedule: Schedule
     epochs: float | None = Field(
@@ -111,14 +107,6 @@ class AdaptationOptions(Options):
     snr_gamma: float | None = Field(
         None, gt=0, description="gamma of Min-SNR weighting (Hang et al. 2023); null: none"
     )
-    # Pictures only.
-    sheet_every: int = Field(
-        0, ge=0, description="steps between two rows of the picture of the progress; 0: none"
-    )
-    sheet_sampling: SamplingOptions = Field(
-        SamplingOptions(steps=6, guidance_scale=1.0, workers=1),
-        description="how the images of the progress and of before/after are drawn; changes pictures only",
-    )
     # Speed only: none of these changes the result but micro_batch, whose noise is drawn part by part.
     micro_batch: int | None = Field(
         None,
@@ -137,23 +125,11 @@ class AdaptationOptions(Options):
         None, description="folder of an unfinished adaptation, from which a killed run resumes"
     )
 
-    def describe(self) -> str:
-        """Say in a few words what the stage will do."""
-        if self.adapter:
-            return f"take the adapter {self.adapter} for {self.generator}"
-        work = f"{self.epochs:g} passes" if self.epochs else f"{self.schedule.steps:,} steps"
-        return f"adapt {self.generator} to the members, {work}"
-
     @model_validator(mode="after")
-    def _whole_micro_batches(self) -> "AdaptationOptions":
+    def _whole_micro_batches(self) -> Self:
         if self.micro_batch and self.schedule.batch_size % self.micro_batch:
             raise ValueError("schedule.batch_size must be a multiple of micro_batch")
         return self
-
-    @property
-    def target_modules(self) -> list[str]:
-        """Names of the layers that LoRA updates."""
-        return list(ATTENTION if self.layers == "attention" else EVERYTHING)
 
     def schedule_for(self, members: int) -> Schedule:
         """Return the schedule, its steps set by `epochs` if that is given."""
@@ -161,3 +137,137 @@ class AdaptationOptions(Options):
             return self.schedule
         steps = max(1, math.ceil(self.epochs * members / self.schedule.batch_size))
         return self.schedule.model_copy(update={"steps": steps})
+
+    def amount(self) -> str:
+        """Say how much work it is."""
+        return f"{self.epochs:g} passes" if self.epochs else f"{self.schedule.steps:,} steps"
+
+
+class SnapshotOptions(DenoiserOptions):
+    """Which snapshots of the denoiser are kept on the way, and which of them is sampled."""
+
+    snapshots: int = Field(
+        1, ge=1, le=100, description="snapshots of the adapter, evenly spaced, the last at the end"
+    )
+    snapshot: int | None = Field(
+        None,
+        ge=0,
+        description="number of the snapshot that is sampled, from 0; null: the chosen one, or else the last",
+    )
+
+    def snapshot_steps(self, members: int) -> list[int]:
+        """Return the number of steps after which each snapshot is kept.
+
+        >>> schedule = Schedule(steps=200, batch_size=8, learning_rate=1e-4)
+        >>> FinetuningOptions(generator="sd", schedule=schedule).snapshot_steps(60)
+        [50, 100, 150, 200]
+        """
+        steps = self.schedule_for(members).steps
+        return [max(1, steps * (i + 1) // self.snapshots) for i in range(self.snapshots)]
+
+    def wanted(self, members: int) -> dict[int, int]:
+        """Return the snapshots to make, number by steps: all of them, or the one that is sampled."""
+        steps = self.snapshot_steps(members)
+        numbers = range(len(steps)) if self.snapshot is None else [self.snapshot]
+        return {steps[number]: number for number in numbers}
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.snapshot is not None and self.snapshot >= self.snapshots:
+            raise ValueError("snapshot must be below snapshots: they are numbered from 0")
+        if self.epochs is None and self.snapshots > self.schedule.steps:
+            raise ValueError("there cannot be more snapshots than schedule.steps")
+        return self
+
+
+class AdaptationOptions(SnapshotOptions):
+    """Parameters of the adaptation stage (LoRA: Hu et al. 2022)."""
+
+    adapter: Annotated[str | None, ModelSource("adapter")] = Field(
+        None,
+        description="file or folder of an adapter made elsewhere (diffusers, PEFT, Kohya), used instead of training",
+    )
+    rank: int = Field(16, ge=1, le=256, description="rank of each update")
+    alpha: float | None = Field(
+        None, gt=0, description="an update is scaled by alpha / rank; null: alpha = rank"
+    )
+    layers: Literal["attention", "everything"] = Field(
+        "everything", description="the published adapter changes the attention projections only"
+    )
+    # Pictures only.
+    sheet_every: int = Field(
+        0, ge=0, description="steps between two rows of the picture of the progress; 0: none"
+    )
+    sheet_sampling: SamplingOptions = Field(
+        SamplingOptions(steps=6, guidance_scale=1.0, workers=1),
+        description="how the images of the progress and of before/after are drawn; changes pictures only",
+    )
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        if self.adapter:
+            return f"take the adapter {self.adapter} for {self.generator}"
+        return f"adapt {self.generator} to the members, {self.amount()}"
+
+    @property
+    def target_modules(self) -> list[str]:
+        """Names of the layers that LoRA updates."""
+        return list(ATTENTION if self.layers == "attention" else EVERYTHING)
+
+
+class FinetuningOptions(SnapshotOptions):
+    """Parameters of fine-tuning every weight of the denoiser, with snapshots of it on the way."""
+
+    start: Literal["pretrained", "scratch"] = Field(
+        "pretrained",
+        description="of the denoiser: its weights as downloaded, or random ones (the rest of the generator stays)",
+    )
+    class_only: Literal[0] = Field(0, description="0: the prompts are class names anyway")
+    snapshots: int = Field(
+        4, ge=1, le=100, description="snapshots of the denoiser, evenly spaced, the last at the end"
+    )
+    snapshot_dtype: Literal["float16", "float32"] = Field(
+        "float16", description="of the weights that are kept"
+    )
+
+    def describe(self) -> str:
+        """Say in a few words what the stage will do."""
+        of = self.generator if self.start == "pretrained" else f"{self.generator}, from scratch"
+        kept = "1 snapshot" if self.snapshots == 1 else f"{self.snapshots} snapshots"
+        return f"fine-tune the denoiser of {of} on the members, {self.amount()}, {kept}"
+
+
+class RendererOptions(Options):
+    """Who draws the candidates."""
+
+    kind: Literal["pipeline", "openai"] = Field(
+        "pipeline",
+        description="pipeline: the generator, as downloaded; openai: an OpenAI-compatible endpoint of images",
+    )
+    endpoint: EndpointOptions = EndpointOptions()
+    traffic: TrafficOptions = TrafficOptions()
+    size: str = Field(
+        "1024x1024",
+        pattern=r"^([1-9]\d{0,4}x[1-9]\d{0,4}|auto)$",
+        description="openai: of the images that are asked for, pixels; they are then made as large as the private ones",
+    )
+    max_pixels: int = Field(
+        16_000_000, ge=64, description="openai: of an image, above which it is refused undecoded"
+    )
+    tolerance: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="openai: share of prompts that the endpoint may decline to draw (they become grey images), before the"
+        " run stops",
+    )
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that change what is drawn, without those of traffic."""
+        return self.model_dump(mode="json", exclude={"traffic"})
+
+    @model_validator(mode="after")
+    def _named(self) -> "RendererOptions":
+        if self.kind == "openai" and not (self.endpoint.base_url and self.endpoint.model):
+            raise ValueError("openai needs endpoint.base_url and endpoint.model")
+        return self

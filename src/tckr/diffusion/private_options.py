@@ -26,9 +26,15 @@ class DPAdaptationOptions(Options):
     resolution: int | None = Field(
         None, ge=8, description="side at which it is adapted and sampled, pixels; null: its own"
     )
-    rank: int = Field(4, ge=1, le=256, description="rank of each update")
+    method: Literal["lora", "full"] = Field(
+        "lora",
+        description="updates of low rank, or of every weight of the denoiser, as PrivImage and DPDM publish it: the noise"
+        " falls on all of them, and the learning rate has to be about a tenth",
+    )
+    rank: int = Field(4, ge=1, le=256, description="rank of each update; of lora alone")
     layers: Literal["attention", "linear", "everything"] = Field(
-        "linear", description="attention projections, those and feed-forward, or convolutions too"
+        "linear",
+        description="attention projections, those and feed-forward, or convolutions too; of lora alone",
     )
     schedule: PrivateSchedule = PrivateSchedule(
         steps=80,
@@ -74,4 +80,5 @@ class DPAdaptationOptions(Options):
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"adapt {self.generator} under differential privacy, {self.schedule.steps:,} steps"
+        what = "adapt" if self.method == "lora" else "fine-tune every weight of"
+        return f"{what} {self.generator} under differential privacy, {self.schedule.steps:,} steps"

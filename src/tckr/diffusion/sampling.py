@@ -229,6 +229,9 @@ class Sampler:
         config = self.pipeline.unet.config
         shape = (config.in_channels, config.sample_size, config.sample_size)
         latents = first_noise(shape, self.seed, numbers, device) * scheduler.init_noise_sigma
+        if options.initial_noise_scale != 1:
+            # Expansion trick (GaFi, arXiv 2305.10118): z ~ N(0, std^2) with std > 1, for more varied images.
+            latents = latents * options.initial_noise_scale
         timesteps = scheduler.timesteps
         for i, (t, t_on_device) in enumerate(zip(timesteps, timesteps.to(device), strict=True)):
             if i == only:

@@ -21,6 +21,7 @@ from tckr.dp.accounting import (
     total_epsilon,
 )
 from tckr.dp.budget import Plan, calibrate, check_signal, split
+from tckr.dp.evolution import EvolutionOptions, check_votes, evolve, noisy_votes, votes_plan
 from tckr.dp.ledger import Declaration, Entry, Ledger, check_delta, code_of
 from tckr.dp.mechanisms import (
     add_noise,
@@ -38,6 +39,7 @@ __all__ = [
     "Answer",
     "Declaration",
     "Entry",
+    "EvolutionOptions",
     "Ledger",
     "Mechanism",
     "Noise",
@@ -50,18 +52,22 @@ __all__ = [
     "check_delta",
     "check_sensitivity",
     "check_signal",
+    "check_votes",
     "clipped_sum",
     "code_of",
     "delta_default",
     "dp_sgd_noise_multiplier",
     "epsilon_of_mu",
+    "evolve",
     "gaussian_sigma",
     "mu",
     "noisy_counts",
     "noisy_histogram",
     "noisy_sum",
+    "noisy_votes",
     "recording",
     "split",
     "total_epsilon",
     "trade_off",
+    "votes_plan",
 ]

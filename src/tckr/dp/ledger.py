@@ -62,11 +62,12 @@ class Entry(Mechanism):
 
 
 class Declaration(Options):
-    """Something that others take from private images, and that costs nothing here: why it does not."""
+    """Something that others take from private images, and that is not charged here: why it is not."""
 
     what: str = Field(min_length=1, description="such as 'normalisation constants'")
-    how: Literal["public", "absent"] = Field(
-        description="public: not taken from the private images; absent: not used"
+    how: Literal["public", "absent", "uncharged"] = Field(
+        description="public: not taken from the private images; absent: not used; uncharged: taken without noise, for"
+        " research, so that nothing of the run is private"
     )
     why: str = Field(min_length=1)
 
@@ -130,8 +131,8 @@ class Ledger:
 
     @property
     def private(self) -> bool:
-        """False when the noise of a mechanism came from a seed: such a ledger protects nobody."""
-        return not any(entry.seeded for entry in self)
+        """False when the noise of a mechanism came from a seed, or something was taken uncharged: it protects nobody."""
+        return not any(entry.seeded for entry in self) and not self._uncharged
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -201,8 +202,12 @@ class Ledger:
         """What is public or absent instead of charged."""
         return tuple(self._declarations.values())
 
-    def declare(self, what: str, how: Literal["public", "absent"], why: str) -> None:
-        """State of something that reads no private image why it need not: public, or absent.
+    @property
+    def _uncharged(self) -> list[str]:
+        return [each.what for each in self.declarations if each.how == "uncharged"]
+
+    def declare(self, what: str, how: Literal["public", "absent", "uncharged"], why: str) -> None:
+        """State of something that is not charged why it need not be: public, or absent; or that it should have been.
 
         >>> ledger = Ledger(1.0, delta=1e-5, n=3000, data_hash="4f2a")
         >>> ledger.declare("early stopping", "absent", "the number of steps is fixed before")
@@ -278,8 +283,13 @@ class Ledger:
         """Check that what was made from this ledger may be handed out.
 
         Raises:
-            UserError: some noise came from a seed, or nothing was run.
+            UserError: some noise came from a seed, something was taken without any, or nothing was run.
         """
+        if self._uncharged:
+            raise UserError(
+                f"Not private: {', '.join(self._uncharged)} was taken without noise, and nothing pays for that.",
+                "run it without research.",
+            )
         if not self.private:
             raise UserError(
                 "Not private: some noise came from a seed, with which anybody can take it away again.",

@@ -3,6 +3,7 @@
 import tckr.hooks.quiet  # noqa: F401  before the libraries it quietens
 from tckr.hooks.checks import Checks
 from tckr.hooks.clock import Clock
+from tckr.hooks.credentials import Credentials
 from tckr.hooks.lineage import Lineage
 from tckr.hooks.private import Private
 from tckr.hooks.resume import TakenUp
@@ -14,6 +15,7 @@ from tckr.hooks.wiring import Wiring
 __all__ = [
     "Checks",
     "Clock",
+    "Credentials",
     "Lineage",
     "Private",
     "Session",

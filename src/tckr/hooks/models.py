@@ -40,6 +40,12 @@ def _captioners() -> Collection[str]:
     return kinds()
 
 
+def _language_models() -> Collection[str]:
+    from tckr.text.sources.causal import kinds
+
+    return kinds()
+
+
 def _classifiers() -> Collection[str]:
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN,
@@ -78,6 +84,14 @@ KINDS = {
         "clip",
         "a transformers CLIPModel",
         beside=(PROCESSOR, TOKENIZER),
+    ),
+    "language model": Kind(
+        "config.json",
+        "model_type",
+        "bert",
+        "a transformers BertForMaskedLM or causal language model",
+        _language_models,
+        (TOKENIZER,),
     ),
 }
 

@@ -25,7 +25,7 @@ from tckr.hooks.turns import in_turn
 logger = logging.getLogger(__name__)
 
 # The `summary` of entries whose content is printed, not their place.
-WARNINGS, REMARKS = "warnings", "remarks"
+WARNINGS, REMARKS, DESCRIBED = "warnings", "remarks", "described"
 
 
 class Summary:
@@ -35,6 +35,7 @@ class Summary:
     * `mlflow: metrics`: print the figures of teacher and student.
     * `mlflow: children`: print the table of models, or that of arms, which stands for the figures of each.
     * `summary: remarks`: print the sentences that belong below a table.
+    * `summary: described`: print the sentences that say how something was made.
     * `summary: warnings`: print what is poor about what the run made; nothing if there is none.
     """
 
@@ -97,6 +98,9 @@ class Summary:
                 self._tables.append(sweep_table(data))
         if metadata.get("summary") == REMARKS:
             self._remarks += data
+        elif metadata.get("summary") == DESCRIBED:
+            arm = dataset_name.rpartition(".")[0]
+            self._remarks += [f"{arm}: {text}" if arm else text for text in data["described"]]
         elif metadata.get("summary") == WARNINGS:
             arm = dataset_name.rpartition(".")[0]
             whose = f"{arm}: " if arm else ""

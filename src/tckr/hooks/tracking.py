@@ -38,7 +38,7 @@ for noisy, level in {
     logging.getLogger(noisy).setLevel(level)
 
 ARTEFACTS = "09_tracking/mlruns"  # of a local database, in the data folder: report and sheets show private images
-KINDS = ("artifact", "metrics", "history", "children")
+KINDS = ("artifact", "metrics", "figures", "history", "children")
 # Columns of a table of models that say what a model is, not how good.
 SETTINGS = ("cardinality", "images")
 # Columns of a table of models that name one, `arm` in a table of arms.
@@ -53,6 +53,7 @@ class Tracking:
 
     * `artifact`: the file or folder itself,
     * `metrics`: a flat dictionary of figures; one that is a word (`epsilon: infinity`) becomes a tag,
+    * `figures`: `described`, sentences that become a tag of the entry's name, and `figures`, by which no runs are compared,
     * `history`: a table of `step` and one column a figure,
     * `children`: a table of a row a model, `model` and figures, or a row an arm, `arm` and figures: those of the teacher
       are this run's, after `teacher.`; every other row becomes a nested run, with `cardinality` and `images` for
@@ -147,6 +148,11 @@ class Tracking:
             words = {name: value for name, value in known.items() if isinstance(value, str)}
             self._log(metrics=points({n: v for n, v in known.items() if n not in words}))
             self.set_tags(**words)
+        elif kind == "figures":
+            prefix = f"{arm}." if arm else ""
+            self._log(metrics=points({f"{prefix}{n}": v for n, v in data["figures"].items()}))
+            if data["described"]:
+                self.set_tags(**{dataset_name: " ".join(data["described"])})
         elif kind == "history":
             self._log(metrics=history(dataset_name, data))
         elif kind == "children":

@@ -30,6 +30,7 @@ PUBLIC = {
     "captions": "The captions behind the prompts are equal or empty, in part or all of them.",
     "prompts": "Some prompts are longer than the generator reads: what their ends say had no effect.",
     "teacher": "The teacher is not shown to be better than chance: its soft labels may mean nothing.",
+    "filter": "The teacher rejected most images that were drawn of some classes.",
 }
 NAMED = 5  # classes that a message names
 
@@ -38,7 +39,7 @@ class RunWarning(NamedTuple):
     """Something poor that a run made.
 
     Attributes:
-        about: captions, prompts, images or teacher.
+        about: captions, prompts, images, teacher or filter.
         text: one sentence.
     """
 

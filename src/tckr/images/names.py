@@ -54,6 +54,15 @@ def markdown(text: str) -> str:
     return MARKDOWN.sub(r"\\\1", one_line(text))
 
 
+def metric_name(text: str) -> str:
+    """Return the text as a part of a metric's name in MLflow: letters, digits, blanks and a few signs.
+
+    >>> metric_name("T-shirt/top"), metric_name("café (à gauche)")
+    ('T-shirt/top', 'caf_ __ gauche_')
+    """
+    return re.sub(r"[^A-Za-z0-9_\-. /]", "_", one_line(text))
+
+
 def spreadsheet(text: str) -> str:
     """Return the text as a cell that no spreadsheet takes for a formula: with an apostrophe before =, +, - and @.
 

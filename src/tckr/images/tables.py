@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 # Keys of a table's `attrs`: the names of all classes, and the folder of unfinished work in which its images lie, of no use
 # once the table is saved.
 CLASSES, UNFINISHED, VIEWS = "class_names", "unfinished", "views"
+# What a table's card says of how its images were made, a sentence each.
+DESCRIBED = "described"
+# Column of a recycled set in slices, 0, 1, ...: a student may see one after another.
+SLICE = "slice"
 
 
 def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:

@@ -12,6 +12,7 @@ from tckr.engine.device import best
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.stage import as_stage, in_namespace
 from tckr.synthesizers.base import PrivateSet, PublicFacts, Step, Synthesizer
+from tckr.synthesizers.choice import Choice
 from tckr.synthesizers.registry import DEFAULT, synthesizer_class
 
 SEED = "params:seed"
@@ -22,8 +23,13 @@ SHARED = (
 )
 # Groups that every arm has for itself, beside those of its synthesizer.
 OWN = ("student_training",)
+CHOICE = "choice"  # which snapshot of the generator is sampled, and how: made by `choose_generator`
 # Steps that have a stage of their own, with pictures of what they did.
-STAGE_OF_STEP = {"caption_members": "captioning", "adapt_generator": "generator_adaptation"}
+STAGE_OF_STEP = {
+    "caption_members": "captioning",
+    "adapt_generator": "generator_adaptation",
+    "evolve_prompts": "prompt_evolution",
+}
 
 
 def arm_stages(arm: str) -> dict[str, Pipeline]:
@@ -76,10 +82,6 @@ def _stage(name: str, *arguments: Any) -> Pipeline:
 
 def step_node(step: Step, arm: type[Synthesizer]) -> Node:
     """Return the node of one step: it runs the synthesizer's own method on the members."""
-    place = arm.steps.index(step)
-    # A step that reads no private image reads nothing either that tells of one image.
-    earlier = [each for each in arm.steps[:place] if step.private or not each.per_image]
-    read = [name for each in earlier for name in each.makes]
 
     def run_step(
         synthesizer: Synthesizer,
@@ -105,7 +107,7 @@ def step_node(step: Step, arm: type[Synthesizer]) -> Node:
     outputs = list(step.makes) if len(step.makes) > 1 else step.makes[0]
     read_from = "images" if step.private else "public_facts"
     datasets = {read_from: read_from, "seed": SEED}
-    return arm_node(run_step, arm, datasets, outputs, artefacts=read)
+    return arm_node(run_step, arm, datasets, outputs, artefacts=arm.read_by(step), chosen=False)
 
 
 def arm_node(
@@ -116,6 +118,7 @@ def arm_node(
     *,
     artefacts: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
+    chosen: bool = True,
 ) -> Node:
     """Return the node of a function of an arm: `function(synthesizer, artefacts, **datasets)`.
 
@@ -128,15 +131,21 @@ def arm_node(
         outputs: catalog entries that it makes.
         artefacts: those of the arm that it reads.
         extra: artefacts under other names, by the name that the function reads them by.
+        chosen: of an arm that chooses, hand over the synthesizer as it was chosen; False before that.
     """
+    chosen = chosen and arm.chooses
     groups = {name: field.annotation for name, field in arm.model_fields.items()}
     read = {**{name: name for name in artefacts}, **(extra or {})}
+    read |= {CHOICE: CHOICE} if chosen else {}
     if both := groups.keys() & {*read, *datasets}:
         raise ValueError(f"{arm.__name__} calls parameters and an artefact {', '.join(both)}")
 
     def call(**given: Any) -> Any:
         synthesizer = arm(**{name: given.pop(name) for name in groups})
+        synthesizer.check()
         made = {name: given.pop(name) for name in read}
+        if chosen:
+            synthesizer = synthesizer.with_choice(Choice.model_validate(made.pop(CHOICE)))
         return function(synthesizer, made, **given)
 
     hints = get_type_hints(function)

@@ -18,6 +18,7 @@ from PIL import Image
 from tckr import __version__
 from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Audit
+from tckr.classifiers.options import RegenerationOptions
 from tckr.options import leaves
 from tckr.reporting import findings
 
@@ -41,6 +42,7 @@ PICTURES = {
     "adaptation_sheet": "private images, base generator, adapted generator",
     "recycled_sheet": "private and recycled images of every class",
     "adaptation_curve": "loss of the adaptation by step",
+    "choice_curve": "validation accuracy of the short students by which the generator was chosen",
     "roc": "ROC of the primary attack on each model, and the limit that the ledger proves if there is one",
     "score_histograms": "attack scores of members and non-members",
     "exposed_sheet": "the most exposed images",
@@ -59,7 +61,9 @@ def write_report(
     parameters: Mapping[str, Any],
     pictures: Mapping[str, Image.Image],
     lineage: Mapping[str, str] | None = None,
+    described: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    choice: Sequence[str] = (),
 ) -> str:
     """Return one self-contained HTML page: pictures are embedded, there is no script, nothing is fetched.
 
@@ -74,7 +78,9 @@ def write_report(
         parameters: typed options of every stage by name, and plain values.
         pictures: by the names in `PICTURES`.
         lineage: facts of the run by their title, such as run, parent run, private set's hash, commit.
+        described: which options decided what images there are, a sentence each.
         warnings: what is poor about what the run made, a sentence each.
+        choice: how the generator was chosen and sampled, a sentence each; none in an arm that chooses nothing.
 
     Raises:
         ValueError: a picture has a name that the page does not know.
@@ -124,12 +130,20 @@ def write_report(
         class_name_prompts=leaf_values.get("knowledge_recycling.prompts") == "class_names",
         seed=leaf_values.get("seed"),
         lineage=dict(lineage or {}),
+        described=[*described, *_of_student(student_recipe)],
         warnings=list(warnings),
+        choice=list(choice),
         parameters=sorted((key, str(value)) for key, value in leaf_values.items()),
         versions=used_versions(),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _of_student(recipe: Mapping[str, Any] | None) -> list[str]:
+    """Say what was special about the student's training."""
+    regenerate = None if recipe is None else recipe["distillation"].get("regenerate")
+    return [] if not regenerate else [RegenerationOptions.model_validate(regenerate).described()]
 
 
 def templates(page: str = "report.html") -> "Template":

@@ -18,18 +18,18 @@ from tckr.synthesizers.tckr import TCKR
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
     ADAPTATION,
-    CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
     Charged,
     PrivacyOptions,
     UnderDP,
+    close_ledger_of,
     spent,
 )
 from tckr.text.options import CaptionOptions, WordsOptions
 
 if TYPE_CHECKING:
-    from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.update import Adaptation
 
 WORDS = "words"  # its name in the ledger
 
@@ -54,7 +54,7 @@ class PrivateDrawingOptions(DrawingOptions):
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"synthetic images, {self.cardinality:g} x the members, prompted with words from a noisy histogram"
+        return f"{self.amount()}, prompted with words from a noisy histogram"
 
 
 class Private(UnderDP):
@@ -62,11 +62,21 @@ class Private(UnderDP):
 
     steps: ClassVar[tuple[Step, ...]] = (
         PLAN_BUDGET,
-        Step("caption_members", ("captions",), per_image=True),
-        Step("count_words", ("word_counts", "words_charge"), charges=WORDS),
-        Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
+        Step("caption_members", ("captions",), per_image=True, reads=()),
+        Step(
+            "count_words",
+            ("word_counts", "words_charge"),
+            charges=WORDS,
+            reads=("budget", "captions"),
+        ),
+        Step(
+            "adapt_privately",
+            ("adapter", "adaptation_charge"),
+            charges=ADAPTATION,
+            reads=("budget", "captions"),
+        ),
         TRAIN_TEACHER,
-        CLOSE_LEDGER,
+        close_ledger_of("words_charge", "adaptation_charge", "teacher_charge"),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter", "words")
     by_products: ClassVar[tuple[str, ...]] = (
@@ -92,9 +102,9 @@ class Private(UnderDP):
             self.teacher_mechanism(facts, share.teacher),
         ]
         if share.adaptation:
-            from tckr.diffusion.dp_lora import adaptation_plan, lora_size
+            from tckr.diffusion.dp_lora import adaptation_plan, adaptation_size
 
-            size = lora_size(self.generator_adaptation)
+            size = adaptation_size(self.generator_adaptation)
             plan = adaptation_plan(self.generator_adaptation, share.adaptation, ADAPTATION)
             charged.insert(1, Charged(plan, size))
         return charged
@@ -150,7 +160,7 @@ class Private(UnderDP):
 
     def adapt_privately(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> "tuple[Adapter, dict[str, Any]]":
+    ) -> "tuple[Adaptation, dict[str, Any]]":
         """Fine-tune the denoiser by DP-SGD; with share 0 the adapter changes nothing, and no image is read."""
         from tckr.diffusion.dp_lora import untouched
         from tckr.diffusion.pipeline import load

@@ -16,17 +16,18 @@ from tckr.classifiers.options import ClassifierOptions
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.engine.seeds import derive
+from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
     ADAPTATION,
-    CLOSE_LEDGER,
     PLAN_BUDGET,
     TRAIN_TEACHER,
     Charged,
     PrivacyOptions,
     UnderDP,
+    close_ledger_of,
     spent,
 )
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.update import Adaptation
     from tckr.images.pool import PublicPool
 
 QUERY = "query"  # its name in the ledger
@@ -76,7 +78,7 @@ class PrivImageDrawingOptions(DrawingOptions):
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"synthetic images, {self.cardinality:g} x the members, prompted with class names"
+        return f"{self.amount()}, prompted with class names"
 
 
 class PrivImage(UnderDP):
@@ -90,14 +92,29 @@ class PrivImage(UnderDP):
 
     steps: ClassVar[tuple[Step, ...]] = (
         PLAN_BUDGET,
-        Step("train_query", ("query",), private=False),
-        Step("query_semantics", ("semantics", "query_charge"), charges=QUERY),
-        Step("choose_pool", ("chosen",), private=False),
-        Step("pretrain_generator", ("pretrained", "pretraining_losses"), private=False),
-        Step("adapt_privately", ("adapter", "adaptation_charge"), charges=ADAPTATION),
+        Step("train_query", ("query",), private=False, reads=()),
+        Step(
+            "query_semantics",
+            ("semantics", "query_charge"),
+            charges=QUERY,
+            reads=("budget", "query"),
+        ),
+        Step("choose_pool", ("chosen",), private=False, reads=("semantics",)),
+        Step(
+            "pretrain_generator",
+            ("pretrained", "pretraining_losses"),
+            private=False,
+            reads=("chosen",),
+        ),
+        Step(
+            "adapt_privately",
+            ("adapter", "adaptation_charge"),
+            charges=ADAPTATION,
+            reads=("budget", "pretrained"),
+        ),
         TRAIN_TEACHER,
-        CLOSE_LEDGER,
-        Step("draw_choice", ("chosen_sheet",), private=False),
+        close_ledger_of("query_charge", "adaptation_charge", "teacher_charge"),
+        Step("draw_choice", ("chosen_sheet",), private=False, reads=("chosen",)),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter",)
     by_products: ClassVar[tuple[str, ...]] = (
@@ -115,12 +132,20 @@ class PrivImage(UnderDP):
     def mechanisms(self, facts: PublicFacts) -> Sequence[Charged]:
         """Plan the query, the adaptation and the teacher."""
         from tckr.classifiers.query import query_plan
-        from tckr.diffusion.dp_lora import adaptation_plan, lora_size
+        from tckr.diffusion.dp_lora import adaptation_plan, adaptation_size
 
         share, options = self.privacy, self.generator_adaptation
+        if not share.teacher and self.knowledge_recycling.filters:
+            raise UserError(
+                "knowledge_recycling.filter asks a teacher which images to keep, and this run has none: its share of the"
+                " budget is 0.",
+                "set privimage.knowledge_recycling.filter.threshold to null, or give privimage.privacy.teacher a share.",
+            )
         return [
             Charged(query_plan(self.semantic_query.k, share.query, QUERY)),
-            Charged(adaptation_plan(options, share.adaptation, ADAPTATION), lora_size(options)),
+            Charged(
+                adaptation_plan(options, share.adaptation, ADAPTATION), adaptation_size(options)
+            ),
             self.teacher_mechanism(facts, share.teacher),
         ]
 
@@ -205,6 +230,11 @@ class PrivImage(UnderDP):
         from tckr.diffusion.pipeline import load
 
         options = self.pretraining
+        if options.snapshots > 1 or options.snapshot is not None:
+            raise UserError(
+                "privimage keeps one pre-trained generator: choosing among snapshots would take private images.",
+                "leave out privimage.pretraining.snapshots and snapshot.",
+            )
         images, labels = chosen_images(self._pool(facts), artefacts["chosen"])
         names = [facts.class_names[label] for label in labels.tolist()]
         pipeline = load(options.generator, device, options.resolution)
@@ -212,7 +242,7 @@ class PrivImage(UnderDP):
 
     def adapt_privately(
         self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> "tuple[Adapter, dict[str, Any]]":
+    ) -> "tuple[Adaptation, dict[str, Any]]":
         """Fine-tune the pre-trained denoiser by DP-SGD on the private images, prompted with their class names."""
         from tckr.diffusion.pipeline import load
 
@@ -220,19 +250,6 @@ class PrivImage(UnderDP):
         pipeline = pretrained.apply(load(options.generator, device, options.resolution))
         names = [private.class_names[label] for label in private.labels.tolist()]
         return self.adapt_denoiser(pipeline, private, names, artefacts, seed, pretrained)
-
-    def train_teacher(
-        self, private: PrivateSet, artefacts: Mapping[str, Any], seed: int, device: str
-    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Train the teacher of soft labels; without a share it says of every image that all classes are alike, for free."""
-        if self.privacy.teacher:
-            return super().train_teacher(private, artefacts, seed, device)
-        from tckr.classifiers.features import LinearOnFeatures, Scattering
-        from tckr.classifiers.names import named
-
-        body = Scattering(*private.images.shape[1:])
-        ignorant = LinearOnFeatures(body, len(private.class_names)).eval()
-        return named(ignorant, private.class_names), self.student_recipe(private.facts), {}
 
     def generator(self, fitted: Fitted, adapted: bool) -> Any:
         """Load the diffusers pipeline, pre-trained and adapted, or as it was downloaded."""

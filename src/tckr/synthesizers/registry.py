@@ -8,9 +8,11 @@ from tckr.synthesizers.base import Synthesizer
 DEFAULT = "tckr"
 SYNTHESIZERS = {
     "tckr": "tckr.synthesizers.tckr:TCKR",
+    "kr": "tckr.synthesizers.kr:KR",
     "unadapted": "tckr.synthesizers.unadapted:Unadapted",
     "private": "tckr.synthesizers.private:Private",
     "privimage": "tckr.synthesizers.privimage:PrivImage",
+    "spti": "tckr.synthesizers.spti:Spti",
 }
 
 

@@ -15,12 +15,15 @@ from pydantic import Field
 
 from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import Fitted, PrivateSet, Step, number_of
+from tckr.errors import UserError
+from tckr.synthesizers.base import Fitted, PrivateSet, Step, extrapolated, number_of
+from tckr.synthesizers.choice import ChoiceOptions
 from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 from tckr.text.options import CaptionOptions
 
 if TYPE_CHECKING:
     from tckr.diffusion.adapter import Adapter
+    from tckr.diffusion.snapshots import Snapshots
     from tckr.engine.checkpoint import Checkpoint, Checkpoints
 
 # Optimizer steps of a short trial, few and many: the difference says how long one takes.
@@ -41,7 +44,7 @@ class TckrRecyclingOptions(DrawingOptions):
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
         return (
-            f"synthetic images, {self.cardinality:g} x the members, from the {self.generator} generator, prompted with"
+            f"{self.amount()}, from the {self.generator} generator, prompted with"
             f" {self.prompts.replace('_', ' ')}"
         )
 
@@ -50,15 +53,32 @@ class TCKR(TextToImage):
     """Caption, adapt, generate."""
 
     steps: ClassVar[tuple[Step, ...]] = (
-        Step("caption_members", ("captions",), per_image=True),
-        Step("adapt_generator", ("adapter", "adaptation_losses")),
+        Step("caption_members", ("captions",), per_image=True, reads=()),
+        Step("adapt_generator", ("adapter", "adaptation_losses"), reads=("captions",)),
     )
     threats: ClassVar[tuple[str, ...]] = ("generator", "images", "prompts")
     by_products: ClassVar[tuple[str, ...]] = ("adaptation_losses",)
+    chooses: ClassVar[bool] = True
 
     captioning: CaptionOptions
     generator_adaptation: AdaptationOptions
+    generator_choice: ChoiceOptions = ChoiceOptions(snapshots="last")
     knowledge_recycling: TckrRecyclingOptions
+
+    def check(self) -> None:
+        """Refuse a mixture of generators that would all be the same.
+
+        Raises:
+            UserError: they would.
+        """
+        super().check()
+        recycling = self.knowledge_recycling
+        unadapted = recycling.generator == "base" or self.generator_adaptation.adapter
+        if recycling.mixture and unadapted:
+            raise UserError(
+                "knowledge_recycling.mixture adapts the generator anew for each seed, and this run adapts none.",
+                "set knowledge_recycling.mixture to [], or let the run adapt its generator.",
+            )
 
     def caption_members(
         self,
@@ -100,15 +120,17 @@ class TCKR(TextToImage):
         *,
         checkpoint: "Checkpoint | None" = None,
         snapshot: Callable[[int, Any], None] | None = None,
-    ) -> "tuple[Adapter, pd.DataFrame]":
+    ) -> "tuple[Adapter | Snapshots, pd.DataFrame]":
         """Fine-tune the denoiser on images and prompts (LoRA); an adapter made elsewhere is only checked.
 
         Returns:
-            The adapter, and the loss by step (`step`, `loss`).
+            The adapter, or several on the way of its training, and the loss by step (`step`, `loss`).
         """
         from tckr.diffusion.adapter import Adapter
         from tckr.diffusion.lora import adapt
         from tckr.diffusion.pipeline import load
+        from tckr.diffusion.snapshots import Kept
+        from tckr.engine.checkpoint import Checkpoints
 
         options = self.generator_adaptation
         pipeline = load(options.generator, device, options.resolution)
@@ -116,7 +138,10 @@ class TCKR(TextToImage):
             adapter = Adapter.load(options.adapter)
             adapter.check(pipeline.unet)
             return adapter, pd.DataFrame({"step": [], "loss": []})
-        return adapt(
+        wanted = options.wanted(len(private.labels))
+        folder = Checkpoints(checkpoint.path.parent) if checkpoint else None
+        kept = Kept(wanted, {"snapshots": sorted(wanted)}, folder)
+        adapter, losses = adapt(
             pipeline,
             private.images,
             artefacts["captions"]["prompt"].tolist(),
@@ -126,7 +151,11 @@ class TCKR(TextToImage):
             checkpoint=checkpoint,
             snapshot_every=options.sheet_every if snapshot else 0,
             snapshot=snapshot,
+            keep_at=wanted if options.snapshots > 1 else (),
+            keep=lambda done, made: kept.add(done, made.weights),
+            stop=max(wanted),
         )
+        return (adapter if options.snapshots == 1 else kept.snapshots(Adapter)), losses
 
     def plan_prompts(
         self,
@@ -161,16 +190,12 @@ class TCKR(TextToImage):
 
         def trial(steps: int) -> tuple[float, Fitted]:
             schedule = self.generator_adaptation.schedule.model_copy(update={"steps": steps})
-            changes = {"schedule": schedule, "epochs": None}
+            changes = {"schedule": schedule, "epochs": None, "snapshots": 1, "snapshot": None}
             brief = self.generator_adaptation.model_copy(update=changes)
             start = time.perf_counter()
             arm = self.model_copy(update={"generator_adaptation": brief})
             fitted = arm.fit(private, 0, device, known)
             return time.perf_counter() - start, fitted
 
-        few, many = TRIAL_STEPS["cpu" if device == "cpu" else "cuda"]
-        trial(few)  # the first one sets up libraries
-        (short, fitted), (long, _) = trial(few), trial(many)
-        each = max(long - short, 0.0) / (many - few)
-        steps = self.generator_adaptation.schedule_for(max(1, len(private.images) // 2)).steps
-        return max(short - few * each, 0.0) + each * steps, fitted
+        steps = max(self.generator_adaptation.wanted(max(1, len(private.images) // 2)))
+        return extrapolated(trial, *TRIAL_STEPS["cpu" if device == "cpu" else "cuda"], steps)

@@ -1,6 +1,6 @@
 """What arms share that draw from a diffusers text-to-image pipeline, as it was downloaded or with an adapter in it."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import pandas as pd
@@ -9,6 +9,8 @@ from tckr.diffusion.options import SamplingOptions
 from tckr.engine.content import source_state
 from tckr.engine.seeds import derive
 from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer, class_prompts
+from tckr.synthesizers.choice import Choice
+from tckr.synthesizers.filtering import FilterOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +30,13 @@ class Source(NamedTuple):
 
 
 class TextToImage(Synthesizer):
-    """An arm whose images are drawn by a text-to-image pipeline; its artefact `adapter`, if it has one, is merged in."""
+    """An arm whose images are drawn by a text-to-image pipeline.
 
+    Attributes:
+        update: the artefact that makes the generator the private set's own: an adapter, or snapshots of which one is chosen.
+    """
+
+    update: ClassVar[str] = "adapter"
     channels: ClassVar[tuple[str, ...]] = ("adapter", "captions")
 
     knowledge_recycling: DrawingOptions
@@ -89,7 +96,28 @@ class TextToImage(Synthesizer):
 
         source = self.source()
         pipeline = load(source.generator, fitted.device, source.resolution)
-        return fitted.artefacts["adapter"].apply(pipeline) if adapted else pipeline
+        return self.chosen_update(fitted.artefacts).apply(pipeline) if adapted else pipeline
+
+    def chosen_update(self, artefacts: Mapping[str, Any]) -> Any:
+        """Return the adapter, or the snapshot that was chosen of several."""
+        from tckr.diffusion.snapshots import Snapshots
+
+        made = artefacts[self.update]
+        return made.at(self._snapshot) if isinstance(made, Snapshots) else made
+
+    @property
+    def _snapshot(self) -> int | None:
+        training = getattr(self, "generator_adaptation", None)
+        return getattr(training, "snapshot", None)
+
+    def candidates(self, artefacts: Mapping[str, Any]) -> dict[int, int]:
+        """Return the numbers of the snapshots that may be chosen, with the steps behind each."""
+        from tckr.diffusion.snapshots import Snapshots
+
+        made = artefacts.get(self.update)
+        if not isinstance(made, Snapshots):
+            return {}
+        return {number: made.steps[number] for number in made.numbers}
 
     def drawing(self) -> dict[str, Any]:
         """Name generator and sampling: the artefacts stand for the options that made them."""
@@ -98,8 +126,26 @@ class TextToImage(Synthesizer):
             "generator": source_state(source.generator),
             "resolution": source.resolution,
             "adapted": self.adapted(),
+            "snapshot": self._snapshot,
             "sampling": self.knowledge_recycling.sampling.recipe(),
         }
+
+    def with_choice(self, choice: Choice) -> Self:
+        """Return the arm that samples the chosen snapshot in the chosen way; a shadow's training ends there."""
+        own = self.knowledge_recycling
+        changed = {
+            "sampling": SamplingOptions.model_validate(
+                {**own.sampling.model_dump(), **choice.sampling}
+            ),
+            "filter": FilterOptions.model_validate({**own.filter.model_dump(), **choice.filter}),
+        }
+        chosen: dict[str, Any] = {"knowledge_recycling": own.model_copy(update=changed)}
+        if choice.snapshot is not None:
+            training = getattr(self, "generator_adaptation")  # noqa: B009 - of arms with snapshots
+            chosen["generator_adaptation"] = training.model_copy(
+                update={"snapshot": choice.snapshot}
+            )
+        return self.model_copy(update=chosen)
 
     def count_cut(self, prompts: Sequence[str]) -> int:
         """Return how many prompts the generator does not read to their ends."""

@@ -7,7 +7,7 @@ has to find nothing.
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tckr.options import ModelSource
 from tckr.synthesizers.text_to_image import DrawingOptions, Source, TextToImage
@@ -23,9 +23,17 @@ class UnadaptedRecyclingOptions(DrawingOptions):
         None, ge=8, description="side at which it is sampled, pixels; null: its own"
     )
 
+    @model_validator(mode="after")
+    def _nothing_private(self) -> "UnadaptedRecyclingOptions":
+        if self.filters:
+            raise ValueError(
+                "filter.threshold lets the private teacher choose images, and nothing private may reach this control"
+            )
+        return self
+
     def describe(self) -> str:
         """Say in a few words what the stage will do."""
-        return f"synthetic images, {self.cardinality:g} x the members, from {self.generator}, prompted with class names"
+        return f"{self.amount()}, from {self.generator}, prompted with class names"
 
 
 class Unadapted(TextToImage):

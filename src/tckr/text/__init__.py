@@ -5,10 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tckr.text.captioner import Captioner, caption, captions_table
-    from tckr.text.clip import image_embeddings, load_clip
+    from tckr.text.clip import image_embeddings, load_clip, text_embeddings
     from tckr.text.masked import vary
 
-__all__ = ["Captioner", "caption", "captions_table", "image_embeddings", "load_clip", "vary"]
+__all__ = [
+    "Captioner",
+    "caption",
+    "captions_table",
+    "image_embeddings",
+    "load_clip",
+    "text_embeddings",
+    "vary",
+]
 
 _MODULES = {
     "Captioner": "captioner",
@@ -16,6 +24,7 @@ _MODULES = {
     "captions_table": "captioner",
     "image_embeddings": "clip",
     "load_clip": "clip",
+    "text_embeddings": "clip",
     "vary": "masked",
 }
 

@@ -1,5 +1,6 @@
-"""Embed images with a CLIP, given as a folder of transformers."""
+"""Embed images and sentences with a CLIP, given as a folder of transformers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,4 +52,28 @@ def image_embeddings(clip: Clip, images: Tensor, batch_size: int = 250) -> Tenso
         )
         body = clip.model.vision_model(pixel_values=prepared.pixel_values.to(clip.model.device))
         rows.append(clip.model.visual_projection(body.pooler_output))
+    return functional.normalize(torch.cat(rows).float()).cpu()
+
+
+@torch.inference_mode()
+def text_embeddings(clip: Clip, sentences: Sequence[str], batch_size: int = 250) -> Tensor:
+    """Return the embedding of each sentence, float32 (N, D) on the CPU, rows of length 1.
+
+    Args:
+        sentences: what exceeds the model's length is cut off.
+        batch_size: sentences per forward pass.
+    """
+    rows = []
+    for start in range(0, len(sentences), batch_size):
+        coded = clip.tokenizer(
+            list(sentences[start : start + batch_size]),
+            padding=True,
+            truncation=True,
+            max_length=clip.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(clip.model.device)
+        body = clip.model.text_model(input_ids=coded.input_ids, attention_mask=coded.attention_mask)
+        rows.append(clip.model.text_projection(body.pooler_output))
+    if not rows:
+        return torch.zeros(0, clip.model.config.projection_dim)
     return functional.normalize(torch.cat(rows).float()).cpu()

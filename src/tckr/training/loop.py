@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from tckr.training.cuda_graph import GraphedStep
 
 RECORDS = 100  # points of a loss curve
 
+Keep = Callable[[int, Sequence[Tensor]], None]
+"""Called as `keep(steps_done, weights)`, the weights averaged where the schedule says so; it must not change them."""
+
 
 def minimize(
     parameters: Sequence[Tensor],
@@ -30,6 +33,9 @@ def minimize(
     identity: Mapping[str, Any] | None = None,
     prepare: Callable[[int], None] | None = None,
     accumulate: int = 1,
+    keep_at: Collection[int] = (),
+    keep: Keep | None = None,
+    stop: int | None = None,
 ) -> pd.DataFrame:
     """Minimize `loss`, which draws its own batch each time it is called.
 
@@ -50,6 +56,10 @@ def minimize(
         prepare: called as `prepare(index)` before step `index`, outside the captured graph: it may fill tensors that
             `loss` reads, and must not draw from torch's default generators.
         accumulate: calls of `loss` per step; their gradients are averaged.
+        keep_at: numbers of steps after which `keep` is called. One that a resumed training had passed is not repeated:
+            `keep` was called for it before the state was saved.
+        keep: may copy what the parameters would be if the training ended here.
+        stop: end after so many steps of the schedule, whose learning rates are those of the whole.
 
     Returns:
         Table with columns `step` and `loss` (mean since the previous row), about 100 rows.
@@ -89,7 +99,8 @@ def minimize(
 
     average = [p.detach().clone() for p in parameters] if schedule.averaging else []
     state = _State(parameters, optimizer, total, average)
-    keeper = _Keeper(checkpoint, state, schedule, description, started, identity or {})
+    until = min(stop or schedule.steps, schedule.steps)
+    keeper = _Keeper(checkpoint, state, schedule, until, description, started, identity or {})
     run: Callable[[], None] = _captured(step, state) if captured else step
     keeper.resume()
     every = max(1, schedule.steps // RECORDS)
@@ -107,6 +118,8 @@ def minimize(
             mean = _finite(float(total) / every, description, state.done)
             state.rows.append({"step": state.done, "loss": mean})
             total.zero_()
+        if keep and state.done in keep_at:
+            keep(state.done, average or [p.detach() for p in parameters])
     _finite(float(total), description, state.done)
     keeper.finish()
     if schedule.averaging:
@@ -187,13 +200,14 @@ class _Keeper:
         checkpoint: Checkpoint | None,
         state: _State,
         schedule: Schedule,
+        until: int,
         description: str,
         started: float,
         identity: Mapping[str, Any],
     ) -> None:
         self.checkpoint = checkpoint
         self.state = state
-        self.total_steps = schedule.steps
+        self.total_steps = until
         self.description = description
         self.started = self.saved_at = started
         self.begun = 0

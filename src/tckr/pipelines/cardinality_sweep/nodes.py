@@ -12,6 +12,7 @@ from tckr.audit.options import AuditOptions
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
+from tckr.errors import UserError
 from tckr.images.degenerate import check_distinct, log
 from tckr.images.tables import of_split
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
@@ -29,6 +30,8 @@ def draw_sets(
     public_facts: dict[str, Any],
     options: SweepOptions,
     seed: int,
+    teacher: Classifier = None,
+    mixture: Any = (),
 ) -> Tensors:
     """Draw the synthetic images of the largest cardinality; a smaller set is the beginning of a larger one.
 
@@ -40,7 +43,7 @@ def draw_sets(
     Raises:
         UserError: all images are equal, or not finite.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, public_facts)
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher, mixture)
     members = fitted.facts.n_members
     sets = {
         tables.RELEASED: fitted.sample(
@@ -50,7 +53,7 @@ def draw_sets(
     released = sets[tables.RELEASED].images.numpy()
     log(check_distinct([hash(image.tobytes()) for image in released]))
     if options.control:
-        sets[CONTROL] = fitted.sample(members, seed, nested=True, closed=synthesizer.channels)
+        sets[CONTROL] = fitted.sample(members, seed, nested=True, closed=synthesizer.open_channels)
     return {
         f"{name}.{part}": tensor
         for name, drawn in sets.items()
@@ -77,6 +80,12 @@ def train_students(
     """
     from tckr.classifiers.distillation import student_spec, student_trainer
     from tckr.classifiers.trainer import Trainer
+
+    if distillation.regenerate is not None:
+        raise UserError(
+            "The sweep compares students on whole sets of several sizes, and student_training.regenerate shows them slices.",
+            "set student_training.regenerate to null for the sweep.",
+        )
 
     n_members = len(of_split(images, "members"))
     facts: dict[str, Any] = {TEACHER: {"cardinality": None, "images": n_members, "seconds": None}}

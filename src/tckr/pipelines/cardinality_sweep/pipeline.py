@@ -5,7 +5,7 @@ Its own are the sets, the students and the picture; shadows and attacks are thos
 
 from kedro.pipeline import Node, Pipeline
 
-from tckr.pipelines.arm import SEED, arm_node
+from tckr.pipelines.arm import CHOICE, SEED, arm_node
 from tckr.pipelines.cardinality_sweep import nodes
 from tckr.pipelines.privacy_audit.pipeline import shadow_nodes
 from tckr.pipelines.stage import in_namespace
@@ -18,7 +18,8 @@ SWEEP, AUDIT = "params:cardinality_sweep", "params:privacy_audit"
 def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
     """Wire the sweep: images, the arm's artefacts, teacher, teacher_recipe -> sets -> sweep_audit, table, curves."""
     read = [name for step in arm.steps for name in step.makes if name not in arm.by_products]
-    drawn = {"public_facts": "public_facts", "options": SWEEP, "seed": SEED}
+    drawn = {"public_facts": "public_facts", "options": SWEEP, "seed": SEED, "teacher": "teacher"}
+    drawn |= {"mixture": "mixture"}
     students = [
         arm_node(nodes.draw_sets, arm, drawn, "synthetic_sets", artefacts=read),
         Node(
@@ -64,5 +65,5 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
             name="draw_curves",
         ),
     ]
-    shared = {"images", "public_facts", "teacher", "teacher_recipe", *read}
+    shared = {"images", "public_facts", "teacher", "teacher_recipe", CHOICE, "mixture", *read}
     return in_namespace(NAME, Pipeline([*students, *audit]), shared, own_parameters=())

@@ -9,7 +9,7 @@ from PIL import Image
 from tckr.audit.options import AuditOptions
 from tckr.pipelines.comparison.options import ComparisonOptions
 
-AUDIT, LEDGER = "audit_of_", "ledger_of_"  # before the name of an arm: inputs of `tabulate`
+AUDIT = "audit_of_"  # before the name of an arm: an input of `tabulate`
 
 
 def tabulate_arms(entries: Mapping[str, str]) -> Callable[..., tuple[pd.DataFrame, list[str]]]:
@@ -31,7 +31,6 @@ def tabulate_arms(entries: Mapping[str, str]) -> Callable[..., tuple[pd.DataFram
                 arm,
                 Audit.model_validate(made[f"{AUDIT}{arm}"]),
                 durations[entries[arm]],
-                made.get(f"{LEDGER}{arm}"),
             )
             for arm in options.chosen
         ]

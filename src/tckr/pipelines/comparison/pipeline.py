@@ -10,18 +10,15 @@ from kedro.pipeline import Node, Pipeline
 
 from tckr.pipelines.comparison import nodes
 from tckr.pipelines.stage import in_namespace
-from tckr.synthesizers.registry import DEFAULT, synthesizer_class
+from tckr.synthesizers.registry import DEFAULT
 
 NAME = "comparison"
 AUDIT = "params:privacy_audit"
 
 
 def create_pipeline(arms: Sequence[str]) -> Pipeline:
-    """Wire the comparison: each arm's audit, its ledger if it has one, durations -> table, remarks, picture, page."""
+    """Wire the comparison: each arm's audit, durations -> table, remarks, picture, page."""
     entries = {f"{nodes.AUDIT}{arm}": entry_of(arm, "audit") for arm in arms}
-    for arm in arms:
-        if synthesizer_class(arm).ledger():
-            entries[f"{nodes.LEDGER}{arm}"] = entry_of(arm, "ledger")
     tabulated = {
         "durations": "durations",
         "options": f"params:{NAME}",

@@ -27,7 +27,10 @@ from tckr.images.degenerate import (
     validation_facts,
     with_warnings,
 )
+from tckr.images.names import metric_name, one_line
 from tckr.images.tables import (
+    DESCRIBED,
+    SLICE,
     UNFINISHED,
     VIEWS,
     class_names,
@@ -35,10 +38,15 @@ from tckr.images.tables import (
     of_split,
     with_class_names,
 )
+from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier
-from tckr.synthesizers.base import Fitted, PublicFacts, Synthesizer
+from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Synthesizer
+from tckr.synthesizers.filtering import DRAW, check_rejected, draws_per_image, rejected
+from tckr.synthesizers.mixture import SOURCE
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tckr.images.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
@@ -87,42 +95,68 @@ def _validate(teacher: Classifier, validation: pd.DataFrame) -> dict[str, int]:
     return validation_facts(predicted.argmax(1).numpy(), labels.numpy())
 
 
+def fit_mixture(
+    synthesizer: Synthesizer, artefacts: Mapping[str, Any], images: pd.DataFrame, seed: int
+) -> list[dict[str, Any]]:
+    """Fit the further generators of a mixture on the members; see `Synthesizer.fit_mixture`."""
+    if not synthesizer.knowledge_recycling.mixture:
+        return []
+    members = of_split(images, "members")
+    private = PrivateSet(*images_and_labels(members), class_names(images))
+    known = aligned(artefacts, synthesizer, members)
+    return synthesizer.fit_mixture(private, seed, best(), known)
+
+
 def generate_images(
-    synthesizer: Synthesizer, artefacts: Mapping[str, Any], public_facts: dict[str, Any], seed: int
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    public_facts: dict[str, Any],
+    seed: int,
+    teacher: Classifier = None,
+    mixture: Any = (),
 ) -> pd.DataFrame:
     """Draw class-balanced prompts and the synthetic images they describe; see `tckr.synthesizers`.
 
-    The private images are not among the inputs; what comes from them, comes through the arm's artefacts.
+    The private images are not among the inputs; what comes from them, comes through the arm's artefacts, and through
+    the teacher where it filters.
 
     Returns:
-        An image table of `cardinality` times the members, all in split "train", with the prompts.
+        An image table of `cardinality` times the members in each slice, all in split "train", with the prompts; of
+        several slices with their numbers in `slice`; filtered, with `draw` (`tckr.synthesizers.filtering`); of several
+        generators with their numbers in `source` (`tckr.synthesizers.mixture`).
 
     Raises:
-        UserError: all images are equal, or not finite.
+        UserError: all images are equal, or not finite, or the teacher accepts too few of a class.
     """
-    fitted = fitted_on_members(synthesizer, artefacts, public_facts)
-    count = synthesizer.knowledge_recycling.n_images(fitted.facts.n_members)
-    plan = fitted.plan_prompts(count, seed)
-    drawn = draw(fitted, plan["prompt"].tolist(), seed)
-    check_distinct(drawn.image_ids)
+    fitted = fitted_on_members(synthesizer, artefacts, public_facts, teacher, mixture)
+    options = synthesizer.knowledge_recycling
+    count = options.n_images(fitted.facts.n_members)
+    drawn, plan = draw(fitted, fitted.plan_prompts(count, seed), seed)
+    check_distinct(plan["image_id"].tolist())
     names = dict(enumerate(fitted.class_names))
     facts = {"split": "train", **synthesizer.provenance()}
-    columns = {"image_id": drawn.image_ids, "image": drawn.images}
-    table = plan.assign(class_name=plan["label"].map(names), **facts, **columns)
+    table = plan.assign(class_name=plan["label"].map(names), **facts)
+    if options.slices > 1:
+        table[SLICE] = np.arange(count) // (count // options.slices)
     table = with_class_names(table, fitted.class_names)
     if drawn.folder is not None:
         table.attrs[UNFINISHED] = str(drawn.folder)  # needed until the table is saved
     return table
 
 
-def draw(fitted: Fitted, prompts: Sequence[str], seed: int) -> "Unfinished":
-    """Draw an image per prompt, each batch written to disk as it comes.
+def draw(fitted: Fitted, plan: pd.DataFrame, seed: int) -> "tuple[Unfinished, pd.DataFrame]":
+    """Draw an image for each row of a plan, each batch written to disk as it comes.
 
     If the arm's `knowledge_recycling.checkpoints` names a folder, a drawing that was interrupted is found there by all
-    that decides its images, and goes on.
+    that decides its images, and goes on. Rejected images stay there until the table is saved.
+
+    Returns:
+        All that was drawn, and the plan with the `image` of each row, its `image_id` and, if filtered, its own prompt.
     """
-    from tckr.engine.overlap import behind
+    from tckr.classifiers.predict import soft_labels_of
     from tckr.images.unfinished import Unfinished
+
+    prompts = plan["prompt"].tolist()
 
     place = fitted.synthesizer.knowledge_recycling.checkpoints
     try:
@@ -132,22 +166,63 @@ def draw(fitted: Fitted, prompts: Sequence[str], seed: int) -> "Unfinished":
     ):  # an artefact whose content cannot be compared: its drawing cannot be found again
         work = None
     drawn = Unfinished(work)
-    if (done := len(drawn)) == len(prompts):
-        return drawn
+    if not fitted.filters():
+        go_on(drawn, fitted, prompts, seed)
+        plan = _with_sources(plan, fitted, np.arange(len(plan)))
+        return drawn, plan.assign(image_id=drawn.image_ids, image=drawn.images)
+
+    def judge(prompts: Sequence[str], start: int) -> "NDArray[np.float32]":
+        go_on(drawn, fitted, prompts, seed)
+        # As a whole, so that a drawing which was interrupted in between is judged alike.
+        return soft_labels_of(fitted.judge, drawn.images[start : len(prompts)]).numpy()
+
+    numbers, plan = fitted.fill(plan, judge)
+    plan = _with_sources(plan, fitted, numbers)
+    ids = [drawn.image_ids[number] for number in numbers]
+    return drawn, plan.assign(image_id=ids, image=drawn.images[numbers])
+
+
+def _with_sources(plan: pd.DataFrame, fitted: Fitted, numbers: "NDArray[np.int64]") -> pd.DataFrame:
+    """Say of each image which generator of a mixture drew it."""
+    if not fitted.mixture:
+        return plan
+    return plan.assign(**{SOURCE: fitted.turns(int(numbers.max()) + 1)[numbers]})
+
+
+def go_on(drawn: "Unfinished", fitted: Fitted, prompts: Sequence[str], seed: int) -> None:
+    """Draw the images that are still missing."""
+    from tckr.engine.overlap import behind
+
+    if (done := len(drawn)) >= len(prompts):
+        return
     if done:
         logger.info("Going on after %s of %s synthetic images.", f"{done:,}", f"{len(prompts):,}")
     batches = fitted.draw_from(done, prompts, seed)
     with ThreadPoolExecutor(1) as pool:  # encode each batch to PNG while the next one is generated
         for encoded in behind(pool.submit(content, batch) for batch in batches):
             drawn.append(**encoded.result())
-    return drawn
 
 
 def fitted_on_members(
-    synthesizer: Synthesizer, artefacts: Mapping[str, Any], public_facts: Mapping[str, Any]
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    public_facts: Mapping[str, Any],
+    teacher: Classifier = None,
+    mixture: Sequence[Mapping[str, Any]] = (),
 ) -> Fitted:
-    """Return the synthesizer as its steps left it, ready to sample."""
-    return Fitted(synthesizer, PublicFacts(**public_facts), artefacts, best())
+    """Return the synthesizer as its steps left it, ready to sample.
+
+    Raises:
+        UserError: the further generators are not those of the options.
+    """
+    wanted = len(synthesizer.knowledge_recycling.mixture)
+    if wanted != len(mixture):
+        raise UserError(
+            f"knowledge_recycling.mixture names {wanted} further generators, and {len(mixture)} were fitted.",
+            "run the stage knowledge_recycling as a whole.",
+        )
+    facts = PublicFacts(**public_facts)
+    return Fitted(synthesizer, facts, artefacts, best(), teacher, tuple(mixture))
 
 
 def content(images: Any) -> dict[str, list[Any]]:
@@ -192,6 +267,8 @@ def label_images(
             released = _with_views(released, teacher, views, teacher_recipe or {})
     labels = synthetic_images["label"].to_numpy(dtype=np.int64)
     found += check_labels(labels, probabilities, class_names(synthetic_images))
+    if DRAW in synthetic_images:
+        found += check_rejected(rejected(synthetic_images, class_names(synthetic_images)))
     if (caution := synthesizer.caution()) is not None:
         found.insert(0, RunWarning("privacy", caution))
     log(found)
@@ -199,7 +276,29 @@ def label_images(
     if teacher_recipe is not None:
         earlier += check_teacher(teacher_recipe["validation"])
     found = [*earlier, *found]  # those were logged when they were found
+    released.attrs[DESCRIBED] = synthesizer.knowledge_recycling.described()
     return with_warnings(released, found), [warning._asdict() for warning in found]
+
+
+def describe_drawing(
+    synthesizer: Synthesizer, artefacts: Mapping[str, Any], synthetic_images: pd.DataFrame
+) -> dict[str, Any]:
+    """Say which options of the drawing were on, and what became of it.
+
+    Returns:
+        `described`, a sentence for each option that was on, and `figures` for MLflow: with a filter the shares of images
+        that the teacher rejected in percent, `rejected` of all, and `rejected.<name>` of each class.
+    """
+    del artefacts
+    described = synthesizer.knowledge_recycling.described()
+    if DRAW not in synthetic_images:
+        return {"described": described, "figures": {}}
+    shares = rejected(synthetic_images, class_names(synthetic_images))
+    of_all = 1 - 1 / draws_per_image(synthetic_images)
+    by_class = ", ".join(f"{one_line(name)} {share:.1%}" for name, share in shares.items())
+    told = f"The teacher rejected {of_all:.1%} of what was drawn: {by_class}.".replace("%", " %")
+    figures = {f"rejected.{metric_name(name)}": 100 * share for name, share in shares.items()}
+    return {"described": [*described, told], "figures": {"rejected": 100 * of_all, **figures}}
 
 
 def _with_views(

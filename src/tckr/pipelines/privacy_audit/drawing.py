@@ -66,10 +66,12 @@ def write_report(
     ingestion_report: dict[str, Any],
     student_recipe: dict[str, Any],
     recycled_set: pd.DataFrame,
+    drawing_report: dict[str, Any],
     warnings: list[dict[str, str]],
     parameters: dict[str, Any],
     lineage: dict[str, str],
     guarantee_warnings: list[dict[str, str]] | None = None,
+    choice_report: dict[str, Any] | None = None,
     **pictures: Image.Image,
 ) -> str:
     """Write the report of the run; `pictures` by the names of their datasets."""
@@ -82,10 +84,12 @@ def write_report(
         ingestion_report=ingestion_report,
         student_recipe=student_recipe,
         recycled_set=recycled_set,
+        described=drawing_report["described"],
         warnings=[warning["text"] for warning in [*(guarantee_warnings or []), *warnings]],
         parameters=parameters,
         pictures=pictures,
         lineage=lineage,
+        choice=choice_report["described"] if choice_report else [],
     )
 
 

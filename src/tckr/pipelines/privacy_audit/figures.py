@@ -92,7 +92,7 @@ def audit_release(
             )
     tables.forget_checkpoints(options, audit_plan)
     attributed = _attribution(
-        synthesizer.channels, audited, shadow_scores, membership_matrix, options
+        synthesizer.open_channels, audited, shadow_scores, membership_matrix, options
     )
     audit = Audit(
         plan=Plan.model_validate(audit_plan),

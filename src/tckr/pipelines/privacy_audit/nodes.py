@@ -13,6 +13,7 @@ from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Classifier, Tensors
 from tckr.synthesizers.base import PrivateSet, Synthesizer
+from tckr.synthesizers.filtering import draws_per_image
 
 if TYPE_CHECKING:
     from tckr.audit.shadow_models import ShadowConfig
@@ -140,8 +141,10 @@ def _shadow_config(
 
     resynthesis = None
     if options.scope == "pipeline":
-        count = len(recycled_set)
-        resynthesis = tables.resynthesize(images, synthesizer, artefacts, count, options, seed)
+        count, draws = len(recycled_set), draws_per_image(recycled_set)
+        resynthesis = tables.resynthesize(
+            images, synthesizer, artefacts, count, options, seed, draws
+        )
     own = OwnTeacher(synthesizer, class_names(images)) if synthesizer.own_teacher else None
     return tables.shadow_config(
         images, recycled_set, student_recipe, options, seed, resynthesis, own
@@ -196,8 +199,9 @@ def score_generator(
     pixels, _ = images_and_labels(chosen)
     prompts = artefacts["captions"].set_index("image_id")["prompt"].loc[chosen["image_id"]]
     adaptation = getattr(synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
+    adapted = synthesizer.chosen_update(artefacts)  # type: ignore[attr-defined]  # likewise
     signals: dict[str, Any] = {"rows": rows}
-    for name, adapter in (("base", None), ("adapted", artefacts["adapter"])):
+    for name, adapter in (("base", None), ("adapted", adapted)):
         found = query_generator(
             adaptation,
             adapter,

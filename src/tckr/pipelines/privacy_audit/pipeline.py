@@ -50,7 +50,14 @@ def arm_shadow_nodes(arm: type[Synthesizer]) -> list[Node]:
         made = list(queried.values())
         outputs = made if len(made) > 1 else made[0]
         wired.append(
-            arm_node(nodes.describe_queried, arm, own_inputs, outputs, artefacts=per_image)
+            arm_node(
+                nodes.describe_queried,
+                arm,
+                own_inputs,
+                outputs,
+                artefacts=per_image,
+                chosen=False,
+            )
         )
     return wired
 
@@ -120,6 +127,7 @@ def report_nodes(arm: type[Synthesizer]) -> list[Node]:
     proven = {"ledger": LEDGER} if has_ledger else {}
     checked = {"guarantee_warnings": "guarantee_warnings"} if has_ledger else {}
     pictures = [name for step in arm.steps for name in PICTURES_OF_STEP.get(step.name, ())]
+    pictures += ["choice_report", "choice_curve"] if arm.chooses else []
     return [
         Node(
             figures.gather_metrics,
@@ -161,7 +169,7 @@ def report_nodes(arm: type[Synthesizer]) -> list[Node]:
                 name: name
                 for name in (
                     *("audit", "accuracy", "ingestion_report", "student_recipe", "recycled_set"),
-                    *("warnings", *checked),
+                    *("drawing_report", "warnings", *checked),
                     *("private_sheet", "recycled_sheet", *pictures),
                     *("roc", "score_histograms", "exposed_sheet", "closest_pairs", "attribution"),
                     *("parameters", "lineage"),

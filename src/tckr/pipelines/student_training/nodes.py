@@ -10,7 +10,7 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
-from tckr.images.tables import class_names, images_and_labels, of_split, stored_labels
+from tckr.images.tables import SLICE, class_names, images_and_labels, of_split, stored_labels
 from tckr.pipelines.types import Classifier
 
 
@@ -29,7 +29,8 @@ def train_student(
         The student, and its recipe: what the audit repeats for every shadow.
 
     Raises:
-        UserError: labels of a teacher are wanted in an arm that has none, or the training diverged.
+        UserError: labels of a teacher are wanted in an arm that has none, fresh images of a set without slices, or the
+            training diverged.
     """
     import torch
 
@@ -45,6 +46,7 @@ def train_student(
     if soft is not None and options.labels == "stored":
         # What the shadows of the audit have to repeat.
         options = options.model_copy(update={"views": soft.shape[1] if soft.ndim == 3 else 1})
+    options = _regenerating(options, recycled_set)
     pixels, labels = images_and_labels(recycled_set)
     student = distillation.train_student(
         pixels,
@@ -62,6 +64,20 @@ def train_student(
     students = {"student": {"pool": "released", "labels": options.labels}}
     settings = {"distillation": options.model_dump(mode="json"), "students": students}
     return named(student, teacher_recipe["classes"]), {**teacher_recipe, **settings}
+
+
+def _regenerating(options: DistillationOptions, recycled_set: pd.DataFrame) -> DistillationOptions:
+    """Return the options with the number of slices that the set has, which the shadows of the audit have to repeat."""
+    if options.regenerate is None:
+        return options
+    slices = int(recycled_set[SLICE].max()) + 1 if SLICE in recycled_set else 1
+    if slices == 1:
+        raise UserError(
+            "student_training.regenerate wants fresh images, and the recycled set has one slice alone.",
+            "set knowledge_recycling.slices to 2 or more and draw it again, or student_training.regenerate to null.",
+        )
+    regenerate = options.regenerate.model_copy(update={"slices": slices})
+    return options.model_copy(update={"regenerate": regenerate})
 
 
 def measure_accuracy(

@@ -1,0 +1,113 @@
+"""The student says which snapshot of the generator is sampled, and how."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from PIL import Image
+
+from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.engine.device import best
+from tckr.engine.seeds import derive
+from tckr.images.tables import images_and_labels, of_split
+from tckr.options import recipe as recipe_of
+from tckr.pipelines.types import Classifier
+from tckr.synthesizers.base import PublicFacts, Synthesizer
+
+if TYPE_CHECKING:
+    from tckr.synthesizers.choice import Choice
+
+SPLIT = "validation"  # in neither members nor holdout, and never the test split
+
+
+def choose_generator(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    images: pd.DataFrame,
+    public_facts: dict[str, Any],
+    teacher: Classifier,
+    teacher_recipe: dict[str, Any],
+    options: DistillationOptions,
+    seed: int,
+) -> tuple[dict[str, Any], pd.DataFrame, Image.Image, dict[str, Any]]:
+    """Choose by short students, scored on the validation images; see `tckr.synthesizers.choice`.
+
+    Returns:
+        The choice, which shadows repeat; a row for each student; their accuracies as a picture; `described`, in sentences
+        what was chosen and what it cost, and `figures` of that for MLflow.
+
+    Raises:
+        UserError: the arm is under differential privacy, or there is no validation image.
+    """
+    from tckr.engine.checkpoint import Checkpoints
+    from tckr.engine.once_saved import once_saved
+    from tckr.synthesizers.choice import (
+        Examiner,
+        as_table,
+        check_may_choose,
+        check_validation,
+        choose,
+        folder_of,
+        the_last,
+    )
+
+    check_may_choose(synthesizer)
+    choosing = synthesizer.generator_choice  # type: ignore[attr-defined]  # of arms that choose
+    if choosing.nothing:
+        return _told(the_last(synthesizer, artefacts), as_table([]))
+    validation = of_split(images, SPLIT)
+    check_validation(len(validation))
+    pixels, labels = images_and_labels(validation)
+    recipe = ClassifierOptions.model_validate(teacher_recipe["classifier"])
+    own = derive(seed, "generator_choice")
+    work = (
+        synthesizer.drawing(), recipe_of({"knowledge_recycling": synthesizer.knowledge_recycling}), dict(artefacts), public_facts, teacher.state_dict(), recipe.model_dump(mode="json"),
+        teacher_recipe["steps"], options.model_dump(mode="json"), choosing.model_dump(mode="json", exclude={"checkpoints"}),
+        [pixels, labels], own, best(),
+    )  # fmt: skip
+    folder = folder_of(choosing, *work)
+    examiner = Examiner(
+        artefacts,
+        PublicFacts(**public_facts),
+        teacher.to(best()),
+        recipe,
+        teacher_recipe["steps"],
+        options,
+        (pixels, labels),
+        own,
+        best(),
+        Checkpoints(folder) if folder else None,
+    )
+    choice, students = choose(synthesizer, choosing, examiner)
+    teacher.to("cpu")
+    if folder:
+        once_saved(lambda: forget(folder))
+    return _told(choice, students)
+
+
+def _told(
+    choice: "Choice", students: pd.DataFrame
+) -> tuple[dict[str, Any], pd.DataFrame, Image.Image, dict[str, Any]]:
+    """Return the choice as the catalog keeps it, with its students, picture and report."""
+    from tckr.reporting.choice import draw_choice, say_choice
+
+    told = choice.model_dump(mode="json")
+    figures = {
+        "choice.students": float(len(students)),
+        "choice.images": float(students["images"].sum()),
+        "choice.minutes": float(students["seconds"].sum()) / 60,
+    }
+    report = {
+        "described": say_choice(told, students),
+        "figures": figures if len(students) else {},
+    }
+    return told, students, draw_choice(students), report
+
+
+def forget(folder: Any) -> None:
+    """Remove what a choice kept to go on from: its scores and its study."""
+    from tckr.engine.checkpoint import Checkpoints
+    from tckr.synthesizers.tuning import STUDY
+
+    (folder / STUDY).unlink(missing_ok=True)
+    Checkpoints(folder).remove()

@@ -1,0 +1,38 @@
+"""The benchmark of kr runs through at its small size, every option in turn, and attacks what it left in the cache."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import kr
+
+
+def test_the_summary_has_the_mean_gap_of_each_option_with_its_interval() -> None:
+    row = {"arm": "kr", "option": "none", "teacher": 94.0, "minutes": 1.0}
+    rows = [{**row, "accuracy": accuracy} for accuracy in (92.0, 93.0, 92.5)]
+    (found,) = kr.summary(rows)
+    assert (found["seeds"], found["gap"], found["accuracy"]) == (3, 1.5, 92.5)
+    assert found["gap_low"] < 1.5 < found["gap_high"]
+    assert kr.summary([{**rows[0]}])[0]["gap_low"] is None
+
+
+@pytest.mark.slow
+def test_small_and_its_leak(tmp_path: Path) -> None:
+    cache, rows, leak = tmp_path / "cache", tmp_path / "rows.json", tmp_path / "leak.json"
+    given = ["--small", "--cache", str(cache)]
+    kr.main([*given, "--json", str(rows)])
+    result = json.loads(rows.read_text())
+    options = ["none", "checkpoint", "tuning", "filter", "regeneration"]
+    for arm in kr.ARMS:
+        own = [row for row in result["rows"] if row["arm"] == arm]
+        assert [row["option"] for row in own] == options
+        assert own[-1]["images"] == 2 * own[0]["images"]
+        assert own[1]["choice"]["snapshot"] in (0, 1)
+        assert len({row["teacher"] for row in result["rows"]}) == 1
+    kr.main([*given, "--arms", "kr", "--audit", "0", "--shadows", "4", "--json", str(leak)])
+    attacked = json.loads(leak.read_text())["leak"]
+    assert [(row["arm"], row["option"]) for row in attacked] == [
+        ("teacher", ""), ("kr", "none"), ("kr", "regeneration"),
+    ]  # fmt: skip
+    assert all(row["AUC_MIA_low"] <= row["AUC_MIA"] <= row["AUC_MIA_high"] for row in attacked)

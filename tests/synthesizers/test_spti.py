@@ -1,0 +1,215 @@
+"""SPTI end to end on a tiny generator and the shipped language models: what is asked, what it costs, what is drawn."""
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tckr.classifiers.options import ClassifierOptions
+from tckr.classifiers.private_options import PrivateTeacherOptions
+from tckr.diffusion.options import SamplingOptions
+from tckr.dp import EvolutionOptions, check_sensitivity, recording
+from tckr.errors import UserError
+from tckr.synthesizers.base import Fitted, PrivateSet
+from tckr.synthesizers.spti import Spti, SptiBudget, SptiDrawingOptions, VotingOptions
+from tckr.synthesizers.under_dp import data_hash
+from tckr.text.options import CaptionOptions
+from tckr.text.sources.options import TextSourceOptions
+
+SEED, COUNT, N = 3, 9, 60
+CLASSES = ("bag", "boot", "coat")
+SHIPPED = Path(__file__).parents[2] / "data/06_models/foundation"
+
+
+def arm_with(models: Path, **changes: Any) -> Spti:
+    """The arm; voting options and shares of the budget by their names."""
+    budget = {
+        name: changes.pop(name)
+        for name in ("votes", "teacher", "epsilon", "research")
+        if name in changes
+    }
+    return Spti(
+        privacy=SptiBudget(**{"epsilon": 100.0, "noise_seed": 0, **budget}),
+        text=TextSourceOptions(model=str(SHIPPED / "masked")),
+        evolution=EvolutionOptions(population=2, variations=2, iterations=3),
+        voting=VotingOptions(**{"encoder": str(SHIPPED / "clip"), **changes}),
+        captioning=CaptionOptions(captioner=str(models / "captioner"), max_new_tokens=4),
+        private_teacher=PrivateTeacherOptions(steps=3),
+        classifier=ClassifierOptions(widths=(4,), epochs=2, batch_size=8),
+        knowledge_recycling=SptiDrawingOptions(
+            generator=str(models / "generator"),
+            sampling=SamplingOptions(steps=2, guidance_scale=1.0, batch_size=8),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def arm(models: Path) -> Spti:
+    return arm_with(models)
+
+
+@pytest.fixture(scope="session")
+def private() -> PrivateSet:
+    """60 images of noise in two of three classes."""
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (N, 1, 16, 16), generator=draw).to(torch.uint8)
+    return PrivateSet(pixels, 2 * (torch.arange(N) % 2), CLASSES)
+
+
+@pytest.fixture(scope="session")
+def fitted(arm: Spti, private: PrivateSet) -> Fitted:
+    return arm.fit(private, SEED)
+
+
+def test_the_ledger_charges_all_votes_as_one_and_the_teacher(fitted: Fitted) -> None:
+    ledger = fitted.artefacts["ledger"]
+    assert Spti.ledger() == ("votes", "teacher")
+    assert tuple(entry.name for entry in ledger) == Spti.ledger()
+    assert all(entry.spent and entry.seeded for entry in ledger)
+    votes = ledger["votes"]
+    assert (votes.mechanism, votes.sensitivity, votes.steps) == ("discrete_gaussian", 1.0, 3)
+    assert 99 < ledger.epsilon(spent=True) <= 100
+    assert {each.how for each in ledger.declarations} == {"public", "absent"}
+
+
+def test_every_class_keeps_prompts_of_its_own_also_one_without_members(fitted: Fitted) -> None:
+    kept = fitted.artefacts["population"]
+    assert kept["class_name"].tolist() == [name for name in CLASSES for _ in range(2)]
+    for prompt, name in zip(kept["prompt"], kept["class_name"], strict=True):
+        assert prompt.startswith(f"{name}: ")
+    every = fitted.artefacts["generations"]
+    assert len(every) == 3 * 3 * 6
+    assert set(kept["prompt"]) <= set(every[every["iteration"] == 3]["prompt"])
+    assert (every.groupby(["iteration", "label"])["rank"].max() == 1).all()
+    assert fitted.artefacts["vote_distances"].columns.tolist() == ["iteration", "distance"]
+    assert fitted.artefacts["vote_distances"]["iteration"].tolist() == [0, 1, 2, 3]
+
+
+def test_public_steps_see_facts_alone(arm: Spti) -> None:
+    reading = {step.name for step in Spti.steps if step.private}
+    charged = {step.name for step in Spti.steps if step.charges}
+    alone = {step.name for step in Spti.steps if step.per_image}
+    assert reading - charged - alone == {"plan_budget"}
+    for step in Spti.steps:
+        first = next(iter(inspect.signature(getattr(arm, step.name)).parameters))
+        assert first == ("private" if step.private else "facts"), step.name
+
+
+def test_images_come_from_the_base_generator_and_the_kept_prompts(fitted: Fitted) -> None:
+    plan = fitted.plan_prompts(COUNT, SEED)
+    assert set(plan["prompt"]) <= set(fitted.artefacts["population"]["prompt"])
+    assert torch.bincount(torch.tensor(plan["label"].tolist())).tolist() == [3, 3, 3]
+    assert set(fitted.plan_prompts(COUNT, SEED, closed=("prompts",))["prompt"]) == set(CLASSES)
+    assert fitted.synthesizer.provenance() == {"generator": "base"}
+    assert fitted.sample(COUNT, SEED).images.shape == (COUNT, 1, 16, 16)
+
+
+def test_features_of_an_image_are_its_own(arm: Spti, private: PrivateSet) -> None:
+    (whole,) = arm.embed_members(private, {}, SEED, "cpu")
+    (some,) = arm.embed_members(private.at([5, 0, 44]), {}, SEED, "cpu")
+    torch.testing.assert_close(
+        torch.tensor(whole.to_numpy()[[5, 0, 44]]), torch.tensor(some.to_numpy()), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    "voting", [{"by": "images"}, {"by": "captions"}, {"features": "scattering", "renderings": 2}]
+)
+def test_no_statistic_of_the_whole_fit_moves_further_than_declared(
+    models: Path, private: PrivateSet, voting: dict[str, Any]
+) -> None:
+    """Without one image, answers replayed, of both votes and every space: votes and teacher change by no more than declared."""
+    arm = arm_with(models, **voting)
+    (budget,) = arm.plan_budget(private, {}, SEED, "cpu")
+    steps = [step for step in Spti.steps if step.name not in ("plan_budget", "close_ledger")]
+
+    def mechanisms(kept: PrivateSet) -> None:
+        ledger = copy.deepcopy(budget)
+        ledger.data_hash = data_hash(kept)  # the same noise is charged for both sets
+        artefacts: dict[str, Any] = {"budget": ledger}
+        for step in steps:
+            made = getattr(arm, step.name)(kept, artefacts, SEED, "cpu")
+            artefacts |= zip(step.makes, made, strict=True)
+
+    with recording() as first:
+        mechanisms(private)
+    with recording(replay=first) as second:
+        mechanisms(private.at([i for i in range(N) if i != 7]))
+    changes = check_sensitivity(first, second)
+    assert changes["votes"] == 1.0
+    assert set(changes) == {"votes", "teacher"}
+
+
+def test_too_few_images_are_refused_before_any_votes(models: Path, private: PrivateSet) -> None:
+    with (
+        recording() as answers,
+        pytest.raises(UserError, match="More noise than votes: 60 images for 18 candidates"),
+    ):
+        arm_with(models, epsilon=1.0, teacher=0.0).fit(private, SEED)
+    assert answers == []
+
+
+def test_without_a_share_there_is_no_teacher_to_charge(models: Path, private: PrivateSet) -> None:
+    made = arm_with(models, teacher=0.0).fit(private, SEED)
+    assert [entry.name for entry in made.artefacts["ledger"]] == ["votes"]
+    shares = made.artefacts["teacher"](torch.rand(4, 1, 16, 16)).softmax(1)
+    torch.testing.assert_close(shares, torch.full((4, 3), 1 / 3))
+
+
+def test_answers_are_kept_until_the_results_are_saved(
+    models: Path, private: PrivateSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at the rendering of the last candidates, a run goes on with the answers that it has; only one is asked for."""
+    arm = arm_with(models, checkpoints=str(tmp_path / "votes"))
+    rendered = {"count": 0}
+    from tckr.synthesizers import spti
+
+    whole = spti._Space.rendered
+
+    def dies(space: Any, prompts: Any, seed: int) -> Any:
+        rendered["count"] += 1
+        if rendered["count"] == 3:
+            raise KeyboardInterrupt
+        return whole(space, prompts, seed)
+
+    monkeypatch.setattr(spti._Space, "rendered", dies)
+    with recording() as first, pytest.raises(KeyboardInterrupt):
+        arm.fit(private, SEED)
+    monkeypatch.setattr(spti._Space, "rendered", whole)
+    with recording() as second:
+        fitted = arm.fit(private, SEED)
+    votes = [answer for answer in [*first, *second] if answer.entry.name == "votes"]
+    assert len(votes) == 3
+    kept = fitted.artefacts["generations"]
+    for turn, answer in enumerate(votes, 1):
+        assert kept[kept["iteration"] == turn]["votes"].tolist() == answer.output.tolist()
+
+
+def test_a_study_measures_the_true_distance_and_is_not_released(
+    models: Path, private: PrivateSet
+) -> None:
+    arm = arm_with(models, research=True)
+    made = arm.fit(private, SEED).artefacts
+    assert made["vote_distances"].columns.tolist() == ["iteration", "distance", "true_distance"]
+    assert arm.caution() is not None
+    assert "not private" in str(arm.caution())
+    ledger = made["ledger"]
+    assert not ledger.private
+    with pytest.raises(
+        UserError, match="true distance to the private images was taken without noise"
+    ):
+        ledger.check_release()
+    again = type(ledger).from_json(ledger.to_json())
+    assert not again.private
+
+
+def test_a_shadow_repeats_the_whole_under_a_ledger_of_its_own(
+    arm: Spti, private: PrivateSet
+) -> None:
+    shadow = arm.in_one_process().fit(private.at(range(40)), 5)
+    assert shadow.artefacts["ledger"].n == 40
+    assert shadow.sample(4, 5).images.shape == (4, 1, 16, 16)
+    assert arm.fit_teacher(private.at(range(40)), 5)(torch.rand(2, 1, 16, 16)).shape == (2, 3)
