@@ -15,7 +15,7 @@ from tckr.dp.accounting import Mechanism, gaussian_mu, mu, total_epsilon
 
 # The row for reference: the network that was trained on the private images themselves, which arms without differential
 # privacy share.
-TEACHER = "teacher"
+TEACHER, RELEASED = "teacher", "released"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataF
     Returns:
         `arm`, `epsilon` (infinity where nothing is proven), `delta` and `mu` (NaN there); of the student `accuracy`,
         `AUC_MIA` and `AOP` with `_low` and `_high`, `AUC_MIA_bound`, the largest AUC of any attack, and `aop_certified`,
-        the AOP at that bound, all in percent, NaN where the audit does not measure them; `minutes` and `shadows`.
+        the AOP at that bound, all in percent, NaN where the audit does not measure them; `AUC_MIA_released`, of the attack on
+        the recycled set as it is handed out; `minutes` and `shadows`.
     """
     shared = next(
         (one for one in arms if one.audit.guarantee is None and TEACHER in one.audit.models), None
@@ -56,7 +57,10 @@ def _row(result: ArmResult, model: str, seconds: float) -> dict[str, object]:
     audited, proven = result.audit.models[model], result.audit.proven
     assert audited.accuracy is not None  # of student and teacher it is measured
     measured = audited.in_percent()
-    figures = {name: math.nan if value is None else value for name, value in measured.items()}
+    figures = _or_nan(measured)
+    released = result.audit.models.get(RELEASED) if model != TEACHER else None
+    nothing = dict.fromkeys(measured, math.nan)
+    of_set = nothing if released is None else _or_nan(released.in_percent())
     return {
         "arm": model if model == TEACHER else result.arm,
         "epsilon": math.inf if proven is None else proven.epsilon,
@@ -65,11 +69,16 @@ def _row(result: ArmResult, model: str, seconds: float) -> dict[str, object]:
         "accuracy": audited.accuracy,
         **{f"AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")},
         "AUC_MIA_bound": 100.0 if proven is None else 100 * proven.auc,
+        **{f"AUC_MIA_released{end}": of_set.get(f"AUC_MIA{end}") for end in ("", "_low", "_high")},
         **{f"AOP{end}": figures[f"AOP{end}"] for end in ("", "_low", "_high")},
         "aop_certified": certified_aop(audited.accuracy, proven),
         "minutes": seconds / 60,
         "shadows": audited.n_shadows,
     }
+
+
+def _or_nan(figures: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
 def remarks(arms: Sequence[ArmResult]) -> list[str]:

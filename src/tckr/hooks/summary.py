@@ -203,6 +203,11 @@ def results_table(metrics: Mapping[str, Any], arm: str = "") -> Table:
     for row, prefix in (("real data (teacher)", "teacher."), ("recycled (student)", "")):
         own = {name: metrics[f"{prefix}{name}"] for name in RESULTS}
         table.add_row(row, *(_with_interval(own, name) for name in ("accuracy", "AUC_MIA", "AOP")))
+    if "released.AUC_MIA" in metrics:
+        of_set = {
+            f"AUC_MIA{end}": metrics[f"released.AUC_MIA{end}"] for end in ("", "_low", "_high")
+        }
+        table.add_row("(the recycled set itself)", "", _with_interval(of_set, "AUC_MIA"), "")
     return table
 
 
