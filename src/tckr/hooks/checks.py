@@ -58,7 +58,7 @@ class Checks:
         self._drawing = {
             name: options
             for name, options in groups.items()
-            if hasattr(options, "n_images") and _stage_runs(name, pipeline)
+            if hasattr(options, "n_images") and _stage_runs(name, pipeline, options.about)
         }
         self._auditing = {
             name: options for name, options in groups.items() if hasattr(options, "n_shadows")
@@ -185,11 +185,16 @@ def check_shadows(n_shadows: int, audited: int, key: str) -> None:
         )
 
 
-def _stage_runs(name: str, pipeline: Pipeline) -> bool:
-    """Whether the stage that a parameter group is named after reads it here: others read it, but draw nothing by it."""
+def _stage_runs(name: str, pipeline: Pipeline, about: str | None = None) -> bool:
+    """Whether the stage that a parameter group is named after reads it here: others read it, but draw nothing by it.
+
+    With `about` that node of the stage alone counts.
+    """
     stage = name.removeprefix("params:").rpartition(".")[2]
     return any(
-        name in node.inputs and (node.namespace or "").rpartition(".")[2] == stage
+        name in node.inputs
+        and (node.namespace or "").rpartition(".")[2] == stage
+        and about in (None, node.name.rpartition(".")[2])
         for node in pipeline.nodes
     )
 
