@@ -28,6 +28,7 @@ __all__ = [
     "ShardError",
     "durable",
     "map_shards",
+    "resolve_workers",
     "slots",
     "stream_shards",
     "use_engine",
@@ -57,8 +58,8 @@ def map_shards(
             with more than one worker it must be defined at the top level of a module. It draws its random numbers from
             a seed that it derives from the shard, never from who runs it.
         shards: small, picklable pieces of work; their `str` names them in errors and in `keep`.
-        workers: number of processes; 1 runs in this one. Each process computes on one torch thread. On a Ray cluster
-            there are as many as its nodes hold.
+        workers: number of processes; 1 runs in this one, whatever the engine. Each process computes on one torch
+            thread. On a Ray cluster there are as many as its nodes hold, if it is not 1.
         description: name of the progress bar.
         shared: what all shards read (images, models); sent to every worker once, not once per
             shard.
@@ -165,6 +166,21 @@ def use_engine(options: EngineOptions, log: Path | None = None) -> Iterator[str]
             cluster.close()
 
 
+def resolve_workers() -> tuple[int, list[str]]:
+    """Return how many shards of heavy work are done at once, and the GPUs of this machine that share it.
+
+    Returns:
+        The workers of the cluster and no GPU of ours; or the number of GPUs, and their names if there are several; or
+        `(0, [])` on a CPU, where the caller decides.
+    """
+    from tckr.engine.device import best
+
+    if (workers := slots()) is not None:
+        return workers, []
+    devices = visible_devices() if best() == "cuda" else []
+    return len(devices), devices if len(devices) > 1 else []
+
+
 def slots() -> int | None:
     """Return how many shards the cluster does at once; None where they run on this machine."""
     return None if _engine.cluster is None else _engine.cluster.slots()
@@ -222,10 +238,10 @@ def _run(
     description: str,
     devices: Sequence[str],
 ) -> Iterator[Done]:
-    if len(items) > 1 and engine.cluster is not None:
-        return engine.cluster.run(task, items, description)
     if min(workers, len(items)) <= 1:
         return run_here(task, items)
+    if engine.cluster is not None:
+        return engine.cluster.run(task, items, description)
     return run_in_processes(task, items, workers, devices, description)
 
 

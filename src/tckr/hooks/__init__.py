@@ -3,6 +3,7 @@
 import tckr.hooks.quiet  # noqa: F401  before the libraries it quietens
 from tckr.hooks.checks import Checks
 from tckr.hooks.clock import Clock
+from tckr.hooks.engine import Engine
 from tckr.hooks.credentials import Credentials
 from tckr.hooks.lineage import Lineage
 from tckr.hooks.private import Private
@@ -15,6 +16,7 @@ from tckr.hooks.wiring import Wiring
 __all__ = [
     "Checks",
     "Clock",
+    "Engine",
     "Credentials",
     "Lineage",
     "Private",

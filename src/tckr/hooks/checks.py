@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from kedro.framework.context import KedroContext
@@ -12,15 +11,19 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from tckr.engine import EngineOptions
+from tckr.engine.places import is_local
+from tckr.engine.places import place as place_of
 from tckr.errors import UserError
 from tckr.hooks.classes import ClassCheck
 from tckr.hooks.memory import check_memory
 from tckr.hooks.models import check_adapter, check_model, models_of
+from tckr.hooks.restore import ENGINE
 from tckr.pipeline_registry import ASIDE
 from tckr.pipelines.charged import check_charged
 
 # Parameters that the catalog and mlflow.yml read, not a node.
-OUTSIDE = {"images", "run_name", "parent", "resume"}
+OUTSIDE = {"images", "run_name", "parent", "resume", ENGINE}
 AUDITED = ("members", "holdout")  # splits
 
 
@@ -99,7 +102,7 @@ def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> 
     Raises:
         UserError: a key that nothing reads, or a value that its stage refuses.
     """
-    expected: dict[str, Any] = {}
+    expected: dict[str, Any] = {ENGINE: EngineOptions} if ENGINE in raw else {}
     for pipeline in registered:
         for name, annotation in _annotations(pipeline):
             expected[name] = annotation
@@ -158,7 +161,9 @@ def check_places(group: str, options: Any) -> None:
         if name != "checkpoints" or not value:
             check_places(key, value)
             continue
-        for place in (Path(value), *Path(value).parents):
+        if not is_local(folder := place_of(value)):
+            continue
+        for place in (folder, *folder.parents):
             if place.exists() and not place.is_dir():
                 raise UserError(
                     f"{key} = {value} is no folder: {place} is a file.",
