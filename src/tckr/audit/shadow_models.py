@@ -307,8 +307,8 @@ def run_shadows(
         devices=devices,
     )
     for shard, groups in zip(shards, done, strict=True):
-        for shadow, scores in zip(shard, groups or [None] * len(shard), strict=True):
-            found[shadow.number] = _as_arrays(scores) if scores else _saved(keep, shadow)
+        for i, shadow in enumerate(shard):
+            found[shadow.number] = _as_arrays(groups[i]) if groups else _saved(keep, shadow)
     return {name: np.stack([found[shadow.number][name] for shadow in shadows]) for name in found[0]}
 
 

@@ -7,13 +7,15 @@ import logging
 import os
 import pickle
 import sys
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Self
 
 from tckr.engine.checkpoint import Checkpoints
@@ -162,7 +164,9 @@ class Cluster:
         )
         return f"{told}, dashboard {self.dashboard}" if self.dashboard else told
 
-    def run(self, task: Task, items: Sequence[Item], description: str) -> Iterator[Done]:
+    def run(
+        self, task: Task, items: Sequence[Item], description: str
+    ) -> Generator[Done, None, None]:
         """Do shards on the cluster and yield them as they are done, those that failed everywhere excepted.
 
         Raises:
@@ -173,12 +177,10 @@ class Cluster:
             kept = task.keep is not None
             if not kept:
                 task = replace(task, keep=Checkpoints(folder / "results"))
-                items = [item._replace(name=str(item.index)) for item in items]
+                items = [item._replace(name=str(item.number)) for item in items]
             job = _Job(self, send(folder, task), deque(items), description)
-            stack.callback(job.end)
-            places = {item.index: item for item in items}
-            for index, record in job.run():
-                yield Done(index, record, partial(_read, task, places.pop(index), kept))
+            for item, record in stack.enter_context(job.under_way()):
+                yield Done(item.number, record, partial(_read, task, item, kept))
         if job.failures:
             (item, error), *others = job.failures
             also = f" (and {len(others)} others)" if others else ""
@@ -208,6 +210,7 @@ class _Job:
         failures: shards that failed everywhere, and their errors.
         models: of the devices that shards are computed on.
         unborn: workers that died before their first shard, one after the other.
+        stopped: whether nobody waits for the rest.
     """
 
     cluster: Cluster
@@ -221,17 +224,49 @@ class _Job:
     failures: list[tuple[Item, Exception]] = field(default_factory=list)
     models: set[str] = field(default_factory=set)
     unborn: int = 0
+    stopped: bool = False
 
-    def run(self) -> Iterator[tuple[int, Record]]:
+    @contextmanager
+    def under_way(self) -> Iterator[Iterator[tuple[Item, Record]]]:
+        """Yield what is done, as it is; workers get new shards whatever the reader does with it meanwhile."""
+        answers: SimpleQueue[tuple[Item, Record] | BaseException | None] = SimpleQueue()
+
+        def drive() -> None:
+            try:
+                for answer in self._run():
+                    answers.put(answer)
+                answers.put(None)
+            except BaseException as error:
+                answers.put(error)
+
+        def read() -> Iterator[tuple[Item, Record]]:
+            while (answer := answers.get()) is not None:
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+
+        thread = threading.Thread(target=drive, daemon=True)
+        thread.start()
+        try:
+            yield read()
+        finally:
+            self.stopped = True
+            thread.join()
+            self._end()
+
+    def _run(self) -> Iterator[tuple[Item, Record]]:
         import ray
 
         self.models = {_model()}
         looked, slots = -LOOK, 0
-        while self.waiting or any(item for _, item in self.busy.values()):
+        while not self.stopped and (self.waiting or self._under_way()):
             if time.monotonic() - looked > LOOK:  # nodes join and leave
                 looked, slots = time.monotonic(), self.cluster.slots()
             self._grow(slots)
             self._hand_out()
+            if not self.busy:  # all nodes that could work have left
+                time.sleep(LOOK)
+                continue
             for promise in ray.wait(list(self.busy), num_returns=1, timeout=LOOK)[0]:
                 actor, item = self.busy.pop(promise)
                 try:
@@ -239,6 +274,7 @@ class _Job:
                 except ray.exceptions.RayError as lost:
                     logger.warning("A worker was lost in %s (%s).", self.description, _first(lost))
                     self._lost(item)
+                    self._drop_idle()  # they may have been on the same node
                     looked = -LOOK
                     continue
                 self.idle.append(actor)
@@ -247,19 +283,25 @@ class _Job:
                 elif item is None:
                     self._started(answer)
                 else:
-                    yield item.index, answer
+                    yield item, answer
 
-    def end(self) -> None:
+    def _under_way(self) -> int:
+        return sum(item is not None for _, item in self.busy.values())
+
+    def _end(self) -> None:
         """End all workers."""
+        self.idle += [actor for actor, _ in self.busy.values()]
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         import ray
 
-        for actor in [*self.idle, *(actor for actor, _ in self.busy.values())]:
-            ray.kill(actor)
+        while self.idle:
+            ray.kill(self.idle.pop())
 
     def _grow(self, slots: int) -> None:
         """Start workers: no more than there is room or work for."""
-        under_way = sum(item is not None for _, item in self.busy.values())
-        wanted = min(slots, len(self.waiting) + under_way)
+        wanted = min(slots, len(self.waiting) + self._under_way())
         for _ in range(wanted - len(self.busy) - len(self.idle)):
             actor = self._new_actor()
             self.busy[actor.set_up.remote(self.sent, os.getcwd())] = (actor, None)
@@ -283,14 +325,14 @@ class _Job:
             if item is not None:
                 self.idle.remove(actor)
                 self.waiting.remove(item)
-                tries = self.tries[item.index] + 1
+                tries = self.tries[item.number] + 1
                 self.busy[actor.run.remote(pickle.dumps(item), tries)] = (actor, item)
 
     def _choose(self, actor: Any) -> Item | None:
         """Return the first shard that has not failed on this worker, or has failed on all that there are."""
         everyone = [*self.idle, *(other for other, _ in self.busy.values())]
         for item in self.waiting:
-            failed = self.failed_on.get(item.index, [])
+            failed = self.failed_on.get(item.number, [])
             if actor not in failed or all(other in failed for other in everyone):
                 return item
         return None
@@ -319,12 +361,12 @@ class _Job:
             raise ShardError(f"a worker could not start: {error}") from error
         if user_error(error) is not None:
             raise shard_error(item.shard, error) from error
-        self.failed_on.setdefault(item.index, []).append(actor)
+        self.failed_on.setdefault(item.number, []).append(actor)
         self._try_again(item, error)
 
     def _try_again(self, item: Item, error: Exception) -> None:
-        self.tries[item.index] += 1
-        again = self.tries[item.index] <= self.cluster.options.max_retries
+        self.tries[item.number] += 1
+        again = self.tries[item.number] <= self.cluster.options.max_retries
         logger.warning(
             "Shard %s of %s failed (%s)%s",
             item.shard,

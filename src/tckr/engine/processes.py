@@ -6,7 +6,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -33,19 +33,19 @@ STOPS = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 _task: Task | None = None
 
 
-def run_here(task: Task, items: Sequence[Item]) -> Iterator[Done]:
+def run_here(task: Task, items: Sequence[Item]) -> Generator[Done, None, None]:
     """Do one shard after the other in this process."""
     for item in items:
         try:
             result, record = task.run(item)
         except Exception as error:
             raise shard_error(item.shard, error) from error
-        yield Done(item.index, record, partial(_same, result))
+        yield Done(item.number, record, partial(_same, result))
 
 
 def run_in_processes(
     task: Task, items: Sequence[Item], workers: int, devices: Sequence[str], description: str
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Do shards side by side and yield them as they are done; a failed one is reported at once.
 
     Args:
@@ -90,7 +90,7 @@ def _collect(futures: dict[Future[tuple[bytes, Record]], Item], description: str
         if error is not None:
             raise shard_error(item.shard, error) from error
         result, record = future.result()
-        yield Done(item.index, record, partial(pickle.loads, result))
+        yield Done(item.number, record, partial(pickle.loads, result))
         del future, result
 
 

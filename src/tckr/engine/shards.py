@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -217,12 +217,12 @@ def _in_order(
         coming = track(running, description, len(items), len(items) - len(missing))
         stack.enter_context(closing(coming))
         for item in items:
-            while item.name not in found and item.index not in there:
+            while item.name not in found and item.number not in there:
                 done = next(coming)
                 engine.note(description, done.record)
                 seen.add(done.record)
-                there[done.index] = done
-            one = there.pop(item.index, None)
+                there[done.number] = done
+            one = there.pop(item.number, None)
             result = task.load(item) if task.keep or one is None else one.result()
             del one
             yield result
@@ -237,7 +237,7 @@ def _run(
     workers: int,
     description: str,
     devices: Sequence[str],
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     if min(workers, len(items)) <= 1:
         return run_here(task, items)
     if engine.cluster is not None:

@@ -58,7 +58,7 @@ class Record:
 class Item(NamedTuple):
     """A shard to be done: its place in the list, the name of its result, and itself."""
 
-    index: int
+    number: int
     name: str
     shard: Any
 
@@ -66,7 +66,7 @@ class Item(NamedTuple):
 class Done(NamedTuple):
     """A shard that is done: its place in the list, who did it, and how to get its result unless that was kept."""
 
-    index: int
+    number: int
     record: Record
     result: Callable[[], Any]
 

@@ -1,0 +1,108 @@
+"""The same command on a cluster: the same artefacts to the byte, whatever dies on the way."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusters import NODE
+from conftest import start_kedro
+from tckr.engine import EngineOptions, use_engine
+from tckr.lineage import Manifest, Runs, hash_files
+
+DATA = "data/test"
+# Many shards of every kind, and each of some length.
+SETTINGS = "knowledge_recycling.sampling.batch_size=6,knowledge_recycling.sampling.steps=12,captioning.shard=16,captioning.batch_size=16"  # fmt: skip
+COMMAND = ("run", "--env=test", "--pipeline=knowledge_recycling")
+COMPARED = (
+    "captions", "adapter", "synthetic_images", "recycled_set", "teacher", "student", "membership_matrix", "metrics",
+)  # fmt: skip
+
+
+def finish(process: Any) -> str:
+    output, errors = process.communicate(timeout=1500)
+    assert process.returncode == 0, output + errors
+    return output + errors
+
+
+def records(project: Path, stage: str) -> list[dict[str, Any]]:
+    """Return what is known by now of the shards of a stage in the newest run."""
+    logs = sorted((project / DATA / "runs").glob("*.shards.jsonl"))
+    lines = logs[-1].read_text().splitlines() if logs else []
+    found = [json.loads(line) for line in lines if line.endswith("}")]
+    return [record for record in found if record["stage"] == stage]
+
+
+def first_record(project: Path, stage: str, process: Any) -> dict[str, Any]:
+    """Wait for the first shard of a stage on a cluster."""
+    before = time.monotonic()
+    while not (found := records(project, stage)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - before < 1200, f"no {stage} in time"
+        time.sleep(0.05)
+    return found[0]
+
+
+def content(project: Path, manifest: Manifest, entry: str) -> str:
+    return hash_files(project / manifest.view()[entry].path)
+
+
+def test_a_cluster_that_loses_a_worker_and_a_node_makes_what_one_machine_makes(
+    inside: Path, cluster: Any
+):
+    finish(start_kedro(inside, *COMMAND, f"--params={SETTINGS}"))
+    for log in (inside / DATA / "runs").glob("*.shards.jsonl"):
+        log.unlink()
+
+    doomed = cluster.add_node(**NODE)
+    engine = f"engine.kind=ray,engine.address={cluster.address}"
+    process = start_kedro(inside, *COMMAND, f"--params={SETTINGS},{engine}")
+    os.kill(first_record(inside, "synthetic images", process)["process"], signal.SIGKILL)
+    first_record(inside, "shadow groups", process)
+    cluster.remove_node(doomed, allow_graceful=False)
+    said = finish(process)
+
+    assert f"3 workers of 1 core on 1 host(s) of the Ray cluster {cluster.address}" in said
+    on_cluster, here = Runs(inside / DATA / "runs").newest_first()[:2]
+    for entry in COMPARED:
+        assert content(inside, on_cluster, entry) == content(inside, here, entry), entry
+    for stage in ("captions", "synthetic images", "shadow groups"):
+        found = records(inside, stage)
+        shards = [record["shard"] for record in found]
+        assert len(shards) == len(set(shards)) > 2
+        assert process.pid not in {record["process"] for record in found}
+    assert sum(r["tries"] - 1 for r in records(inside, "synthetic images")) <= 1
+    assert not list((inside / DATA / "02_intermediate/shards").glob("*"))  # nothing is left
+
+
+@pytest.mark.slow
+def test_a_cluster_is_started_for_a_run_on_the_loopback_address_alone(tmp_path: Path):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'tckr[ray]'")
+    import psutil
+    import ray
+
+    with use_engine(EngineOptions(kind="ray", address="local", storage=str(tmp_path))) as told:
+        assert "host" in told
+        mine = psutil.Process().children(recursive=True)
+        opened = {
+            connection.laddr.ip.removeprefix("::ffff:")
+            for child in mine
+            for connection in child.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert mine
+        assert opened == {"127.0.0.1"}
+    assert not ray.is_initialized()
+
+
+def test_a_missing_cluster_is_one_line(inside: Path, kedro: Callable[..., Any]):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'tckr[ray]'")
+    done = kedro("run", "--env=test", "--params=engine.kind=ray,engine.address=127.0.0.1:1")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert "There is no Ray cluster at engine.address=127.0.0.1:1" in line
