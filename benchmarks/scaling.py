@@ -1,6 +1,7 @@
 """How long a stage takes on 1 to 1,000 workers: measured times of shards, handed out as `tckr.engine.cluster` does.
 
     python -m benchmarks.scaling data/runs/<run>.shards.jsonl --stage "synthetic images" [--shards 1563] [--start 30]
+    python -m benchmarks.scaling --seconds 13.3 --shards 1954     # all alike, of a rate measured elsewhere
 
 Each worker takes the next shard when it is free. What limits a stage is then one of three things: the number of its
 shards, the time until a worker can start (a process, libraries, the model), and the command itself, which hands out
@@ -49,17 +50,17 @@ def simulate(shards: Sequence[float], workers: int, start: float, driver: float)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and save it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("log", type=Path, help="<run>.shards.jsonl")
-    parser.add_argument("--stage", required=True)
+    parser.add_argument("log", type=Path, nargs="?", help="<run>.shards.jsonl")
+    parser.add_argument("--stage", default="a stage")
+    parser.add_argument("--seconds", type=float, help="of every shard, in place of a log")
     parser.add_argument("--shards", type=int, help="as many, drawn of the measured ones")
     parser.add_argument("--start", type=float, default=30.0, help="seconds until a worker works")
     parser.add_argument("--driver", type=float, default=0.01, help="seconds of the command a shard")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
-    lines = [json.loads(line) for line in given.log.read_text().splitlines()]
-    measured = [line["seconds"] for line in lines if line["stage"] == given.stage]
+    measured = [given.seconds] if given.seconds else _measured(given.log, given.stage)
     if not measured:
-        parser.error(f"{given.log} has no shards of {given.stage}")
+        parser.error(f"{given.log} has no shards of {given.stage}: give --stage, or --seconds")
     shards = random.Random(0).choices(measured, k=given.shards or len(measured))
     report = Report(given.json)
     report.set(stage=given.stage, shards=len(shards), mean_s=sum(measured) / len(measured))
@@ -82,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "worker_hours": "worker hours paid",
     }  # fmt: skip
     report.show(f"{len(shards):,} shards of {given.stage}", "workers", columns)
+
+
+def _measured(log: Path | None, stage: str) -> list[float]:
+    """Return the seconds of every shard of a stage."""
+    lines = [] if log is None else [json.loads(line) for line in log.read_text().splitlines()]
+    return [line["seconds"] for line in lines if line["stage"] == stage]
 
 
 if __name__ == "__main__":

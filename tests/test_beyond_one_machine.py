@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusters import NODE
+from clusters import add_node
 from conftest import start_kedro
 from tckr.engine import EngineOptions, use_engine
 from tckr.lineage import Manifest, Runs, hash_files
@@ -59,7 +59,7 @@ def test_a_cluster_that_loses_a_worker_and_a_node_makes_what_one_machine_makes(
     for log in (inside / DATA / "runs").glob("*.shards.jsonl"):
         log.unlink()
 
-    doomed = cluster.add_node(**NODE)
+    doomed = add_node(cluster)
     engine = f"engine.kind=ray,engine.address={cluster.address}"
     process = start_kedro(inside, *COMMAND, f"--params={SETTINGS},{engine}")
     os.kill(first_record(inside, "synthetic images", process)["process"], signal.SIGKILL)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusters import NODE
+from clusters import add_node
 from tckr.engine import EngineOptions, ShardError, map_shards, use_engine
 from tckr.engine.checkpoint import Checkpoints
 from tckr.errors import UserError, user_error
@@ -97,7 +97,7 @@ def test_a_shard_that_failed_is_tried_on_another_worker(cluster: Any, tmp_path: 
 
 def test_a_node_that_leaves_and_one_that_joins(cluster: Any, tmp_path: Path):
     """Kill a node outright in the middle of its shard; another one, started meanwhile, takes part."""
-    doomed = cluster.add_node(**NODE, resources={"doomed": 1})
+    doomed = add_node(cluster)
 
     def kill() -> None:
         wait_for(lambda: len(list(process_ids(tmp_path))) >= 3)
