@@ -6,11 +6,14 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from tckr.engine.scratch import private_opener, scratch
@@ -43,14 +46,38 @@ def run_here(task: Task, items: Sequence[Item]) -> Generator[Done, None, None]:
         yield Done(item.number, record, partial(_same, result))
 
 
+@dataclass
+class Reader:
+    """Whoever reads the results, and how far workers may be ahead of it.
+
+    Attributes:
+        window: shards that may be begun and whose results are not read yet.
+        on_read: called whenever a result was read.
+    """
+
+    window: int
+    on_read: Callable[[], None] | None = None
+
+    def has_read(self) -> None:
+        """Make room for the next shard."""
+        if self.on_read is not None:
+            self.on_read()
+
+
 def run_in_processes(
-    task: Task, items: Sequence[Item], workers: int, devices: Sequence[str], description: str
+    task: Task,
+    items: Sequence[Item],
+    workers: int,
+    devices: Sequence[str],
+    description: str,
+    reader: Reader,
 ) -> Generator[Done, None, None]:
     """Do shards side by side and yield them as they are done; a failed one is reported at once.
 
     Args:
         workers: processes.
         devices: GPUs as in CUDA_VISIBLE_DEVICES; if there are any, each process gets one.
+        reader: of the results.
     """
     context = multiprocessing.get_context("spawn")
     free = context.SimpleQueue()
@@ -69,9 +96,7 @@ def run_in_processes(
             initargs=(os.getpid(), str(path), free if devices else None),
         )
         try:
-            with environment(WORKER_ENVIRONMENT):
-                futures = {pool.submit(_run, pickle.dumps(item)): item for item in items}
-            yield from _collect(futures, description)
+            yield from _collect(pool, items, reader, description)
         except BaseException:
             # Interrupted or failed: nobody will read the other results, so they stop at once.
             for process in list((pool._processes or {}).values()):
@@ -81,17 +106,36 @@ def run_in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(futures: dict[Future[tuple[bytes, Record]], Item], description: str) -> Iterator[Done]:
-    for future in as_completed(list(futures)):
-        item = futures.pop(future)
+def _collect(
+    pool: ProcessPoolExecutor, items: Sequence[Item], reader: Reader, description: str
+) -> Iterator[Done]:
+    """Yield what is done; a result that was read makes room for the next shard."""
+    left = iter(items)
+    running: dict[Future[tuple[bytes, Record]], Item] = {}
+    ended: SimpleQueue[Future[tuple[bytes, Record]]] = SimpleQueue()
+
+    def submit(count: int = 1) -> None:
+        with environment(WORKER_ENVIRONMENT):
+            for item in islice(left, count):
+                future = pool.submit(_run, pickle.dumps(item))
+                running[future] = item
+                future.add_done_callback(ended.put)
+
+    submit(reader.window)
+    reader.on_read = submit
+    while running:
+        future = ended.get()
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             raise ShardError("a worker process died") from died(description)
+        item = running.pop(future)
         if error is not None:
             raise shard_error(item.shard, error) from error
         result, record = future.result()
-        yield Done(item.number, record, partial(pickle.loads, result))
+        done = Done(item.number, record, partial(pickle.loads, result))
         del future, result
+        yield done
+        del done
 
 
 def died(description: str) -> UserError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tckr.engine.options import EngineOptions
 from tckr.engine.places import place
-from tckr.engine.processes import run_here, run_in_processes
+from tckr.engine.processes import Reader, run_here, run_in_processes
 from tckr.engine.progress import track
 from tckr.engine.scratch import private_opener
 from tckr.engine.tasks import Done, Item, Record, ShardError, Task, part_name
@@ -39,6 +39,9 @@ Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
+
+# Shards of a stream that are begun per worker before their turn comes: so many results wait in memory at most.
+AHEAD = 3
 
 
 def map_shards(
@@ -80,11 +83,7 @@ def map_shards(
     >>> map_shards(lambda shard, offset: offset + shard, [1, 2, 3], shared=10)
     [11, 12, 13]
     """
-    return list(
-        stream_shards(
-            function, shards, workers, description, shared=shared, devices=devices, keep=keep
-        )
-    )
+    return list(_results(function, shards, workers, description, shared, devices, keep, None))
 
 
 def stream_shards(
@@ -97,14 +96,34 @@ def stream_shards(
     devices: Sequence[str] = (),
     keep: "Checkpoints | None" = None,
 ) -> Iterator[Result]:
-    """Yield the results of `map_shards` as they come, in the order of the shards."""
+    """Yield the results of `map_shards` as they come, in the order of the shards.
+
+    Workers of this machine stay a few shards ahead of whoever reads, and no more: a slow reader finds few results waiting
+    in memory. Those of a cluster, and those that are kept, wait in files.
+    """
+    return _results(function, shards, workers, description, shared, devices, keep, AHEAD)
+
+
+def _results(
+    function: Callable[..., Result],
+    shards: Sequence[Shard],
+    workers: int,
+    description: str,
+    shared: Any,
+    devices: Sequence[str],
+    keep: "Checkpoints | None",
+    ahead: int | None,
+) -> Iterator[Result]:
+    """Yield the results in order; with `ahead`, so many shards per worker are begun before their turn comes."""
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     items = [Item(i, part_name(shard) if keep else "", shard) for i, shard in enumerate(shards)]
     if keep and len({item.name for item in items}) < len(items):
         raise ValueError("two shards of one name cannot both be kept")
     task = Task(function, () if shared is None else (shared,), keep)
-    return _in_order(task, items, len(devices) or workers, description, devices)
+    workers = len(devices) or workers
+    reader = Reader(len(items) if keep or ahead is None else ahead * workers)
+    return _in_order(task, items, workers, description, devices, reader)
 
 
 def visible_devices() -> list[str]:
@@ -203,7 +222,12 @@ def durable(name: str) -> "Checkpoints | None":
 
 
 def _in_order(
-    task: Task, items: list[Item], workers: int, description: str, devices: Sequence[str]
+    task: Task,
+    items: list[Item],
+    workers: int,
+    description: str,
+    devices: Sequence[str],
+    reader: Reader,
 ) -> Iterator[Any]:
     """Yield each result once it and all before it are there, and forget it."""
     found = task.keep.parts() if task.keep else set()
@@ -212,7 +236,7 @@ def _in_order(
     engine, seen = _engine, _Seen()
     with ExitStack() as stack:
         running = stack.enter_context(
-            closing(_run(engine, task, missing, workers, description, devices))
+            closing(_run(engine, task, missing, workers, description, devices, reader))
         )
         coming = track(running, description, len(items), len(items) - len(missing))
         stack.enter_context(closing(coming))
@@ -227,6 +251,7 @@ def _in_order(
             del one
             yield result
             del result
+            reader.has_read()
     seen.tell(description)
 
 
@@ -237,12 +262,13 @@ def _run(
     workers: int,
     description: str,
     devices: Sequence[str],
+    reader: Reader,
 ) -> Generator[Done, None, None]:
     if min(workers, len(items)) <= 1:
         return run_here(task, items)
     if engine.cluster is not None:
         return engine.cluster.run(task, items, description)
-    return run_in_processes(task, items, workers, devices, description)
+    return run_in_processes(task, items, workers, devices, description, reader)
 
 
 class _Seen:
