@@ -1,15 +1,19 @@
-"""A Ray cluster of nodes that are processes of this machine, for tests."""
+"""A Ray cluster whose nodes are processes of this machine, and an object store of this machine, for tests."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 # Read by Ray when it is imported: no address but the loopback is opened, and nothing is reported to anybody.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # workers would wait for whatever else runs here
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
+LOOPBACK = "127.0.0.1"
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "node_ip_address": LOOPBACK}
+BUCKET = "tckr"
 
 
 @contextmanager
@@ -18,8 +22,6 @@ def ray_cluster(nodes: int = 2) -> Iterator[Any]:
 
     Without Ray, the tests that ask for it are skipped.
     """
-    import pytest
-
     pytest.importorskip("ray", reason="needs Ray: pip install 'tckr[ray]'")
     from ray.cluster_utils import Cluster
 
@@ -42,3 +44,24 @@ def add_node(cluster: Any, **settings: Any) -> Any:
             if not left or "timed out during startup" not in str(error):
                 raise
     raise AssertionError
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Start an S3 server and yield the URL of a bucket; this process and those it starts find it by their environment."""
+    for package in ("moto", "s3fs", "upath"):
+        pytest.importorskip(package, reason="needs an S3 server: pip install 'tckr[dev]'")
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=LOOPBACK, port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    access = {name: "test" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    where = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (access | where).items():
+            environment.setenv(name, value)
+        s3fs.S3FileSystem().mkdir(BUCKET)
+        yield f"s3://{BUCKET}"
+    server.stop()

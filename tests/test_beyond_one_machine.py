@@ -52,13 +52,42 @@ def content(project: Path, manifest: Manifest, entry: str) -> str:
     return hash_files(project / manifest.view()[entry].path)
 
 
-def test_a_cluster_that_loses_a_worker_and_a_node_makes_what_one_machine_makes(
-    inside: Path, cluster: Any
+@pytest.fixture(scope="module")
+def here(project: Path) -> Manifest:
+    """A run on this machine alone."""
+    finish(start_kedro(project, *COMMAND, f"--params={SETTINGS}"))
+    return Runs(project / DATA / "runs").newest_first()[0]
+
+
+def check_same(project: Path, here: Manifest) -> None:
+    """Check that the newest run made what another one made."""
+    newest = Runs(project / DATA / "runs").newest_first()[0]
+    assert newest.run != here.run
+    for entry in COMPARED:
+        assert content(project, newest, entry) == content(project, here, entry), entry
+
+
+def test_an_object_store_takes_the_place_of_a_shared_folder(
+    inside: Path, cluster: Any, here: Manifest, bucket: str
 ):
-    finish(start_kedro(inside, *COMMAND, f"--params={SETTINGS}"))
+    import s3fs
+
+    engine = f"engine.kind=ray,engine.address={cluster.address},engine.storage={bucket}/shards"
+    kept = f"captioning.checkpoints={bucket}/captions,privacy_audit.checkpoints={bucket}/audit"
+    process = start_kedro(inside, *COMMAND, f"--params={SETTINGS},{engine},{kept}")
+    first_record(inside, "shadow groups", process)
+    store = s3fs.S3FileSystem(use_listings_cache=False)
+    assert store.find(f"{bucket}/audit")  # by whoever trained the shadow
+    finish(process)
+    check_same(inside, here)
+    assert store.find(bucket) == []  # nothing is left
+
+
+def test_a_cluster_that_loses_a_worker_and_a_node_makes_what_one_machine_makes(
+    inside: Path, cluster: Any, here: Manifest
+):
     for log in (inside / DATA / "runs").glob("*.shards.jsonl"):
         log.unlink()
-
     doomed = add_node(cluster)
     engine = f"engine.kind=ray,engine.address={cluster.address}"
     process = start_kedro(inside, *COMMAND, f"--params={SETTINGS},{engine}")
@@ -68,9 +97,7 @@ def test_a_cluster_that_loses_a_worker_and_a_node_makes_what_one_machine_makes(
     said = finish(process)
 
     assert f"3 workers of 1 core on 1 host(s) of the Ray cluster {cluster.address}" in said
-    on_cluster, here = Runs(inside / DATA / "runs").newest_first()[:2]
-    for entry in COMPARED:
-        assert content(inside, on_cluster, entry) == content(inside, here, entry), entry
+    check_same(inside, here)
     for stage in ("captions", "synthetic images", "shadow groups"):
         found = records(inside, stage)
         shards = [record["shard"] for record in found]
