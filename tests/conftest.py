@@ -88,7 +88,9 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs a whole run, a fresh process or a cluster is slow."""
     for item in items:
-        if {"bucket", "cluster", "finished", "kedro", "started"} & set(getattr(item, "fixturenames", ())):
+        if {"bucket", "cluster", "finished", "kedro", "started"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker("slow")
 
 

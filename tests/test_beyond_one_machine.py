@@ -68,7 +68,7 @@ def check_same(project: Path, here: Manifest) -> None:
 
 
 def test_an_object_store_takes_the_place_of_a_shared_folder(
-    inside: Path, cluster: Any, here: Manifest, bucket: str
+    inside: Path, here: Manifest, cluster: Any, bucket: str
 ):
     import s3fs
 
@@ -84,7 +84,7 @@ def test_an_object_store_takes_the_place_of_a_shared_folder(
 
 
 def test_a_cluster_that_loses_a_worker_and_a_node_makes_what_one_machine_makes(
-    inside: Path, cluster: Any, here: Manifest
+    inside: Path, here: Manifest, cluster: Any
 ):
     for log in (inside / DATA / "runs").glob("*.shards.jsonl"):
         log.unlink()

@@ -6,6 +6,7 @@ Through Ray go names and records alone: what workers read and what they make lie
 import logging
 import os
 import pickle
+import socket
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from tckr.engine.checkpoint import Checkpoints
+from tckr.engine.code import code_state
 from tckr.engine.exchange import Sent, exchange, leave, receive, send, sweep
 from tckr.engine.options import EngineOptions
 from tckr.engine.processes import died
@@ -39,6 +41,7 @@ LOOK = 2.0  # seconds between two looks at which nodes there are
 OBJECTS = (
     80 << 20
 )  # bytes of Ray's object store where a cluster is started for a run: nothing large goes there
+UNBORN = 3  # workers that may die as they start, one after the other, beside the retries
 LOOPBACK = "127.0.0.1"
 # Read by Ray when it is imported: a cluster of this machine alone then opens no other address.
 ONLY_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -49,18 +52,20 @@ logger = logging.getLogger(__name__)
 class Worker:
     """A process of the cluster that does shards of one task."""
 
-    def set_up(self, sent: Sent, folder: str) -> tuple[str | None, bytes | None]:
+    def set_up(self, sent: Sent, folder: str, code: str) -> tuple[str | None, bytes | None]:
         """Read the task.
 
         Args:
             sent: the task.
             folder: of the project, from which relative places count.
+            code: what the command runs, which must be the same here; see `tckr.engine.code`.
 
         Returns:
             The model of the device that shards are computed on, and the error if there was one.
         """
         try:
             os.umask(0o077)
+            _check_code(code)
             _enter(folder)
             self._task: Task = receive(sent)
             return _model(), None
@@ -177,7 +182,6 @@ class Cluster:
             kept = task.keep is not None
             if not kept:
                 task = replace(task, keep=Checkpoints(folder / "results"))
-                items = [item._replace(name=str(item.number)) for item in items]
             job = _Job(self, send(folder, task), deque(items), description)
             for item, record in stack.enter_context(job.under_way()):
                 yield Done(item.number, record, partial(_read, task, item, kept))
@@ -304,7 +308,7 @@ class _Job:
         wanted = min(slots, len(self.waiting) + self._under_way())
         for _ in range(wanted - len(self.busy) - len(self.idle)):
             actor = self._new_actor()
-            self.busy[actor.set_up.remote(self.sent, os.getcwd())] = (actor, None)
+            self.busy[actor.set_up.remote(self.sent, os.getcwd(), code_state())] = (actor, None)
 
     def _new_actor(self) -> Any:
         import ray
@@ -325,6 +329,8 @@ class _Job:
             if item is not None:
                 self.idle.remove(actor)
                 self.waiting.remove(item)
+                if not item.name:  # its result goes to a folder of this job alone
+                    item = item._replace(name=str(item.number))
                 tries = self.tries[item.number] + 1
                 self.busy[actor.run.remote(pickle.dumps(item), tries)] = (actor, item)
 
@@ -352,7 +358,7 @@ class _Job:
             self._try_again(item, died(self.description))
             return
         self.unborn += 1
-        if self.unborn > self.cluster.options.max_retries:
+        if self.unborn > self.cluster.options.max_retries + UNBORN:
             raise ShardError("workers die as they start") from died(self.description)
 
     def _failed(self, item: Item | None, error: Exception, actor: Any) -> None:
@@ -412,6 +418,14 @@ def _import_ray(address: str) -> Any:
 
 def _is_loopback(address: str) -> bool:
     return address == "local" or address.rpartition(":")[0] == LOOPBACK
+
+
+def _check_code(code: str) -> None:
+    if code != code_state():
+        raise UserError(
+            f"{socket.gethostname()} has other code of tckr, or other versions of its libraries, than the command.",
+            "install the same on every node of the cluster.",
+        )
 
 
 def _enter(folder: str) -> None:
