@@ -14,7 +14,6 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from clusters import ray_cluster, s3_server
-from clusters import ray_cluster
 from endpoints import KEY, Endpoint, endpoint
 from tiny import ROOT, make_images, make_project
 

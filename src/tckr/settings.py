@@ -4,8 +4,8 @@ from tckr.configuration import ConfigLoader
 from tckr.hooks import (
     Checks,
     Clock,
-    Engine,
     Credentials,
+    Engine,
     Lineage,
     Private,
     Session,
