@@ -142,7 +142,7 @@ class _Engine:
     Attributes:
         options: of the engine.
         cluster: the Ray cluster, if shards run there.
-        log: file with a line for every shard: stage, shard, host, device, process, seconds, tries.
+        log: file with a line for every shard that a worker did: stage, shard, host, device, process, seconds, tries.
     """
 
     options: EngineOptions = field(default_factory=EngineOptions)
@@ -164,7 +164,8 @@ def use_engine(options: EngineOptions, log: Path | None = None) -> Iterator[str]
 
     Args:
         options: of the engine.
-        log: file to which a line is added for every shard, a JSON object: `stage`, and the fields of `Record`.
+        log: file to which a line is added for every shard that a worker did, a JSON object: `stage`, and the fields of
+            `Record`.
 
     Raises:
         UserError: there is no such cluster.
@@ -243,8 +244,9 @@ def _in_order(
         for item in items:
             while item.name not in found and item.number not in there:
                 done = next(coming)
-                engine.note(description, done.record)
-                seen.add(done.record)
+                if workers > 1:  # others are parts of a shard, or a trial
+                    engine.note(description, done.record)
+                    seen.add(done.record)
                 there[done.number] = done
             one = there.pop(item.number, None)
             result = task.load(item) if task.keep or one is None else one.result()

@@ -24,6 +24,8 @@ from tckr.pipelines.charged import check_charged
 
 # Parameters that the catalog and mlflow.yml read, not a node.
 OUTSIDE = {"images", "run_name", "parent", "resume", ENGINE}
+# Groups whose `checkpoints` may be a URL.
+ANYWHERE = ("captioning", "generator_adaptation", "privacy_audit")
 AUDITED = ("members", "holdout")  # splits
 
 
@@ -152,7 +154,7 @@ def check_places(group: str, options: Any) -> None:
         options: its typed options, of which every `checkpoints` names a folder; anything else names none.
 
     Raises:
-        UserError: a file lies in the way.
+        UserError: a file lies in the way, or a URL is given to a stage that needs a folder.
     """
     if not isinstance(options, BaseModel):
         return
@@ -162,6 +164,11 @@ def check_places(group: str, options: Any) -> None:
             check_places(key, value)
             continue
         if not is_local(folder := place_of(value)):
+            if group.rpartition(".")[2] not in ANYWHERE:
+                raise UserError(
+                    f"{key} = {value} is a URL, and this stage keeps its unfinished work in a folder.",
+                    f"name a folder; URLs are for {', '.join(ANYWHERE)}, and for engine.storage.",
+                )
             continue
         for place in (folder, *folder.parents):
             if place.exists() and not place.is_dir():
