@@ -153,7 +153,7 @@ def attacked(images: Images, arm: UnderDP, epsilon: float, n_shadows: int) -> li
         attacks = {each: result.in_percent() for each, result in found.attacks.items()}
         rows.append(
             {
-                "epsilon": epsilon, "mu": proven.mu, "model": name, **found.in_percent(), "bound": 100 * proven.auc,
+                "epsilon": epsilon, "mu": proven.mu, "model": name, **found.with_accuracy(), "bound": 100 * proven.auc,
                 "tpr_bound": 100 * proven.tprs[0].tpr, "minutes": minutes, "attacks": attacks,
                 "measured_epsilon": max(row.epsilon for row in proven.compared if row.thing == name),
                 "contradicts": [row.attack for row in proven.compared if row.tpr > row.bound_of_two],

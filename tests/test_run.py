@@ -82,7 +82,7 @@ def test_everything_released_is_attacked_on_its_own(project: Path, finished: Don
     things = audit["things"]
     assert things["student"]["scope"] == "pipeline"
     assert things["generator"]["n_shadows"] == things["student"]["n_shadows"] == plan["n_shadows"]
-    for name in ("student", "teacher", "generator", "images", "prompts"):
+    for name in ("student", "weights", "released", "teacher", "generator", "images", "prompts"):
         for attack, figures in things[name]["attacks"].items():
             assert 0 <= figures["auc"]["low"] <= figures["auc"]["high"] <= 1, attack
             assert len(figures["tprs"]) == 3
@@ -207,6 +207,8 @@ def test_the_run_is_tracked(inside: Path, finished: Done) -> None:
         "teacher.AOP",
         "AOP_low",
         "teacher.AUC_MIA_high",
+        "released.AUC_MIA",
+        "weights.AUC_MIA_low",
         "generator.AUC_MIA",
         "images.AUC_MIA_low",
         "prompts.AUC_MIA_high",

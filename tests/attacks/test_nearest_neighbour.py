@@ -10,6 +10,7 @@ from tckr.attacks.nearest_neighbour import (
     prompt_disclosure,
     prompt_features,
     proximity,
+    proximity_within,
 )
 from tckr.errors import UserError
 from tckr.metrics import auc
@@ -185,3 +186,25 @@ def test_class_names_of_one_letter_are_read() -> None:
 def test_missing_prompts_are_refused() -> None:
     with pytest.raises(UserError, match="no released prompts"):
         prompt_disclosure(["a"], [], ["b"])
+
+
+def test_within_a_class_nothing_of_another_is_near():
+    random = np.random.default_rng(0)
+    candidates, released, reference = (
+        random.normal(size=(n, 4)).astype(np.float32) for n in (40, 60, 50)
+    )
+    classes = tuple(random.integers(0, 3, n) for n in (40, 60, 50))
+    found = proximity_within(candidates, released, reference, classes)
+    assert (classes[1][found["nearest_index"]] == classes[0]).all()
+    for label in range(3):
+        rows, near, others = (np.flatnonzero(of == label) for of in classes)
+        alone = proximity(candidates[rows], released[near], reference[others])
+        np.testing.assert_array_equal(found["density_ratio"][rows], alone["density_ratio"])
+
+
+def test_a_class_that_was_not_released_is_compared_with_all():
+    candidates = np.array([[0.0], [5.0]], dtype=np.float32)
+    reference = np.array([[1.0], [2.0]], dtype=np.float32)
+    classes = (np.array([0, 1]), np.array([0, 0]), np.array([0, 1]))
+    found = proximity_within(candidates, candidates, reference, classes)
+    assert found["nearest_index"].tolist() == [0, 1]

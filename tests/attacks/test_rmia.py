@@ -5,6 +5,7 @@ import pytest
 
 from tckr.attacks import rmia
 from tckr.errors import UserError
+from tckr.metrics import auc
 
 
 def sigmoid(phi):
@@ -60,6 +61,19 @@ def test_sure_models_do_not_round_to_nothing(small):
     assert np.isfinite(scores).all()
     low = rmia([-800.0, -801.0], [[0.0, 0.0], [0.0, 0.0]], [[True, False], [False, True]])
     assert low[0] > low[1]
+
+
+def test_confidences_near_one_keep_their_order():
+    """Where phi is 38, 1 - p is 3e-17: the mean of such p rounds to 1, and what it left would be ranked as noise."""
+    random, inside = np.random.default_rng(0), np.arange(2000) < 1000
+    membership = random.permuted(np.arange(8)[:, None] < np.full(2000, 4), axis=0)
+    mean = random.normal(0, 0.5, 2000)
+    target = mean + 0.8 * inside + random.normal(size=2000) / 2
+    shadow = mean + 0.8 * membership + random.normal(size=(8, 2000)) / 2
+    sure, surer = (
+        auc(rmia(target + level, shadow + level, membership), inside).value for level in (20, 45)
+    )
+    assert surer == pytest.approx(sure, abs=1e-6)
 
 
 @pytest.mark.parametrize("population", [[], [3], [-1], [0.5], np.zeros(3, dtype=bool), [[0]]])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tckr.audit.audit import audit
+from tckr.audit.audit import audit, evaluate, one_run
 from tckr.audit.membership import fingerprint, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.shadow_models import Scores, ShadowConfig, StudentConfig, run_shadows
@@ -157,6 +157,88 @@ def test_canaries_stand_apart(config, membership, scores):
     assert canaries.over_shadows.auc.n_members == 8 * 40 // 2
     assert canaries.one_run.value >= 0
     assert "qmia" in found.attacks
+
+
+def test_epsilon_of_a_leak_does_not_hang_on_a_split():
+    """3,000 members shifted by 0.3: a threshold from one half, tested on the other, bounds epsilon by 0 at 9 seeds of 20."""
+    random, inside = np.random.default_rng(0), np.arange(6000) < 3000
+    scores = np.r_[random.normal(0.3, 1, 3000), random.normal(size=3000)]
+    options = OPTIONS.model_copy(update={"confidence": 0.95})
+    found = evaluate("rmia", "", scores, inside, options)
+    assert found.epsilon.value == pytest.approx(0.30, abs=0.01)
+    assert "of 600 guesses right" in found.epsilon.method
+    assert evaluate("qmia", "", scores, inside, options).epsilon is None
+
+
+def test_qmia_without_features_is_refused_and_over_shadows_says_what_it_runs(membership):
+    options = OPTIONS.model_copy(update={"attack": "qmia"})
+    random = np.random.default_rng(0)
+    arguments = {"accuracy_percent": 60.0, "options": options, "scope": "classifier"}
+    target, shadow = random.normal(size=N), random.normal(size=membership.shape)
+    with pytest.raises(UserError, match="qmia needs features"):
+        audit(target, shadow, membership, IS_MEMBER, **arguments)
+    features = random.normal(size=(N, 4)).astype(np.float32)
+    canary = np.arange(N) % 5 == 0
+    found = audit(
+        target, shadow, membership, IS_MEMBER, features=features, canary=canary, **arguments
+    )
+    assert found.primary_attack == "qmia"
+    assert found.canaries.over_shadows.name == found.recipe.attack.name == "threshold"
+
+
+def test_members_and_holdout_of_unequal_number(config):
+    """4,000 members and 1,000 others: shadows of 2,500 images take 0.625 of the steps, and the audit says what is off."""
+    uneven = replace(config, steps=1000, members=4000)
+    assert [uneven.steps_of(images) for images in (2500, 3900, 4000)] == [625, 1000, 1000]
+    assert replace(uneven, members=None).steps_of(2500) == 1000
+    random, inside = np.random.default_rng(0), np.arange(N) < 160
+    drawn = membership_matrix(N, 8, 0.5, 0)
+    found = audit(
+        random.normal(size=N),
+        random.normal(size=drawn.shape),
+        drawn,
+        inside,
+        accuracy_percent=60.0,
+        options=OPTIONS,
+        scope="classifier",
+    )
+    assert "a shadow trains on 100 images, the target did on 160" in found.scope_note
+
+
+def test_epsilon_needs_as_many_members_as_others():
+    """Scores that say nothing, four times as many members: whoever guesses "member" throughout is right 80 % of the time."""
+    random, inside = np.random.default_rng(1), np.arange(5000) < 4000
+    found = one_run(random.normal(size=5000), inside, 0.1, OPTIONS)
+    assert found.value < 0.2
+    assert "of 200 guesses right" in found.method
+
+
+@pytest.mark.parametrize("labels", ["hard", "on_the_fly"])
+def test_hard_labels_on_fixed_images_are_not_measured(labels: str):
+    """The released images give away their members by 0.6, to the target and, as the same images, to every shadow."""
+    random, n = np.random.default_rng(0), 6000
+    inside, matrix = np.arange(n) < n // 2, membership_matrix(n, 8, 0.5, 0)
+    easy = random.normal(size=n) + 0.6 * inside
+    found = audit(
+        easy + 0.3 * random.normal(size=n),
+        easy + 0.3 * random.normal(size=(8, n)),
+        matrix,
+        inside,
+        accuracy_percent=80.0,
+        options=OPTIONS.model_copy(update={"attack": "rmia"}),
+        scope="distillation",
+        labels=labels,
+    )
+    assert found.primary.auc.value == pytest.approx(0.5, abs=0.02)  # where a threshold finds 66
+    assert found.attacks["threshold"].auc.value > 0.64
+    figures = found.with_accuracy()
+    assert figures["accuracy"] == 80.0
+    if labels == "hard":
+        assert (found.shows, figures["AUC_MIA"], figures["AOP"]) == ("nothing", None, None)
+        assert "scope: pipeline" in found.limits
+    else:
+        assert found.shows == "both"
+        assert figures["AOP"] is not None
 
 
 @pytest.mark.parametrize(

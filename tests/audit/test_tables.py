@@ -218,7 +218,8 @@ def test_every_shadow_of_a_pipeline_makes_its_own_sets(
     repeated = tables.shadow_config(images, images.head(0), RECIPE, whole, SEED, made)
     assert repeated.pools == {}
     assert repeated.resynthesis is made
-    assert repeated.students.keys() == {"student", *student_configs("stored", TCKR.channels)}
+    own = student_configs("stored", TCKR.channels)
+    assert repeated.students.keys() == {"student", "released", *own}
     assert repeated.students["soft labels"].labels == "stored"
     repeated.check(tables.memberships(tables.draw_memberships(images, 8, SEED), audited))
 
@@ -291,9 +292,9 @@ def test_scores_are_those_of_the_audited_images(
     membership = tables.draw_memberships(images, 2, SEED)
     scores = tables.train_shadows(config, membership, audited, options())
     expected = run_shadows(config, tables.memberships(membership, audited))
-    assert set(scores) == {"teacher", "student"}
+    assert set(scores) == {"teacher", "student", "weights"}
     for name, values in scores.items():
-        assert values.shape == (2, 54, 1)
+        assert values.shape[:2] == (2, 54)
         np.testing.assert_array_equal(values.numpy(), expected[name])
 
     torch.manual_seed(0)
@@ -323,12 +324,13 @@ def test_every_model_is_attacked_and_the_teacher_is_no_student(
         random.normal(size=(54, 4)).astype(np.float32),
         options(),
         "distillation",
+        {"student": {"pool": "released", "labels": "on_the_fly"}},
     )
     assert list(found) == ["teacher", "student"]
     assert (found["teacher"].scope, found["student"].scope) == ("classifier", "distillation")
     assert (found["teacher"].accuracy, found["student"].accuracy) == (90.0, 80.0)
     assert found["teacher"].primary.auc.low > 0.5
-    assert found["student"].primary.no_leak
+    assert found["student"].primary.covers_half
     assert found["student"].n_members == 30
     assert found["student"].canaries is not None
     assert found["student"].canaries.count == 27
@@ -350,6 +352,7 @@ def test_figures_of_people_with_several_images_count_people(images: pd.DataFrame
             *({"student": 80.0}, table, targets, shadows, drawn, features),
             options(attack="threshold"),
             "distillation",
+            {"student": {"pool": "released", "labels": "on_the_fly"}},
         )
         return found["student"]
 

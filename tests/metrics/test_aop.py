@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tckr.metrics import Estimate, accuracy_over_privacy, clopper_pearson
+from tckr.metrics import Estimate, accuracy_over_privacy, auc, clopper_pearson
 
 # Of the 62.54 and 62.64 that the authors' lists give for Food101 20x, the file holds the latter.
 TABLE = Path(__file__).parents[1] / "data/tckr_results.csv"
@@ -24,6 +24,19 @@ def test_published_aop(row: dict[str, str]):
 
 def test_all_published_triples_are_here():
     assert len(PUBLISHED) == 70
+
+
+def test_an_attack_the_wrong_way_round_is_a_leak():
+    """Members score lower by 1.5: whoever turns the attack has 86.6 % where it has 13.4 %."""
+    random, inside = np.random.default_rng(0), np.arange(6000) < 3000
+    scores = np.r_[random.normal(-1.5, 1, 3000), random.normal(0, 1, 3000)]
+    wrong, right = (accuracy_over_privacy(90.0, auc(each, inside)) for each in (scores, -scores))
+    assert wrong.value == pytest.approx(right.value)
+    assert (wrong.low, wrong.high) == pytest.approx((right.low, right.high))
+    assert wrong.value < 32
+    assert (
+        accuracy_over_privacy(90.0, 0.134).value == 90.0
+    )  # the published formula, of a plain number
 
 
 def test_interval_of_the_auc_is_carried_and_stops_at_no_leak():

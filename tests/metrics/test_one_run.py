@@ -60,6 +60,19 @@ def test_bound_stays_below_the_true_epsilon(epsilon: float, delta: float, n_gues
     assert clopper_pearson(beyond, repeats, 0.999)[0] <= 0.05
 
 
+@pytest.mark.parametrize(("epsilon", "n"), [(0.0, 200), (1.0, 200), (1.0, 2000)])
+def test_bound_holds_for_fixed_halves_too(epsilon: float, n: int):
+    """Half of the examples are members, which are no coins of their own: a tenth is guessed, as the audit does."""
+    random, repeats = np.random.default_rng(7), 1000
+    flags = np.arange(n) < n // 2
+    beyond = 0
+    for seed in range(repeats):
+        honest = random.random(n) < 1 / (1 + math.exp(-epsilon))
+        scores = np.where(flags == honest, 1.0, -1.0)
+        beyond += one_run_bound(scores, flags, n // 10, 0.0, seed=seed).value > epsilon
+    assert clopper_pearson(beyond, repeats, 0.999)[0] <= 0.05
+
+
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0])
 def test_bound_of_many_canaries_is_tight(epsilon: float):
     scores, flags = randomised_response(np.random.default_rng(5), 10_000, epsilon)

@@ -11,7 +11,7 @@ from scipy.stats import bootstrap, norm, t
 from sklearn.metrics import roc_auc_score
 
 from tckr.errors import UserError
-from tckr.metrics import auc, clopper_pearson, no_leak, roc
+from tckr.metrics import auc, clopper_pearson, covers_half, roc
 
 
 @given(arrays(np.int8, st.integers(2, 40), elements=st.integers(-3, 3)), st.data())
@@ -56,7 +56,7 @@ def test_permuted_membership_covers_one_half(shifted):
     random = np.random.default_rng(6)
     scores, flags = shifted(random, 1.0, 150, 150)
     repeats = 1000
-    covered = sum(no_leak(auc(scores, random.permutation(flags))) for _ in range(repeats))
+    covered = sum(covers_half(auc(scores, random.permutation(flags))) for _ in range(repeats))
     low, high = clopper_pearson(covered, repeats, 0.999)
     assert low <= 0.95 <= high
 
@@ -80,7 +80,7 @@ def test_clusters_with_permuted_membership_cover_one_half(clustered):
         scores, flags, clusters = clustered(random, 0.0, 60, 6)
         # Whole examples are members or not: the widest that correlation can make the interval.
         flags = random.permutation(np.arange(60) < 30)[clusters]
-        covered += no_leak(auc(scores, flags, 0.95, clusters, 300, seed))
+        covered += covers_half(auc(scores, flags, 0.95, clusters, 300, seed))
     assert 0.93 <= covered / repeats <= 0.97
 
 
@@ -89,7 +89,7 @@ def test_correlated_scores_need_their_clusters(clustered):
     random, repeats, covered = np.random.default_rng(3), 200, 0
     for _ in range(repeats):
         scores, _, clusters = clustered(random, 0.0, 60, 20)
-        covered += no_leak(auc(scores, random.permutation(np.arange(60) < 30)[clusters]))
+        covered += covers_half(auc(scores, random.permutation(np.arange(60) < 30)[clusters]))
     assert covered / repeats < 0.7
 
 

@@ -52,7 +52,7 @@ def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -
     assert ledger["words"].model_dump(mode="json")["spent"] == spent["spent"]
 
     audit = json.loads(newest("08_reporting", "private", "audit.json").read_text())
-    assert set(audit["things"]) == {"teacher", "student", "images"}
+    assert set(audit["things"]) == {"teacher", "student", "weights", "released", "images"}
     assert audit["guarantee"]["epsilon"] == pytest.approx(ledger.epsilon())
     assert "What is proven" in newest("08_reporting", "private", "report.html").read_text()
     recycled = pd.read_parquet(newest("07_model_output", "private", "recycled_set") / "data")

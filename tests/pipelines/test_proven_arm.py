@@ -59,7 +59,8 @@ def run(mu: float, leak: float) -> dict[str, Any]:
 
     def scores(*who: np.ndarray) -> dict[str, torch.Tensor]:
         drawn = {
-            m: [random.normal(size=N) + leak * one for one in who] for m in ("teacher", "student")
+            m: [random.normal(size=N) + leak * one for one in who]
+            for m in ("teacher", "student", "weights", "released")
         }
         found = {m: np.stack(rows)[..., None].astype(np.float32) for m, rows in drawn.items()}
         return {m: torch.from_numpy(rows if len(who) > 1 else rows[0]) for m, rows in found.items()}
@@ -82,6 +83,8 @@ def run(mu: float, leak: float) -> dict[str, Any]:
             **{"seconds_per_group": 1.0, "minutes": 0.1},
         },
         "accuracy": {model: {"accuracy": 80.0} for model in ("teacher", "student")},
+        "student_recipe": {"students": {"student": {"pool": "released", "labels": "on_the_fly"}}},
+        "recycled_set": pd.DataFrame({"soft_label": [[0.4, 0.6]]}),
         "ledger": ledger,
         "params:knowledge_recycling": RecyclingOptions(),
         "params:privacy_audit": AuditOptions(n_shadows=S, release=ReleaseThreat(encoder="none")),
@@ -125,14 +128,17 @@ def test_a_ledger_that_holds_stands_in_audit_metrics_and_picture() -> None:
         for attack in thing.attacks.values()
         if attack.epsilon is not None
     } == {audit.proven.delta}
-    assert {row.thing for row in audit.proven.compared} == {"student", "teacher", "images"}
+    assert {row.thing for row in audit.proven.compared} == {
+        *("student", "weights", "released", "teacher", "images"),
+    }
     colour = tuple(bytes.fromhex(FORBIDDEN.removeprefix("#")))
     assert (np.asarray(made["roc"]) == colour).all(-1).any()
 
 
 def test_a_ledger_that_claims_too_little_stops_the_run() -> None:
     with pytest.raises(
-        UserError, match=r"contradicts the ledger: .* against the (student|teacher)"
+        UserError,
+        match=r"contradicts the ledger: .* against the (student|weights|released|teacher)",
     ):
         run(mu=0.1, leak=2.0)
 

@@ -101,7 +101,7 @@ def test_a_file_a_line_and_parameters_make_an_arm(
         return version / entry
 
     found = json.loads(made("08_reporting", "audit.json").read_text())
-    assert set(found["things"]) == {"teacher", "student", "images"}
+    assert set(found["things"]) == {"teacher", "student", "weights", "released", "images"}
     assert found["things"]["student"]["scope"] == scope
     if scope == "pipeline":
         channels = [row["channel"] for row in found["attribution"]["channels"]]

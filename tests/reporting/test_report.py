@@ -251,7 +251,9 @@ def test_every_thing_has_its_verdict() -> None:
     assert all(rows[name].leaks for name in ("teacher", "generator", "images", "prompts"))
     assert rows["teacher"].epsilon.value > 0
     assert rows["teacher"].ppv.prior == 0.1
-    assert "worse than guessing" in verdicts(whole(others=-0.5))[2].verdict
+    inverted = verdicts(whole(others=-0.5))[3]
+    assert inverted.leaks
+    assert "leaks, inverted: the attack the other way round" in inverted.verdict
 
 
 def test_the_precision_is_the_one_nearest_to_a_tenth() -> None:

@@ -82,6 +82,50 @@ def proximity(
     }
 
 
+def proximity_within(
+    candidates: Features,
+    released: Features,
+    reference: Features,
+    classes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    k: int = 1,
+) -> dict[str, NDArray[Any]]:
+    """Score as `proximity` does, each candidate against released and reference examples of its own class.
+
+    Args:
+        candidates: float32 (N, D).
+        released: float32 (M, D).
+        reference: float32 (R, D).
+        classes: of the three, int64 (N,), (M,) and (R,). A class with fewer than k released or reference examples is
+            compared with those of all classes.
+        k: as for `proximity`.
+
+    >>> candidates = np.array([[0.0], [1.0]], dtype=np.float32)
+    >>> classes = (np.array([0, 1]), np.array([1, 0]), np.array([0, 1]))
+    >>> found = proximity_within(candidates, candidates[:], candidates + np.float32(0.5), classes)
+    >>> found["nearest_index"].tolist(), (-found["nearest"]).tolist()
+    ([1, 0], [1.0, 1.0])
+    """
+    own, of_released, of_reference = classes
+    whole: dict[str, NDArray[Any]] = {
+        "nearest": np.empty(len(own)),
+        "density_ratio": np.empty(len(own)),
+        "nearest_index": np.empty(len(own), dtype=np.int64),
+    }
+    for label in np.unique(own):
+        rows = np.flatnonzero(own == label)
+        near, others = (
+            side if len(side := np.flatnonzero(of == label)) >= k else np.arange(len(of))
+            for of in (of_released, of_reference)
+        )
+        found = proximity(candidates[rows], released[near], reference[others], k)
+        whole["nearest"][rows], whole["density_ratio"][rows] = (
+            found["nearest"],
+            found["density_ratio"],
+        )
+        whole["nearest_index"][rows] = near[found["nearest_index"]]
+    return whole
+
+
 def closest_pairs(
     found: dict[str, NDArray[Any]], count: int, among: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:

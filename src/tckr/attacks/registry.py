@@ -60,7 +60,7 @@ ATTACKS: dict[str, Attack] = {attack.name: attack for attack in (
     Attack("lira_online", "LiRA, online: Gaussians with and without the example", lira, (*SHADOWS, "variance"), {"online": True}),
     Attack("lira_offline", "LiRA, offline: Gaussian without the example, one-sided", lira, (*SHADOWS, "variance"), {"online": False}),
     Attack("rmia", "RMIA: confidence against the shadows', ranked among a population", rmia, SHADOWS),
-    Attack("bavaria_t", "BaVarIA-t, online: LiRA with a prior on mean and variance", bavaria_t, SHADOWS, {"online": True}),
+    Attack("bavaria_t", "BaVarIA-t, online: LiRA with priors, our own on the shift", bavaria_t, SHADOWS, {"online": True}),
     Attack("bavaria_t_offline", "BaVarIA-t, offline: the same without the example, one-sided", bavaria_t, SHADOWS, {"online": False}),
     Attack("qmia", "QMIA: confidence against that expected from the image (no shadows)", qmia, ("features", "reference")),
     Attack("paper_compat", "TCKR notebook's scoring: not a LiRA, for comparison only", paper_compat_score, SHADOWS, comparison_only=True),

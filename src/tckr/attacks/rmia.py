@@ -53,7 +53,7 @@ def rmia(
     >>> rmia([3.0, 0.0, 2.0], shadow_scores, membership).round(2).tolist()
     [1.0, 0.33, 0.67]
     """
-    from scipy.special import log_expit
+    from scipy.special import expit, log_expit
 
     if gamma <= 0 or not 0 <= offline_a <= 1:
         raise ValueError(f"need gamma > 0 and 0 <= offline_a <= 1, not {gamma} and {offline_a}")
@@ -63,6 +63,9 @@ def rmia(
     if online:
         # Section 3: p(x) = (p_in(x) + p_out(x)) / 2, each a mean of p(x|shadow).
         log_p = np.logaddexp(_log_mean(log_confidence, is_in), log_p_out) - np.log(2)
+        # Near p = 1, where log p rounds to 0, log(1 - q) of the mean q of 1 - p = sigmoid(-phi) keeps its digits.
+        q = (_mean(expit(-shadow_phi), is_in) + _mean(expit(-shadow_phi), ~is_in)) / 2
+        log_p = np.where(q < 0.5, np.log1p(-np.minimum(q, 0.5)), log_p)
     else:
         # Appendix B.2.2: p_in(x) = a p_out(x) + 1 - a, so p(x) = ((1 + a) p_out(x) + 1 - a) / 2.
         with np.errstate(divide="ignore"):  # a = 1 leaves p_out alone
@@ -90,6 +93,10 @@ def _log_mean(log_confidence: Floats, selected: NDArray[np.bool_]) -> Floats:
             "use more shadows, with every example in half of them.",
         )
     return logsumexp(np.where(selected, log_confidence, -np.inf), axis=0) - np.log(count)
+
+
+def _mean(values: Floats, selected: NDArray[np.bool_]) -> Floats:
+    return np.where(selected, values, 0.0).sum(0) / selected.sum(0)
 
 
 def _indices(population: ArrayLike | None, n_examples: int) -> NDArray[np.int64]:

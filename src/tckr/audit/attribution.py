@@ -72,6 +72,7 @@ def attribute(
     channels: Sequence[str],
     confidence: float = 0.95,
     clusters: NDArray[np.int64] | None = None,
+    attack: str | None = None,
 ) -> Attribution:
     """Share the leak (AUC - 1/2) among the channels.
 
@@ -85,6 +86,7 @@ def attribute(
         channels: of the synthesizer.
         confidence: of the intervals.
         clusters: int (N,), the person behind each example where some have several; the jackknife leaves out people.
+        attack: name of the attack behind the scores.
 
     >>> random = np.random.default_rng(0)
     >>> membership = random.random((4, 100)) < 0.5
@@ -140,7 +142,10 @@ def attribute(
         channel="all", share=share, low=low, high=high, alone=whole[everything], without=None
     )
     return Attribution(
-        n_shadows=len(membership), students=tuple(students), channels=(*shares, total)
+        n_shadows=len(membership),
+        attack=attack,
+        students=tuple(students),
+        channels=(*shares, total),
     )
 
 

@@ -9,6 +9,7 @@ from tckr import metrics
 from tckr.attacks import ATTACKS
 from tckr.attacks.qmia import MIN_REFERENCE
 from tckr.attacks.registry import scores
+from tckr.audit.groups import exposed_groups
 from tckr.audit.membership import fingerprint
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
 from tckr.audit.results import (
@@ -19,10 +20,14 @@ from tckr.audit.results import (
     Interval,
     ModelAudit,
     Ppv,
+    Recipe,
     Separation,
     Tpr,
+    Transferred,
 )
 from tckr.audit.vulnerability import leave_one_out
+from tckr.classifiers.options import LabelSource
+from tckr.errors import UserError
 
 SCOPE_NOTES: dict[Scope, str] = {
     "classifier": "Each shadow retrains the classifier on another half of members and holdout.",
@@ -37,8 +42,9 @@ SCOPE_NOTES: dict[Scope, str] = {
     ),
 }
 
-# The one-run bound guesses this share of the canaries: those with the highest and lowest scores.
-GUESSED = 0.5
+# The one-run bound guesses this share of the examples, those with the highest and lowest scores, and this one of the
+# canaries, whose membership is plainer. Both are fixed before any score is seen.
+GUESSED, GUESSED_CANARIES = 0.1, 0.5
 
 
 def audit(
@@ -47,12 +53,15 @@ def audit(
     membership: NDArray[np.bool_],
     is_member: NDArray[np.bool_],
     *,
-    accuracy_percent: float,
+    accuracy_percent: float | None,
     options: AuditOptions,
     scope: Scope,
     features: NDArray[np.float32] | None = None,
     canary: NDArray[np.bool_] | None = None,
     clusters: NDArray[np.int64] | None = None,
+    labels: LabelSource | None = None,
+    classes: NDArray[np.object_] | None = None,
+    note: str = "",
 ) -> ModelAudit:
     """Attack one model with every attack and return the figures with their intervals.
 
@@ -70,7 +79,7 @@ def audit(
     ...     options=AuditOptions(attack="rmia", release=ReleaseThreat(encoder="not used here")),
     ...     scope="classifier",
     ... )
-    >>> found.primary.name, found.primary.auc.low > 0.5, found.primary.no_leak
+    >>> found.primary.name, found.primary.auc.low > 0.5, found.primary.covers_half
     ('rmia', True, False)
 
     Args:
@@ -78,19 +87,28 @@ def audit(
         shadow_scores: (S, N) or (S, N, Q), those of its shadows, which repeated the same scope.
         membership: bool (S, N), training sets of the shadows.
         is_member: bool (N,), training set of the audited model.
-        accuracy_percent: of the model on the test split.
+        accuracy_percent: of the model on the test split; None, and there is no AOP, for an attacker's own model.
         options: names the primary attack.
         scope: what each shadow repeated.
         features: float32 (N, D) of the images, for QMIA; without them, or with fewer than 50
             non-members to learn from, QMIA is left out unless it is the primary attack.
         canary: bool (N,), mislabelled examples, which are also attacked alone.
         clusters: int (N,), the person behind each example where some have several; see `evaluate`.
+        labels: those that a student was trained on; None for a teacher. See `blind`.
+        classes: (N,), the class of each example by name, for figures by class.
+        note: sentences on what the shadows did otherwise than the target.
 
     Raises:
-        UserError: scores with NaN, shapes that do not fit, or an attack that refuses them.
+        UserError: scores with NaN, shapes that do not fit, an attack that refuses them, or a primary attack without the
+            features that it needs.
     """
     target = np.asarray(target_scores, dtype=np.float64)
     shadow = np.asarray(shadow_scores, dtype=np.float64)
+    if ATTACKS[options.attack].needs_features and features is None:
+        raise UserError(
+            f"The primary attack {options.attack} needs features of the images, and there are none.",
+            "give them, or name another privacy_audit.attack.",
+        )
     few_reference = (~is_member).sum() < MIN_REFERENCE
     names = [
         name
@@ -114,9 +132,14 @@ def audit(
     if canary is not None and canary.any():
         primary = attack_scores[options.attack]
         canaries = _canaries(primary, shadow, membership, is_member, canary, options, clusters)
+    why = blind(scope, labels)
     return ModelAudit(
+        shows="nothing" if why else "both",
+        limits=why,
         scope=scope,
-        scope_note=SCOPE_NOTES[scope],
+        scope_note=" ".join(
+            filter(None, (SCOPE_NOTES[scope], note, _uneven(membership, is_member)))
+        ),
         primary_attack=options.attack,
         variance=options.variance,
         queries=1 if target.ndim == 1 else target.shape[1],
@@ -133,6 +156,129 @@ def audit(
             for name, values in attack_scores.items()
         },
         canaries=canaries,
+        groups=()
+        if why
+        else exposed_groups(
+            attack_scores[options.attack],
+            is_member,
+            shadow,
+            membership,
+            options,
+            classes,
+            clusters,
+        ),
+        recipe=None
+        if why
+        else of_recipe(
+            shadow, membership, options, clusters, attack_scores[options.attack], is_member
+        ),
+    )
+
+
+def of_recipe(
+    shadow_scores: NDArray[np.float64],
+    membership: NDArray[np.bool_],
+    options: AuditOptions,
+    clusters: NDArray[np.int64] | None = None,
+    values: NDArray[np.float64] | None = None,
+    is_member: NDArray[np.bool_] | None = None,
+) -> Recipe | None:
+    """Attack every shadow with the others: what the recipe leaks, beside what one run of it did.
+
+    Args:
+        shadow_scores: (S, N) or (S, N, Q).
+        membership: bool (S, N).
+        options: names the attack, rates and confidence.
+        clusters: int (N,), the person behind each example where some have several.
+        values: (N,), the same attack on the target, to which the shadows' threshold is carried over.
+        is_member: bool (N,), of the target.
+
+    Returns:
+        None with fewer than six shadows.
+    """
+    if len(membership) < FEWEST_TO_LEAVE_ONE_OUT:
+        return None
+    name = attack_on_shadows(options)
+    of_shadows = over_shadows(shadow_scores, membership, options)
+    found = metrics.auc_of_runs(of_shadows, membership, options.confidence, clusters)
+    rates = [
+        metrics.tpr_of_runs(of_shadows, membership, fpr, options.confidence, clusters)
+        for fpr in options.fprs
+    ]
+    attack = AttackResult(
+        name=name,
+        label=ATTACKS[name].title,
+        auc=Auc.of(found.estimate),
+        covers_half=metrics.covers_half(found.estimate),
+        tprs=tuple(
+            Tpr.of(rate, ppv=[Ppv.of(metrics.ppv(rate, prior)) for prior in options.priors])
+            for rate in rates
+        ),
+        epsilon=None,
+    )
+    transferred = None
+    if values is not None and is_member is not None and clusters is None and name == options.attack:
+        transferred = _transferred(of_shadows[~membership], values, is_member, options)
+    return Recipe(
+        attack=attack,
+        runs=found.runs,
+        between=found.between,
+        of_one=found.of_one,
+        transferred=transferred,
+    )
+
+
+def _transferred(
+    of_others: NDArray[np.float64],
+    values: NDArray[np.float64],
+    is_member: NDArray[np.bool_],
+    options: AuditOptions,
+) -> Transferred:
+    """Count the target's examples above the threshold that the headline share of the shadows' non-members exceeds."""
+    fpr = options.fprs[0]
+    cut = float(np.quantile(of_others, 1 - fpr, method="higher"))
+
+    def share(side: NDArray[np.bool_]) -> Interval:
+        above, of = int((values[side] > cut).sum()), int(side.sum())
+        low, high = metrics.clopper_pearson(above, of, options.confidence)
+        return Interval(
+            value=above / of,
+            low=low,
+            high=high,
+            confidence=options.confidence,
+            method="Clopper-Pearson at the shadows' threshold",
+        )
+
+    return Transferred(fpr=fpr, found=share(is_member), false_alarms=share(~is_member))
+
+
+UNEVEN = 1.05  # members over a shadow's images, or the reverse, from which a difference is said
+
+
+def _uneven(membership: NDArray[np.bool_], is_member: NDArray[np.bool_]) -> str:
+    """Say that the shadows' training sets are not as large as the target's; empty if they are."""
+    own, members = float(membership.sum(1).mean()), int(is_member.sum())
+    if max(own / members, members / own) < UNEVEN:
+        return ""
+    return (
+        f"Members and holdout are not equally many: a shadow trains on {own:,.0f} images, the target did on {members:,}. Their"
+        " teachers see each image as often, but a model of more images knows each less well: every calibrated attack is off by"
+        " that. Give ingestion.members and ingestion.holdout the same number."
+    )
+
+
+def blind(scope: Scope, labels: LabelSource | None) -> str:
+    """Return why the attack on a student cannot see any leak of it; empty if it can.
+
+    >>> blind("distillation", "on_the_fly"), blind("pipeline", "hard")
+    ('', '')
+    """
+    if scope != "distillation" or labels != "hard":
+        return ""
+    return (
+        "The student was trained on the released images with hard labels, and so was every shadow, on the same ones: which"
+        " examples a shadow's teacher saw makes no difference to it, so that the AUC is 50 % whatever the images give away."
+        " Measure with privacy_audit.scope: pipeline."
     )
 
 
@@ -157,6 +303,8 @@ def evaluate(
         clusters: int (N,), the example behind each score where one example has several, or the person
             behind each example where one person has. Such scores are not independent of one another:
             intervals come from a bootstrap of whole clusters, and there is neither a lower bound of epsilon nor a separation.
+
+    QMIA, which learns from known non-members, gets no epsilon: the bound takes who is one for hidden from the guesses.
     """
     confidence = options.confidence
     area = metrics.auc(values, is_member, confidence, clusters)
@@ -165,8 +313,8 @@ def evaluate(
     ]
     epsilon = separation = None
     if clusters is None:
-        bound = metrics.epsilon_lower_bound(values, is_member, options.delta, confidence)
-        epsilon = Epsilon.of(bound, delta=options.delta)
+        if not _reads_membership(name):
+            epsilon = one_run(values, is_member, GUESSED, options)
         separation = Separation(**asdict(metrics.separation(values, is_member)))
     aop = None
     if accuracy_percent is not None:
@@ -175,7 +323,7 @@ def evaluate(
         name=name,
         label=label,
         auc=Auc.of(area),
-        no_leak=metrics.no_leak(area),
+        covers_half=metrics.covers_half(area),
         tprs=tuple(
             Tpr.of(rate, ppv=[Ppv.of(metrics.ppv(rate, prior)) for prior in options.priors])
             for rate in rates
@@ -184,6 +332,31 @@ def evaluate(
         aop=aop,
         separation=separation,
     )
+
+
+def one_run(
+    values: NDArray[np.float64],
+    is_member: NDArray[np.bool_],
+    share: float,
+    options: AuditOptions,
+) -> Epsilon:
+    """Bound epsilon by guessing who is a member for a share of the examples, fixed beforehand; see `one_run_bound`.
+
+    The bound is for fair coins: of the larger side as many are drawn, by a fixed seed, as there are on the other.
+    """
+    sides = [np.flatnonzero(is_member), np.flatnonzero(~is_member)]
+    fewest = min(map(len, sides))
+    random = np.random.default_rng(0)
+    chosen = np.concatenate([random.permutation(side)[:fewest] for side in sides])
+    guesses = max(1, round(share * len(chosen)))
+    bound = metrics.one_run_bound(
+        values[chosen], is_member[chosen], guesses, options.delta, options.confidence
+    )
+    return Epsilon.of(bound, delta=options.delta)
+
+
+def _reads_membership(name: str) -> bool:
+    return name in ATTACKS and "reference" in ATTACKS[name].needs
 
 
 def attack_on_shadows(options: AuditOptions) -> str:
@@ -247,13 +420,9 @@ def _canaries(
             options,
             clusters=np.broadcast_to(people, pooled.shape).ravel(),
         )
-    one_run = None
-    if not several:
-        guesses = max(1, round(GUESSED * count))
-        bound = metrics.one_run_bound(
-            values[canary], inside, guesses, options.delta, options.confidence
-        )
-        one_run = Epsilon.of(bound, delta=options.delta)
+    bound = None
+    if not several and not _reads_membership(options.attack):
+        bound = one_run(values[canary], inside, GUESSED_CANARIES, options)
     return Canaries(
         count=count,
         members=int(inside.sum()),
@@ -265,6 +434,6 @@ def _canaries(
             options,
             clusters=people if several else None,
         ),
-        one_run=one_run,
+        one_run=bound,
         over_shadows=pooled_result,
     )

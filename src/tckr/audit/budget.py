@@ -79,12 +79,17 @@ def seconds_per_group(config: ShadowConfig, workers: int) -> float:
                 lambda n: trainers.student(replace(taught[0], size=None), 0, teacher, n), config
             )
         students = set(config.students.values())  # each is trained once, whatever its names
-        lessons = sum(per_step[plan.labels] for plan in students)
-        seconds += config.steps * config.distillation.patience * lessons
+        seconds += sum(
+            config.distillation_of(plan).steps(config.steps) * per_step[plan.labels]
+            for plan in students
+        )
         logits(teacher, trainers.teachers.images[:SCORED])  # the first call sets up libraries
         start = time.perf_counter()
         logits(teacher, trainers.teachers.images[:SCORED])
-        queried = len(config.images) * config.queries * (1 + len(students))
+        views = config.queries * (1 + len(students)) + max(
+            0, config.weights_queries - config.queries
+        )
+        queried = len(config.images) * views
         return seconds + (time.perf_counter() - start) * queried / min(SCORED, len(config.images))
 
 

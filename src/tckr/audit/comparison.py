@@ -43,7 +43,7 @@ def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataF
     Returns:
         `arm`, `epsilon` (infinity where nothing is proven), `delta` and `mu` (NaN there); of the student `accuracy`,
         `AUC_MIA` and `AOP` with `_low` and `_high`, `AUC_MIA_bound`, the largest AUC of any attack, and `aop_certified`,
-        the AOP at that bound, all in percent; `minutes` and `shadows`.
+        the AOP at that bound, all in percent, NaN where the audit does not measure them; `minutes` and `shadows`.
     """
     shared = next(
         (one for one in arms if one.audit.guarantee is None and TEACHER in one.audit.models), None
@@ -54,7 +54,9 @@ def compare(arms: Sequence[ArmResult], teacher_seconds: float = 0.0) -> pd.DataF
 
 def _row(result: ArmResult, model: str, seconds: float) -> dict[str, object]:
     audited, proven = result.audit.models[model], result.audit.proven
-    figures = audited.in_percent()
+    assert audited.accuracy is not None  # of student and teacher it is measured
+    measured = audited.in_percent()
+    figures = {name: math.nan if value is None else value for name, value in measured.items()}
     return {
         "arm": model if model == TEACHER else result.arm,
         "epsilon": math.inf if proven is None else proven.epsilon,
@@ -97,6 +99,9 @@ def _remarks(arms: Sequence[ArmResult]) -> Iterator[str]:
     for one in arms:
         if one.audit.guarantee is not None and one.arm not in proven:
             yield f"{one.arm}: its noise came from a seed, or it read private images for research: it proves nothing."
+    for one in arms:
+        if (student := one.audit.models["student"]).shows == "nothing":
+            yield f"{one.arm}: not measured. {student.limits}"
     shadows = {one.arm: one.audit.models["student"].n_shadows for one in arms}
     if len(set(shadows.values())) > 1:
         counts = ", ".join(f"{arm} {count}" for arm, count in shadows.items())

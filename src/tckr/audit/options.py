@@ -47,6 +47,22 @@ class ReleaseThreat(Options):
     neighbours: int = Field(default=1, ge=1, le=100, description="k of the density ratio")
 
 
+class AttackerOptions(Options):
+    """The student that an attacker trains on the recycled set as it is handed out; see `tckr.audit.attacker`."""
+
+    patience: float = Field(
+        default=0.5,
+        gt=0,
+        le=100,
+        description="its optimizer steps as a multiple of the teacher's: more of them find more of a leak",
+    )
+    random_views: bool = Field(
+        default=False,
+        description="train on random views of each image, as the owner's student; else on those alone whose labels are stored,"
+        " without smoothing these, which needs half as many steps for the same",
+    )
+
+
 class AuditRuntime(Options):
     """How the audit is computed; nothing here changes a figure."""
 
@@ -89,6 +105,13 @@ class AuditOptions(AuditRuntime):
     queries: int = Field(
         default=1, ge=1, le=10, description="views of each image with which a model is queried"
     )
+    weights_queries: int = Field(
+        default=4,
+        ge=1,
+        le=10,
+        description="views of each image with which the student is queried by an attacker who holds its weights; as many as"
+        " the recipe's augmentation has, at most",
+    )
     fprs: tuple[float, ...] = Field(
         default=(0.01, 0.001, 0.0001),
         min_length=1,
@@ -112,6 +135,7 @@ class AuditOptions(AuditRuntime):
     )
     generator: GeneratorThreat = GeneratorThreat()
     release: ReleaseThreat
+    attacker: AttackerOptions = AttackerOptions()
 
     def describe(self) -> str:
         """Say in a few words what the stage will do."""

@@ -5,7 +5,7 @@ All are frozen and refuse unknown fields. `Audit.model_dump(mode="json")` is the
 
     Audit
       plan: Plan
-      things: name -> ModelAudit (student, teacher) or ThreatAudit (generator, images, prompts)
+      things: name -> ModelAudit (student, weights, released, teacher) or ThreatAudit (generator, images, prompts)
         attacks: name -> AttackResult
           auc: Auc, tprs: Tpr (each with its Ppv), epsilon: Epsilon, aop: Interval
       attribution: Attribution, if measured
@@ -23,9 +23,9 @@ from tckr.audit.options import Scope, Variance
 if TYPE_CHECKING:
     from tckr.metrics import Estimate
 
-VERSION: Literal[4] = (
-    4  # of the layout of audit.json; 3 knew no separation and no guarantee, and is read too
-)
+# Of the layout of audit.json. 3 knew no separation and no guarantee, 4 neither the released set as an attacker uses it nor
+# what an audit cannot measure, and called `covers_half` `no_leak`; both are read too.
+VERSION: Literal[5] = 5
 
 
 class Thing(NamedTuple):
@@ -42,6 +42,17 @@ THINGS: dict[str, Thing] = {
         "The attacker can query the student for its class probabilities. They hold the candidate image and its class,"
         " and can repeat the whole training procedure on other images from the same distribution.",
     ),
+    "weights": Thing(
+        "Student (weights)",
+        "The attacker holds the student's file and queries it as often as they like, with shifted and mirrored views of the"
+        " candidate image too; all else as above. What reads weights and gradients themselves was not tried.",
+    ),
+    "released": Thing(
+        "Recycled set as handed out (images and labels)",
+        "The attacker holds the folder and nothing else. They train a network of their own on its images and labels, and"
+        " query that with the candidate image and its class; they repeat the whole procedure, their own training included,"
+        " on other images from the same distribution. This is the row of record for the release of the set.",
+    ),
     "teacher": Thing(
         "Teacher, for reference",
         "The attacker can query the model that was trained on the private images themselves, with the same knowledge as"
@@ -55,7 +66,8 @@ THINGS: dict[str, Thing] = {
     "images": Thing(
         "Images alone",
         "Only the synthetic images are released. The attacker compares the candidate image with the nearest of them,"
-        " using a public image encoder and other images from the same distribution. There is no model to query.",
+        " using a public image encoder and other images from the same distribution. There is no model to query. What that"
+        " encoder cannot tell apart, the attack misses; the same in pixels stands below it.",
     ),
     "prompts": Thing(
         "Prompts alone",
@@ -185,14 +197,16 @@ class AttackResult(Result):
     name: str = Field(description="the attack, as the configuration or `ThreatAudit` names it")
     label: str = Field(description="the attack in words, as the report prints it")
     auc: Auc = Field(description="area under the ROC curve")
-    no_leak: bool = Field(description="True if the interval of the AUC covers 0.5")
+    covers_half: bool = Field(
+        description="True if the interval of the AUC covers 0.5, which is no proof that nothing leaks"
+    )
     tprs: tuple[Tpr, ...] = Field(
         min_length=1,
         description="true-positive rate at each false-positive rate of the options; the first is the headline",
     )
     epsilon: Epsilon | None = Field(
         description="lower bound of epsilon; None where one example has several scores, or one "
-        "person several examples, which are not independent"
+        "person several examples, which are not independent, and of an attack that reads who is a member (qmia)"
     )
     aop: Interval | None = Field(
         default=None,
@@ -203,6 +217,13 @@ class AttackResult(Result):
         default=None,
         description="the best cut; None where there is no `epsilon`, and in a file of version 3",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_4(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "no_leak" in given:
+            return {("covers_half" if k == "no_leak" else k): v for k, v in given.items()}
+        return given
 
     @property
     def tpr(self) -> Tpr:
@@ -237,6 +258,13 @@ class AttackResult(Result):
 class ThingAudit(Result):
     """What the audit of every released thing states."""
 
+    shows: Literal["both", "leaks", "nothing"] = Field(
+        default="both",
+        description="what the figures can show: a leak and, within the interval, its absence; a leak alone, since the attack"
+        " is weak; or nothing, since the design fixes them",
+    )
+    limits: str = Field(default="", description="why they do not show both, a sentence; else empty")
+
     primary_attack: str = Field(
         description="the attack that was named before the run; its figures are the headline"
     )
@@ -250,9 +278,15 @@ class ThingAudit(Result):
         """Return the result of the primary attack."""
         return self.attacks[self.primary_attack]
 
-    def in_percent(self) -> dict[str, float | None]:
-        """Return the headline figures; see `AttackResult.in_percent`."""
-        return self.primary.in_percent()
+    def in_percent(
+        self, attack: str | None = None, tprs: Sequence[Tpr] | None = None
+    ) -> dict[str, float | None]:
+        """Return the headline figures, or those of another attack; see `AttackResult.in_percent`.
+
+        All are None where the figures show nothing: an AUC that the design fixes is no measurement.
+        """
+        figures = self.attacks[attack or self.primary_attack].in_percent(tprs)
+        return dict.fromkeys(figures) if self.shows == "nothing" else figures
 
     @model_validator(mode="after")
     def _primary_is_there(self) -> Self:
@@ -268,10 +302,52 @@ class Canaries(Result):
     members: int = Field(description="canaries among the members")
     attack: AttackResult = Field(description="the primary attack on the canaries")
     one_run: Epsilon | None = Field(
-        description="lower bound of epsilon from guesses in one training run; None if a person has several canaries"
+        description="lower bound of epsilon from guesses in one training run; None if a person has several canaries,"
+        " or the primary attack reads who is a member"
     )
     over_shadows: AttackResult | None = Field(
         description="every shadow attacked with the others, pooled; None if there are too few shadows"
+    )
+
+
+class Group(Result):
+    """The primary attack in some of the images, chosen without a look at the target's scores."""
+
+    kind: Literal["exposed", "class"] = Field(
+        description="the images that the shadows call most exposed, or those of a class"
+    )
+    name: str = Field(description="in words")
+    images: int = Field(description="members and others in it")
+    auc: Auc = Field(description="area under the ROC curve within the group")
+    fpr: float = Field(description="false-positive rate, among all images, of the threshold below")
+    found: Interval | None = Field(
+        description="share of its members above that threshold; None where people have several images"
+    )
+    false_alarms: Interval | None = Field(description="share of its non-members above it")
+
+
+class Transferred(Result):
+    """What a threshold finds in the target that was set by the shadows alone, as an attacker has to set it."""
+
+    fpr: float = Field(description="false-positive rate for which it was set")
+    found: Interval = Field(description="share of the target's members above it")
+    false_alarms: Interval = Field(description="share of its non-members above it")
+
+
+class Recipe(Result):
+    """The primary attack on every shadow in turn, with the others as its shadows: what the recipe leaks, run after run."""
+
+    attack: AttackResult = Field(
+        description="mean AUC and pooled rates; intervals for further runs and further images"
+    )
+    runs: tuple[float, ...] = Field(description="AUC of each run")
+    between: float = Field(description="standard deviation of the AUC between runs")
+    of_one: float = Field(
+        description="standard error of one run's AUC by its images alone, to hold `between` against"
+    )
+    transferred: Transferred | None = Field(
+        default=None,
+        description="the headline rate at the shadows' threshold; None where people have several images, and of QMIA",
     )
 
 
@@ -288,12 +364,21 @@ class ModelAudit(ThingAudit):
         description="first 16 hexadecimal digits of the SHA-256 of the membership matrix"
     )
     shadow_training_images: float = Field(description="mean size of a shadow's training set")
-    accuracy: float = Field(description="of the model on the test split, in percent")
+    accuracy: float | None = Field(
+        description="of the model on the test split, in percent; None of one that an attacker trained"
+    )
     canaries: Canaries | None = Field(description="figures of the canaries; None without any")
+    groups: tuple[Group, ...] = Field(
+        default=(), description="the most exposed images, and every class; empty in older files"
+    )
+    recipe: Recipe | None = Field(
+        default=None,
+        description="every shadow attacked in turn; None with fewer than six, where the audit shows nothing, and in older files",
+    )
 
-    def in_percent(self) -> dict[str, float | None]:
-        """Return accuracy and the headline figures; see `AttackResult.in_percent`."""
-        return {"accuracy": self.accuracy, **super().in_percent()}
+    def with_accuracy(self) -> dict[str, float | None]:
+        """Return accuracy and the headline figures; see `ThingAudit.in_percent`."""
+        return {"accuracy": self.accuracy, **self.in_percent()}
 
 
 class ThreatAudit(ThingAudit):
@@ -330,6 +415,9 @@ class Attribution(Result):
     """How much of the student's leak enters through each channel."""
 
     n_shadows: int = Field(description="shadows that trained every one of the students")
+    attack: str | None = Field(
+        default=None, description="the attack on each student; None in files before version 5"
+    )
     students: tuple[StudentLeak, ...] = Field(description="one entry per combination of channels")
     channels: tuple[ChannelShare, ...] = Field(
         description="one per channel; the last is all of them"
@@ -452,7 +540,7 @@ class Guarantee(Result):
 class Audit(Result):
     """Everything that `audit.json` contains: one audit per thing, each attacked on its own."""
 
-    version: Literal[3, 4] = Field(default=VERSION, description="of this layout")
+    version: Literal[3, 4, 5] = Field(default=VERSION, description="of this layout")
     plan: Plan = Field(description="of the shadows")
     things: dict[str, ModelAudit | ThreatAudit] = Field(
         description="audit of each thing by its name in `THINGS`; a thing that an arm does not have is absent"

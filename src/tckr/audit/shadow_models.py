@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tckr.audit import attacker
 from tckr.audit.membership import fingerprint
+from tckr.audit.options import AttackerOptions
 from tckr.audit.resynthesis import OwnTeacher, Resynthesis
-from tckr.audit.signals import model_scores
+from tckr.audit.signals import STUDENT, WEIGHTS, model_scores
 from tckr.classifiers.distillation import hard_targets, student_spec, student_trainer
 from tckr.classifiers.models import Network
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions, LabelSource
@@ -37,11 +39,13 @@ class StudentConfig:
         pool: name of the synthetic images.
         labels: the teacher's (on_the_fly, stored) or those of the prompts (hard).
         size: how many of the images, the first ones; None: all.
+        attacker: trained as by somebody who holds the set alone; see `tckr.audit.attacker`.
     """
 
     pool: str
     labels: LabelSource
     size: int | None = None
+    attacker: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class ShadowConfig:
         labels: int64 (N,).
         n_classes: C.
         steps: optimizer steps of the target, `classifier.steps(number of members)`.
+        members: of the target; a shadow's teacher takes as many steps for each of its own images. None: as many as a shadow's.
         classifier: recipe of teacher and students.
         distillation: of the students; each plan names its own labels.
         seed: of the run; the shadows' own seeds are derived from it.
@@ -61,6 +66,9 @@ class ShadowConfig:
         resynthesis: makes further pools, again for each shadow (scope `pipeline`).
         own_teacher: trains the teachers of an arm that does not take the classifier's recipe for them.
         queries: views of every audited image with which a model is queried; see `signals.query_views`.
+        weights_queries: views with which a student is queried whose weights the attacker holds; 0: it has no such row.
+        attacker: how the attacker's own student is trained.
+        views: of each synthetic image, whose labels are stored with a set.
         device: where shadows are trained.
         stack: networks that a GPU trains side by side.
     """
@@ -77,12 +85,33 @@ class ShadowConfig:
     resynthesis: Resynthesis | None = None
     own_teacher: OwnTeacher | None = None
     queries: int = 1
+    weights_queries: int = 0
+    views: int = 1
+    members: int | None = None
+    attacker: AttackerOptions = field(default_factory=AttackerOptions)
     device: str = "cpu"
     stack: int = 1
 
     def distillation_of(self, plan: StudentConfig) -> DistillationOptions:
-        """Return the students' distillation with the labels of one of them."""
+        """Return the students' distillation with the labels of one of them, or the attacker's."""
+        if plan.attacker:
+            return attacker.distillation(plan.labels, self.views, self.attacker)
         return self.distillation.model_copy(update={"labels": plan.labels})
+
+    def classifier_of(self, plan: StudentConfig) -> ClassifierOptions:
+        """Return the students' recipe, or the attacker's."""
+        if plan.attacker:
+            return attacker.recipe(self.classifier, plan.labels, self.views, self.attacker)
+        return self.classifier
+
+    def steps_of(self, shadow_images: int) -> int:
+        """Return the steps of a shadow's teacher, which sees each image as often as the target's teacher did.
+
+        Shadows differ by some images by chance: within a twentieth the number is the target's own.
+        """
+        if self.members is None or abs(shadow_images - self.members) <= self.members / 20:
+            return self.steps
+        return max(1, round(self.steps * shadow_images / self.members))
 
     def fingerprint(self) -> str:
         """Return 32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
@@ -97,7 +126,8 @@ class ShadowConfig:
                 digest.update(part.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
-        ways = (self.resynthesis, self.own_teacher, self.queries, self.device)
+        asked = (self.queries, self.weights_queries, self.views, self.members, self.attacker)
+        ways = (self.resynthesis, self.own_teacher, *asked, self.device)
         digest.update(repr((recipe, plans, *ways)).encode())
         return digest.hexdigest()[:32]
 
@@ -174,7 +204,8 @@ class ShadowModel:
 
 
 class ShadowTrainers:
-    """The trainers that all shadows share: one for the teachers, and one for the students of each pool and labels.
+    """The trainers that all shadows share: one for the teachers, one for the students of each pool and labels, and those of
+    the attacker.
 
     They are the classes that train the targets. Of each set of images there is one copy, that of its first trainer: on
     the device where it fits there.
@@ -192,35 +223,35 @@ class ShadowTrainers:
             targets=config.labels,
             device=config.device,
         )
-        self._students: dict[tuple[str, LabelSource], Trainer] = {}
+        self._students: dict[tuple[str, LabelSource, bool], Trainer] = {}
         for name, pool in config.pools.items():
             self.set_pool(name, pool)
 
     def set_pool(self, name: str, pool: SyntheticSet) -> None:
         """Let students read a pool of synthetic images, in the place of the one of that name."""
         config, images = self.config, pool.images
-        plans = {plan.labels: plan for plan in config.students.values() if plan.pool == name}
-        for labels, plan in plans.items():
+        plans = {_key(plan): plan for plan in config.students.values() if plan.pool == name}
+        for key, plan in plans.items():
             distillation = config.distillation_of(plan)
-            if (name, labels) in self._students:
+            if key in self._students:
                 targets = hard_targets(pool.labels, distillation)
-                self._students[name, labels].replace(images, targets)
+                self._students[key].replace(images, targets)
             else:
-                self._students[name, labels] = student_trainer(
+                self._students[key] = student_trainer(
                     images,
                     pool.labels,
-                    config.classifier,
+                    config.classifier_of(plan),
                     config.n_classes,
                     distillation=distillation,
                     device=config.device,
                 )
-            images = self._students[name, labels].images
+            images = self._students[key].images
 
     def student(
         self, plan: StudentConfig, seed: int, teacher: nn.Module, steps: int | None = None
     ) -> tuple[Trainer, TrainSpec]:
         """Return the trainer and the spec of one student; `steps` of its teacher, by default the target's."""
-        trainer = self._students[plan.pool, plan.labels]
+        trainer = self._students[_key(plan)]
         spec = student_spec(
             trainer.images,
             self.config.distillation_of(plan),
@@ -232,16 +263,32 @@ class ShadowTrainers:
         )
         return trainer, spec
 
-    def scores(self, model: nn.Module) -> NDArray[np.float32]:
-        """Return what an attack sees of a model, (N, Q)."""
+    def scores(self, model: nn.Module, queries: int | None = None) -> NDArray[np.float32]:
+        """Return what an attack sees of a model, (N, Q); by default with the configuration's number of queries."""
         config = self.config
         return model_scores(
             model.to(config.device),
             self.teachers.images,
             config.labels,
-            config.queries,
+            queries or config.queries,
             config.classifier.augmentation,
         )
+
+    def scores_of_students(
+        self, students: Mapping[StudentConfig, nn.Module]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return what an attack sees of every student by name, and of the weights of `student` (`signals.WEIGHTS`)."""
+        config, found = self.config, {}
+        weighed = config.students.get(STUDENT) if config.weights_queries else None
+        for plan, model in students.items():
+            most = max(config.queries, config.weights_queries) if plan == weighed else None
+            found[plan] = self.scores(model, most)
+        scores = {name: found[plan][:, : config.queries] for name, plan in config.students.items()}
+        return scores if weighed is None else {**scores, WEIGHTS: found[weighed]}
+
+
+def _key(plan: StudentConfig) -> tuple[str, LabelSource, bool]:
+    return plan.pool, plan.labels, plan.attacker
 
 
 class _Work:
@@ -362,8 +409,7 @@ def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> l
     students = _train_students(shadows, teachers, trainers)
     groups = []
     for i, teacher in enumerate(teachers):
-        by_plan = {plan: trainers.scores(student) for plan, student in students[i].items()}
-        taught = {name: by_plan[plan] for name, plan in config.students.items()}
+        taught = trainers.scores_of_students(students[i])
         groups.append({TEACHER: trainers.scores(teacher), **taught, **signals[i]})
     return groups
 
@@ -378,7 +424,7 @@ def _train_teachers(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) ->
         specs = [
             TrainSpec(
                 shadow.seeds(config.seed)[0],
-                config.steps,
+                config.steps_of(int(shadow.inside.sum())),
                 torch.from_numpy(np.flatnonzero(shadow.inside)),
             )
             for shadow in shadows

@@ -41,6 +41,11 @@ def logit_scaled(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
     return z[rows, y] - logsumexp(others, axis=1)
 
 
+STUDENT, WEIGHTS = (
+    "student",
+    "weights",
+)  # the student as a black box, and as a file that the attacker holds
+
 Shift = tuple[int, int, bool]
 """Pixels down, pixels to the right, and whether the view is mirrored."""
 
@@ -61,15 +66,20 @@ def query_views(queries: int, options: AugmentationOptions) -> list[Shift]:
     >>> query_views(3, AugmentationOptions(shift=2))
     [(0, 0, False), (0, 0, True), (0, 2, False)]
     """
-    shift = options.shift
-    corners = [(0, 0), (0, shift), (0, -shift), (shift, 0), (-shift, 0)] if shift else [(0, 0)]
-    possible = [(*corner, flip) for corner in corners for flip in (False, True)[: 1 + options.flip]]
+    possible = every_view(options)
     if queries > len(possible):
         raise UserError(
             f"privacy_audit.queries asks for {queries} views; the augmentation has {len(possible)}.",
             f"ask for {len(possible)} at most.",
         )
     return possible[:queries]
+
+
+def every_view(options: AugmentationOptions) -> list[Shift]:
+    """Return the views of an image that a model can be queried with, the image itself first."""
+    shift = options.shift
+    corners = [(0, 0), (0, shift), (0, -shift), (shift, 0), (-shift, 0)] if shift else [(0, 0)]
+    return [(*corner, flip) for corner in corners for flip in (False, True)[: 1 + options.flip]]
 
 
 def shifted(images: Tensor, shift: Shift, options: AugmentationOptions) -> Tensor:

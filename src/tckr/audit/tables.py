@@ -145,12 +145,16 @@ def shadow_config(
         resynthesis: with it each shadow makes its own sets (scope `pipeline`).
         own_teacher: of an arm that does not take the classifier's recipe for its teacher.
     """
-    from tckr.audit import attribution
+    from tckr.audit import attacker, attribution
     from tckr.audit.shadow_models import ShadowConfig, StudentConfig
+    from tckr.audit.signals import STUDENT
 
     audited = audited_images(images)
     pixels, labels = images_and_labels(audited)
-    students = {name: StudentConfig(**plan) for name, plan in recipe["students"].items()}
+    classifier = ClassifierOptions.model_validate(recipe["classifier"])
+    students = {name: StudentConfig(**plan) for name, plan in students_of(recipe, stored).items()}
+    views = attacker.labels_of(stored)[1] if isinstance(stored, pd.DataFrame) else 1
+    weights = weights_queries(classifier, options) if STUDENT in students else 0
     sets = synthetic_sets(stored) if resynthesis is None else {}
     if resynthesis is not None and options.attribution:
         channels = resynthesis.synthesizer.open_channels
@@ -160,7 +164,7 @@ def shadow_config(
         labels,
         n_classes=len(recipe["classes"]),
         steps=recipe["steps"],
-        classifier=ClassifierOptions.model_validate(recipe["classifier"]),
+        classifier=classifier,
         distillation=DistillationOptions.model_validate(recipe["distillation"]),
         seed=derive(seed, "shadows"),
         students=students,
@@ -168,9 +172,33 @@ def shadow_config(
         resynthesis=resynthesis,
         own_teacher=own_teacher,
         queries=options.queries,
+        weights_queries=weights,
+        views=views,
+        members=int(is_member(audited).sum()),
+        attacker=options.attacker,
         device=best(),
         stack=options.stack,
     )
+
+
+def students_of(
+    recipe: Mapping[str, Any], stored: "pd.DataFrame | Tensors"
+) -> dict[str, dict[str, Any]]:
+    """Return what each student learns from, by name: those of the recipe and, of a set that is handed out, the attacker's."""
+    from tckr.audit import attacker
+
+    students = dict(recipe["students"])
+    if isinstance(stored, pd.DataFrame):
+        labels, _ = attacker.labels_of(stored)
+        students[attacker.RELEASED] = {"pool": RELEASED, "labels": labels, "attacker": True}
+    return students
+
+
+def weights_queries(classifier: ClassifierOptions, options: AuditOptions) -> int:
+    """Return with how many views a student is queried whose weights are held: as many as its augmentation has, at most."""
+    from tckr.audit.signals import every_view
+
+    return min(options.weights_queries, len(every_view(classifier.augmentation)))
 
 
 def resynthesize(
@@ -306,15 +334,18 @@ def score_models(
     options: AuditOptions,
 ) -> Tensors:
     """Logit-scaled confidence of every model in every audited image, float32 (N, Q) by model."""
-    from tckr.audit.signals import model_scores
+    from tckr.audit.signals import STUDENT, WEIGHTS, model_scores
 
     audited = audited_images(images)
     pixels, labels = images_and_labels(audited)
-    augmentation = ClassifierOptions.model_validate(recipe["classifier"]).augmentation
-    scores = {
-        name: model_scores(model.to(best()), pixels, labels, options.queries, augmentation)
-        for name, model in models.items()
-    }
+    classifier = ClassifierOptions.model_validate(recipe["classifier"])
+
+    def scored(model: Any, queries: int) -> "NDArray[np.float32]":
+        return model_scores(model.to(best()), pixels, labels, queries, classifier.augmentation)
+
+    scores = {name: scored(model, options.queries) for name, model in models.items()}
+    if STUDENT in models:
+        scores[WEIGHTS] = scored(models[STUDENT], weights_queries(classifier, options))
     return as_tensors(scores)
 
 
@@ -327,8 +358,23 @@ def image_features(options: AuditOptions, *tables: pd.DataFrame) -> "list[NDArra
     return [image_embeddings(clip, to_tensor(table["image"])).numpy() for table in tables]
 
 
+def pixel_proximity(
+    audited: pd.DataFrame, released: pd.DataFrame, reference: pd.DataFrame, neighbours: int
+) -> "dict[str, NDArray[Any]]":
+    """How near the released images come in pixels, within the class: what an encoder cannot tell apart may lie there."""
+    from tckr.attacks.nearest_neighbour import proximity_within
+
+    sides = [images_and_labels(table) for table in (audited, released, reference)]
+    pixels = [(images.flatten(1).numpy() / 255).astype(np.float32) for images, _ in sides]
+    # Distances of images of any size are about 1, as those of features are.
+    pixels = [side / np.float32(np.sqrt(side.shape[1])) for side in pixels]
+    classes = tuple(labels.numpy() for _, labels in sides)
+    found = proximity_within(*pixels, classes, neighbours)  # type: ignore[call-arg, arg-type]
+    return {f"{name}_pixels": found[name] for name in ("nearest", "density_ratio")}
+
+
 def attack_models(
-    accuracies: Mapping[str, float],
+    accuracies: Mapping[str, float | None],
     audited: pd.DataFrame,
     target_scores: Tensors,
     shadow_scores: Tensors,
@@ -336,8 +382,14 @@ def attack_models(
     features: "NDArray[np.float32]",
     options: AuditOptions,
     scope: Scope,
+    students: Mapping[str, Mapping[str, Any]],
+    note: str = "",
 ) -> "dict[str, ModelAudit]":
-    """Attack every model of `accuracies` (percent); see `tckr.audit.audit`. `teacher` alone is no student."""
+    """Attack every model of `accuracies` (percent; None: nobody uses it as a classifier); see `tckr.audit.audit`.
+
+    `students` says what each was trained on (`StudentConfig`); a model that is not there is a teacher. `note` is what else has to
+    be said of the students' shadows.
+    """
     from tckr.audit.audit import audit
 
     inside = memberships(membership_table, audited)
@@ -354,10 +406,13 @@ def attack_models(
             is_member(audited),
             accuracy_percent=accuracy,
             options=options,
-            scope="classifier" if model == TEACHER else scope,
+            scope=scope if model in students else "classifier",
+            labels=students[model]["labels"] if model in students else None,
+            note=note if model in students else "",
             features=features,
             canary=canary,
             clusters=people(audited),
+            classes=None if "class_name" not in audited else audited["class_name"].to_numpy(object),
         )
         for model, accuracy in accuracies.items()
     }

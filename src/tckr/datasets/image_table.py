@@ -38,9 +38,9 @@ LISTED = ".list.element"
 
 SOFT_LABELS = """\
 The column `soft_label` holds a teacher's class probabilities, and **that teacher was trained on private images**. Soft
-labels carry what the teacher knows, knowledge about single members included: they are a channel out of the private set,
-measured together with the student in the privacy audit, and not made harmless by the images being synthetic. Drop the
-column if hard labels are enough."""
+labels carry what the teacher knows, knowledge about single members included: they are a channel out of the private set, not
+made harmless by the images being synthetic. The privacy audit attacks them as they are handed out: it trains a network on these
+images and labels, and attacks that (row `released` of its figures). Drop the column if hard labels are enough."""
 PROMPTS = """\
 The column `prompt` holds what the generator was asked for. Such prompts may repeat captions of private images, word for
 word."""

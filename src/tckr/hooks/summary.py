@@ -192,6 +192,9 @@ def _names(nodes: list[Node]) -> str:
     return ", ".join(node.short_name for node in nodes[:3]).replace("_", " ").lower()
 
 
+RESULTS = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP")
+
+
 def results_table(metrics: Mapping[str, Any], arm: str = "") -> Table:
     """Lay the figures of teacher and student side by side, and say below what is proven."""
     title = "What the models can do, and what they give away"
@@ -201,13 +204,8 @@ def results_table(metrics: Mapping[str, Any], arm: str = "") -> Table:
     for column in ("accuracy %", "AUC_MIA % (95 %)", "AOP"):
         table.add_column(column, justify="right")
     for row, prefix in (("real data (teacher)", "teacher."), ("recycled (student)", "")):
-        low, high = metrics[f"{prefix}AUC_MIA_low"], metrics[f"{prefix}AUC_MIA_high"]
-        table.add_row(
-            row,
-            f"{metrics[f'{prefix}accuracy']:.1f}",
-            f"{metrics[f'{prefix}AUC_MIA']:.1f} ({low:.1f} to {high:.1f})",
-            f"{metrics[f'{prefix}AOP']:.1f}",
-        )
+        own = {name: metrics[f"{prefix}{name}"] for name in RESULTS}
+        table.add_row(row, *(_with_interval(own, name) for name in ("accuracy", "AUC_MIA", "AOP")))
     return table
 
 
@@ -267,15 +265,18 @@ def arms_table(arms: pd.DataFrame) -> Table:
             "infinity" if math.isinf(row["epsilon"]) else f"{row['epsilon']:.3g}",
             _with_interval(row, "accuracy"),
             _with_interval(row, "AUC_MIA"),
-            *(f"{row[name]:.1f}" for name in ("AUC_MIA_bound", "AOP", "aop_certified", "minutes")),
+            *(
+                _with_interval(row, name)
+                for name in ("AUC_MIA_bound", "AOP", "aop_certified", "minutes")
+            ),
         )
     return table
 
 
 def _with_interval(row: dict[Any, Any], name: str) -> str:
-    """Print a figure, the attack's AUC with its interval; a dash where nothing is measurable."""
-    if row[name] is None:
-        return "-"
+    """Print a figure, the attack's AUC with its interval; say so where it is not measured."""
+    if row[name] is None or math.isnan(row[name]):
+        return "-" if name != "AUC_MIA" else "not measured"
     text = f"{row[name]:.1f}"
     if name != "AUC_MIA":
         return text

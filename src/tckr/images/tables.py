@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 # Keys of a table's `attrs`: the names of all classes, and the folder of unfinished work in which its images lie, of no use
@@ -73,3 +74,16 @@ def with_class_names(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     named = table.copy(deep=False)
     named.attrs = {**table.attrs, CLASSES: [str(name) for name in names]}
     return named
+
+
+def stored_labels(table: pd.DataFrame) -> "NDArray[np.float32] | None":
+    """Return the class probabilities stored with the images, (M, C), or (M, K, C) of K fixed views; None without any.
+
+    >>> stored_labels(pd.DataFrame({"soft_label": [[0.25, 0.75]]}))
+    array([[0.25, 0.75]], dtype=float32)
+    """
+    if "soft_labels" in table:
+        return np.array([np.stack(row) for row in table["soft_labels"]], dtype=np.float32)
+    if "soft_label" in table:
+        return np.stack(table["soft_label"].to_list()).astype(np.float32)
+    return None

@@ -26,7 +26,8 @@ from tckr.metrics.estimate import (
     clopper_pearson,
 )
 from tckr.metrics.rates import ppv, roc, tpr_at_fpr
-from tckr.metrics.roc_auc import accuracy_over_privacy, auc, no_leak
+from tckr.metrics.roc_auc import accuracy_over_privacy, auc, covers_half
+from tckr.metrics.runs import RunsAuc, auc_of_runs, tpr_of_runs
 from tckr.metrics.separation import Separation, separation
 
 __all__ = [
@@ -35,17 +36,20 @@ __all__ = [
     "Estimate",
     "PpvEstimate",
     "RateEstimate",
+    "RunsAuc",
     "Separation",
     "TprEstimate",
     "accuracy_over_privacy",
     "auc",
+    "auc_of_runs",
     "clopper_pearson",
+    "covers_half",
     "epsilon_lower_bound",
     "epsilon_one_run",
-    "no_leak",
     "one_run_bound",
     "ppv",
     "roc",
     "separation",
     "tpr_at_fpr",
+    "tpr_of_runs",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
-from scipy.stats import beta, norm, t
+from scipy.stats import beta
 
 from tckr.errors import UserError
 
@@ -254,16 +254,6 @@ def cluster_bootstrap(
         values.append(statistic(counts.reshape(n, n_clusters).astype(np.float64)))
     every = np.concatenate(values)
     return every[~np.isnan(every)]
-
-
-def percentile(
-    drawn: NDArray[np.float64], n_clusters: int, confidence: float
-) -> tuple[float, float]:
-    """Compute the percentile interval of resamples, expanded for few clusters."""
-    # Hesterberg, The American Statistician 2015, section 4.3: quantiles at Phi(-+ sqrt(n / (n - 1)) t).
-    wide = math.sqrt(n_clusters / (n_clusters - 1)) * t.ppf((1 + confidence) / 2, n_clusters - 1)
-    low, high = np.quantile(drawn, norm.cdf([-wide, wide]))
-    return float(low), float(high)
 
 
 def on_logit_scale(value: float, error: float, quantile: float) -> tuple[float, float]:

@@ -4,17 +4,15 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
+from scipy.special import ndtri
+from scipy.stats import binom, multivariate_normal, rankdata
 
 from tckr.metrics.estimate import (
     FEWEST_FALSE_POSITIVES,
     PpvEstimate,
     Side,
     TprEstimate,
-    Weights,
     clopper_pearson,
-    cluster_bootstrap,
-    percentile,
     split,
     split_clusters,
 )
@@ -51,8 +49,6 @@ def tpr_at_fpr(
     fpr: float,
     confidence: float = 0.95,
     clusters: ArrayLike | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> TprEstimate:
     """Estimate the true-positive rate at the threshold that at most `fpr` of the non-members exceed.
 
@@ -60,12 +56,12 @@ def tpr_at_fpr(
     The interval is for the rate at a true false-positive rate of `fpr`, so it allows for the chance
     in the threshold as well as in the members. Without `clusters`, order statistics of the
     non-members bracket the threshold, Clopper-Pearson bounds the rate at either end, and a quarter
-    of the error goes to each of the four statements (union bound). With them it is the percentile
-    interval of a cluster bootstrap that recomputes the threshold in every resample; below about a
-    hundred examples it covers the truth a little less often than stated.
+    of the error goes to each of the four statements (union bound). With them it is
+    the same of as many independent scores as those of the clusters are worth. Either covers the
+    truth more often than it states.
 
-    `measurable` requires ten expected false positives, and with `clusters` also ten examples among
-    the non-members at or above the threshold: ten scores of one example are one event.
+    `measurable` requires ten expected false positives, and with `clusters` that they are worth ten
+    independent ones: ten scores of one example that agree are one event.
 
     Args:
         scores: (N,), larger = more likely a member.
@@ -73,8 +69,6 @@ def tpr_at_fpr(
         fpr: in (0, 1).
         confidence: of the interval, in (0, 1).
         clusters: int (N,), the example behind each score if some have several (over shadows).
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Raises:
         UserError: NaN scores, or members or non-members missing; fewer than two clusters.
@@ -90,22 +84,24 @@ def tpr_at_fpr(
     if clusters is None:
         members, non_members = (np.sort(side) for side in split(scores, is_member))
         low, high = _between_order_statistics(members, non_members, fpr, confidence)
-        method = "Clopper-Pearson between order statistics of the non-members"
+        method = (
+            "Clopper-Pearson between order statistics of the non-members; covers at least as often"
+        )
         n_clusters = None
     else:
         sides = split_clusters(scores, is_member, clusters)
-        low, high = _bootstrap_interval(*sides, fpr, confidence, resamples, seed)
         (members, _), (non_members, clusters_out), n_clusters = sides
-        method = f"cluster bootstrap, percentile, {resamples:,} draws"
+        worth = worth_of(non_members, clusters_out, fpr)
+        low, high = _between_clustered(sides[0], sides[1], fpr, confidence, worth)
+        method = "Clopper-Pearson between order statistics, of as many scores as those of clusters are worth"
     m, n = len(members), len(non_members)
     cut = non_members[-1 - math.floor(fpr * n + 1e-9)]
     true_positives, false_positives = (int((side > cut).sum()) for side in (members, non_members))
     value = true_positives / m
-    low, high = min(low, value), max(high, value)  # ties can put a bootstrap beside its data
+    low, high = min(low, value), max(high, value)
     measurable = fpr * n >= FEWEST_FALSE_POSITIVES - 1e-9
     if clusters is not None:
-        sources = len(np.unique(clusters_out[non_members >= cut]))
-        measurable = measurable and sources >= FEWEST_FALSE_POSITIVES
+        measurable = measurable and worth >= FEWEST_FALSE_POSITIVES
     return TprEstimate(
         value=value,
         low=low,
@@ -161,7 +157,7 @@ def ppv(rate: TprEstimate, prior: float) -> PpvEstimate:
         tpr = clopper_pearson(rate.true_positives, rate.n_members, each)
         fpr = clopper_pearson(rate.false_positives, rate.n_non_members, each)
         value = value_at(rate.value, rate.realised_fpr)
-        method = "Clopper-Pearson of TPR and realised FPR, union bound"
+        method = "Clopper-Pearson of TPR and realised FPR, union bound; covers at least as often"
     else:
         tpr, fpr = (rate.low, rate.high), (rate.fpr, rate.fpr)
         value = value_at(rate.value, rate.fpr)
@@ -202,38 +198,67 @@ def _between_order_statistics(
     return low, high
 
 
-def _bootstrap_interval(
-    members: Side,
-    non_members: Side,
-    n_clusters: int,
-    fpr: float,
-    confidence: float,
-    resamples: int,
-    seed: int,
+def _between_clustered(
+    members: Side, non_members: Side, fpr: float, confidence: float, worth: float
 ) -> tuple[float, float]:
-    """Compute the percentile interval of the TPR over resamples of whole clusters."""
-    # Highest score first. `above`: the number of members that score above each non-member.
-    clusters_in, clusters_out = members.clusters[::-1], non_members.clusters[::-1]
-    above = len(clusters_in) - np.searchsorted(members.scores, non_members.scores[::-1], "right")
+    """Compute the interval as without clusters, from the independent scores that those of clusters are worth.
 
-    def rate(weights: Weights) -> NDArray[np.float64]:
-        passed = weights.take(clusters_out, axis=1).cumsum(axis=1)
-        allowed = np.floor(fpr * passed[:, -1] + 1e-9)
-        cut = np.minimum((passed <= allowed[:, None]).sum(axis=1), len(above) - 1)
-        found = np.zeros((len(weights), len(clusters_in) + 1))
-        np.cumsum(weights.take(clusters_in, axis=1), axis=1, out=found[:, 1:])
-        true_positives = np.take_along_axis(found, above[cut][:, None], axis=1)[:, 0]
-        with np.errstate(invalid="ignore"):  # 0 / 0: a resample without members
-            tpr = true_positives / found[:, -1]
-        return np.where(passed[:, -1] > 0, tpr, np.nan)
-
-    n_scores = len(clusters_in) + len(clusters_out)
-    resampled = cluster_bootstrap(rate, n_clusters, n_scores, resamples, seed)
-    low, high = percentile(resampled, n_clusters, confidence) if len(resampled) else (0.0, 1.0)
-    # No resample shows what never happened: the exact bounds for none, or all, of the examples do.
-    examples = len(np.unique(members.clusters))
-    if high == 0:
-        high = clopper_pearson(0, examples, confidence)[1]
-    if low == 1:
-        low = clopper_pearson(examples, examples, confidence)[0]
+    Args:
+        members: of the attack, scores ascending.
+        non_members: likewise.
+        fpr: in (0, 1).
+        confidence: of the interval.
+        worth: independent false positives at that rate.
+    """
+    error = (1 - confidence) / 4
+    n, descending = len(non_members.scores), non_members.scores[::-1]
+    effective = max(worth / fpr, 1.0)
+    # The order statistics of so many independent non-members, as shares of those that there are.
+    strict = binom.ppf(error, round(effective), fpr) / effective
+    loose = (binom.ppf(1 - error, round(effective), fpr) + 1) / effective
+    low, high = 0.0, 1.0
+    if (place := math.floor(strict * n)) > 0:
+        low = _of_clusters(members.scores >= descending[place - 1], members.clusters, error)[0]
+    if (place := math.ceil(loose * n)) <= n:
+        high = _of_clusters(members.scores >= descending[place - 1], members.clusters, error)[1]
     return low, high
+
+
+def _of_clusters(
+    called: NDArray[np.bool_], clusters: NDArray[np.intp], error: float
+) -> tuple[float, float]:
+    """Compute the Clopper-Pearson interval of a share, `error` on either side, of the trials that clusters are worth."""
+    share = float(called.mean())
+    variance = float((np.bincount(clusters, called - share) ** 2).sum()) / len(called) ** 2
+    trials = len(np.unique(clusters)) if variance == 0 else share * (1 - share) / variance
+    trials = max(1, round(min(trials, len(called))))
+    hits = share * trials
+    return (
+        clopper_pearson(math.floor(hits + 1e-9), trials, 1 - 2 * error)[0],
+        clopper_pearson(math.ceil(hits - 1e-9), trials, 1 - 2 * error)[1],
+    )
+
+
+def worth_of(scores: NDArray[np.float64], clusters: NDArray[np.intp], fpr: float) -> float:
+    """Return how many independent false positives those of the clusters are expected to be worth at a rate of `fpr`.
+
+    By the design and by how much the scores of a cluster agree over all of their range, not by those that happen to lie above
+    the threshold: whoever looks at these keeps draws whose threshold is low. With normal scores of intraclass correlation r,
+    two of one cluster exceed a threshold together with probability P2 = P[Z1 > z, Z2 > z], and n scores are worth
+    n / (1 + (size - 1) (P2 - fpr^2) / (fpr - fpr^2)) independent ones (Kish's design effect).
+    """
+    count = np.bincount(clusters)
+    count = count[count > 0]
+    size = float((count**2).sum() / count.sum())
+    if size <= 1:
+        return fpr * len(scores)
+    normal = ndtri((rankdata(scores) - 0.5) / len(scores))
+    _, numbers = np.unique(clusters, return_inverse=True)
+    means = np.bincount(numbers, normal) / count
+    within = float(((normal - means[numbers]) ** 2).sum()) / max(len(scores) - len(count), 1)
+    between = float((count * (means - normal.mean()) ** 2).sum()) / (len(count) - 1)
+    # Analysis of variance: E[between] = sigma^2 (1 + (size - 1) r), E[within] = sigma^2 (1 - r).
+    agreement = min(max((between - within) / (between + (size - 1) * within), 0.0), 1 - 1e-6)
+    z = ndtri(fpr)
+    both = float(multivariate_normal.cdf([z, z], cov=[[1, agreement], [agreement, 1]]))
+    return fpr * len(scores) / (1 + (size - 1) * max(both - fpr**2, 0) / (fpr - fpr**2))

@@ -75,10 +75,10 @@ def auc(
     return AucEstimate(value, low, high, confidence, method, m, n)
 
 
-def no_leak(estimate: AucEstimate) -> bool:
-    """Return whether the interval covers 0.5, the AUC of random guessing.
+def covers_half(estimate: AucEstimate) -> bool:
+    """Return whether the interval covers 0.5, the AUC of random guessing: no proof that nothing leaks.
 
-    >>> no_leak(auc([1, 2, 3, 4], [True, False, True, False]))
+    >>> covers_half(auc([1, 2, 3, 4], [True, False, True, False]))
     True
     """
     return estimate.low <= 0.5 <= estimate.high
@@ -89,7 +89,9 @@ def accuracy_over_privacy(
 ) -> Estimate:
     """Estimate accuracy over privacy, AOP (Lomurno et al., BMVC 2023, arXiv 2306.03054).
 
-    The interval is that of the AUC carried through the formula, the accuracy taken as exact.
+    The interval is that of the AUC carried through the formula, the accuracy taken as exact. An estimate whose interval
+    lies below one half is of an attack the wrong way round, which whoever tries it on shadows of their own turns: there
+    1 - AUC counts.
     With `n_test` the accuracy has its own interval too (Clopper-Pearson, at the confidence of the
     AUC); both hold together at the confidence that Bonferroni's inequality leaves (95 % each: 90 %
     together), which is the one stated.
@@ -100,7 +102,7 @@ def accuracy_over_privacy(
         n_test: images on which the accuracy was measured; needs `auc_mia` as an estimate.
 
     Returns:
-        AOP in percent, 0..100; equal to the accuracy if the AUC is 0.5 or less.
+        AOP in percent, 0..100; equal to the accuracy if the AUC is 0.5 or less and not inverted.
 
     Raises:
         ValueError: a value out of range, for instance an AUC in percent; `n_test` beside a plain
@@ -109,6 +111,7 @@ def accuracy_over_privacy(
     >>> round(accuracy_over_privacy(93.8, 0.55).value, 1)
     77.5
     """
+    given_as_estimate = isinstance(auc_mia, Estimate)
     if not isinstance(auc_mia, Estimate):
         if n_test is not None:
             raise ValueError("n_test needs auc_mia as an estimate, which states the confidence")
@@ -119,6 +122,10 @@ def accuracy_over_privacy(
         )
     worst = best = accuracy_percent
     confidence, method = auc_mia.confidence, f"from the AUC: {auc_mia.method}"
+    if given_as_estimate and auc_mia.high < 0.5:
+        value, low, high = 1 - auc_mia.value, 1 - auc_mia.high, 1 - auc_mia.low
+        auc_mia = Estimate(value, low, high, confidence, auc_mia.method)
+        method += "; inverted"
     if n_test is not None:
         right = round(accuracy_percent / 100 * n_test)
         worst, best = (100 * end for end in clopper_pearson(right, n_test, confidence))

@@ -39,13 +39,15 @@ def draw_comparison(table: pd.DataFrame, confidence: float) -> "Figure":
     reach = max(float(table["accuracy"].max() - table["accuracy"].min()), 10)
     low = max(float(table["accuracy"].min()) - 0.18 * reach, 0)
     high = min(float(table["accuracy"].max()) + 0.18 * reach, 100)
-    left = min(float(table["AUC_MIA_low"].min()), 50) - 2
+    left = min(float(table["AUC_MIA_low"].fillna(50).min()), 50) - 2
     axes.set(xlim=(left, 102), ylim=(low, high))
     axes.set_xlabel("leak: AUC of the membership attack on the student, %")
     axes.set_ylabel("accuracy on the private test images, %")
     _draw_levels(axes, left, low, high, table["accuracy"].to_numpy())
     axes.axvline(50, color=FAINT, linewidth=1, linestyle=":")
     places = spread((shown["accuracy"] - low) / (high - low), APART)
+    # An arm whose leak is not measured is a point at the left edge, without an interval.
+    shown = shown.fillna(dict.fromkeys(("AUC_MIA", "AUC_MIA_low", "AUC_MIA_high"), left))
     for row, place in zip(shown.to_dict("records"), places, strict=True):
         _draw_arm(axes, row, colors[row["arm"]], float(place))
     _draw_key(axes, confidence)
@@ -157,6 +159,7 @@ def _draw_arm(axes: "Axes", row: Mapping[str, Any], color: str, place: float) ->
         axes.plot([row["AUC_MIA_high"], right], [y, y], color=color, linewidth=1.2, alpha=0.55)
         axes.plot(right, y, "|", color=color, markersize=16, markeredgewidth=2.4)
     words = f"epsilon {row['epsilon']:.3g}" if proven else "nothing proven"
+    words += ", leak not measured" if np.isnan(row["AOP"]) else ""
     name = "real data (teacher)" if row["arm"] == TEACHER else row["arm"]
     axes.annotate(
         f"{name}\n",

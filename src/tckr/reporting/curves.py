@@ -52,7 +52,8 @@ def _panel(axes: "Axes", name: str, teacher: pd.Series, students: pd.DataFrame) 
     axes.axhline(
         teacher[name], color=COLORS["teacher"], linewidth=1.4, linestyle="--", label="teacher"
     )
-    axes.plot(at, students[name], "-o", color=COLORS["student"], markersize=4, label="student")
+    shown = students[name].astype(float)  # NaN where the leak is not measured
+    axes.plot(at, shown, "-o", color=COLORS["student"], markersize=4, label="student")
     if f"{name}_low" in students:
         low, high = (students[f"{name}_{end}"].astype(float) for end in ("low", "high"))
         axes.fill_between(at, low, high, color=COLORS["student"], alpha=0.16, lw=0, label="band")

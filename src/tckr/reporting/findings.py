@@ -12,9 +12,11 @@ from tckr.audit.results import (
     Audit,
     Canaries,
     Epsilon,
+    Group,
     Interval,
     ModelAudit,
     Ppv,
+    Recipe,
     Thing,
     ThingAudit,
     Tpr,
@@ -37,6 +39,7 @@ class Verdict(NamedTuple):
     epsilon: Epsilon | None
     verdict: str
     leaks: bool
+    measured: bool
     auc_bound: float | None
     tpr_bound: float | None
     epsilon_bound: float | None
@@ -52,6 +55,7 @@ class AttackTable(NamedTuple):
     rows: list[AttackResult]
     n_members: int
     n_non_members: int
+    limits: str
     auc_bound: float | None
     tpr_bounds: list[float] | None
     epsilon_bound: float | None
@@ -63,6 +67,16 @@ class CanaryRow(NamedTuple):
 
     model: str
     canaries: Canaries
+
+
+class ExposureTable(NamedTuple):
+    """What an average hides of one model: the recipe over its shadows, the most exposed images, every class."""
+
+    name: str
+    title: str
+    primary: AttackResult
+    recipe: Recipe | None
+    groups: tuple[Group, ...]
 
 
 class ClassRow(NamedTuple):
@@ -89,7 +103,7 @@ def verdicts(audit: Audit) -> list[Verdict]:
     rows = []
     for name, thing in present(audit).items():
         found = thing.primary
-        words, leaks = verdict(found)
+        words, leaks = verdict(thing)
         rows.append(
             Verdict(
                 name,
@@ -101,6 +115,7 @@ def verdicts(audit: Audit) -> list[Verdict]:
                 found.epsilon,
                 words,
                 leaks,
+                thing.shows != "nothing",
                 None if proven is None else proven.auc,
                 tprs.get(found.tpr.fpr),
                 None if proven is None else proven.epsilon,
@@ -114,14 +129,18 @@ def precision(tpr: Tpr) -> Ppv | None:
     return min(tpr.ppv, key=lambda ppv: abs(ppv.prior - PRIOR), default=None)
 
 
-def verdict(found: AttackResult) -> tuple[str, bool]:
-    """Return the verdict in words, and whether the interval of the AUC lies above one half."""
-    leaks = found.auc.low > 0.5
-    if found.no_leak:
+def verdict(thing: ThingAudit) -> tuple[str, bool]:
+    """Return the verdict in words, and whether there is a leak: an AUC whose interval lies above one half, or below it."""
+    found = thing.primary
+    leaks = not found.covers_half and thing.shows != "nothing"
+    if thing.shows == "nothing" or (thing.shows == "leaks" and not leaks):
+        return f"not measured. {thing.limits}", leaks
+    if found.covers_half:
         return "covers no leak: none shown, none ruled out", leaks
-    if leaks:
+    if found.auc.low > 0.5:
         return "leaks: the interval lies above no leak", leaks
-    return "below no leak: the attack is worse than guessing", leaks
+    turned = 100 * (1 - found.auc.value)
+    return f"leaks, inverted: the attack the other way round has an AUC of {turned:.1f} %", leaks
 
 
 def attacks(audit: Audit) -> list[AttackTable]:
@@ -139,11 +158,12 @@ def attacks(audit: Audit) -> list[AttackTable]:
                 rows,
                 thing.n_members,
                 thing.n_non_members,
+                thing.limits,
                 None if proven is None else proven.auc,
                 None if proven is None else [bound.tpr for bound in proven.tprs],
                 None if proven is None else proven.epsilon,
                 None
-                if proven is None or not isinstance(thing, ModelAudit)
+                if proven is None or not isinstance(thing, ModelAudit) or thing.accuracy is None
                 else certified_aop(thing.accuracy, proven),
             )
         )
@@ -157,6 +177,15 @@ def canaries(audit: Audit) -> list[CanaryRow]:
         CanaryRow(name, found)
         for name in MODELS
         if name in models and (found := models[name].canaries) is not None
+    ]
+
+
+def exposure(audit: Audit) -> list[ExposureTable]:
+    """Return one table per model whose leak was measured."""
+    return [
+        ExposureTable(name, described(name, audit).title, found.primary, found.recipe, found.groups)
+        for name, found in present(audit).items()
+        if isinstance(found, ModelAudit) and (found.groups or found.recipe)
     ]
 
 

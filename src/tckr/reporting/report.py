@@ -99,12 +99,14 @@ def write_report(
         verdicts=rows,
         attacks=findings.attacks(audit),
         canaries=findings.canaries(audit),
+        exposure=findings.exposure(audit),
         confidence=confidence,
         guarantee=audit.guarantee,
         proven=audit.proven,
         certified={
             name: certified_aop(found.accuracy, audit.proven)
             for name, found in audit.models.items()
+            if found.accuracy is not None
         },
         accuracies={
             name: findings.accuracy_interval(accuracy[name]["accuracy"], n_test, confidence)

@@ -151,6 +151,7 @@ def audit_models(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     audit_plan: dict[str, Any],
+    student_recipe: dict[str, Any],
     audit: AuditOptions,
 ) -> dict[str, Any]:
     """Return what is known of each model by its name: training set, accuracy and, if audited, a `ModelAudit`."""
@@ -166,6 +167,7 @@ def audit_models(
         tables.image_features(audit, audited)[0],
         audit,
         "distillation",
+        student_recipe["students"],
     )
     tables.forget_checkpoints(audit, audit_plan)
     return {
@@ -184,7 +186,11 @@ def tabulate(sweep_audit: dict[str, Any]) -> pd.DataFrame:
             "cardinality": model["cardinality"],
             "images": model["images"],
             "accuracy": model["accuracy"],
-            **(ModelAudit.model_validate(model["audit"]).in_percent() if "audit" in model else {}),
+            **(
+                ModelAudit.model_validate(model["audit"]).with_accuracy()
+                if "audit" in model
+                else {}
+            ),
             "seconds": model["seconds"],
         }
         for name, model in sweep_audit.items()
@@ -206,7 +212,7 @@ def tabulate_attacks(sweep_audit: dict[str, Any]) -> pd.DataFrame:
             "model": name,
             "attack": result.name,
             "primary": result.name == audit.primary_attack,
-            **result.in_percent(result.tprs),
+            **audit.in_percent(result.name, result.tprs),
         }
         for name, audit in audits.items()
         for result in audit.attacks.values()

@@ -45,6 +45,7 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
         "shadow_scores",
         "membership_matrix",
         "audit_plan",
+        "student_recipe",
         AUDIT,
     ]
     audit = [

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MODELS = ("teacher", "student")
 INFINITY = "infinity"  # the epsilon of a run that proves nothing: JSON has no number for it
+ELSEWHERE = (
+    "The adapter was made elsewhere and is the same in all of them: what it leaks is not measured."
+)
 COMPARED = ("accuracy", "AUC_MIA", "AUC_MIA_low", "AUC_MIA_high", "AOP", "AOP_low", "AOP_high")
 
 
@@ -29,6 +32,8 @@ def audit_release(
     membership_matrix: pd.DataFrame,
     audit_plan: dict[str, Any],
     accuracy: dict[str, Any],
+    student_recipe: dict[str, Any],
+    recycled_set: pd.DataFrame,
     options: AuditOptions,
     generator_scores: Tensors | None = None,
     ledger: Any = None,
@@ -49,7 +54,12 @@ def audit_release(
     inside, release = tables.is_member(audited), tables.as_arrays(release_scores)
     things: dict[str, Any] = dict(
         tables.attack_models(
-            {model: accuracy[model]["accuracy"] for model in MODELS},
+            {
+                "teacher": accuracy["teacher"]["accuracy"],
+                "student": (own := accuracy["student"]["accuracy"]),
+                "weights": own,
+                "released": None,
+            },
             audited,
             target_scores,
             shadow_scores,
@@ -57,11 +67,19 @@ def audit_release(
             release["features"],
             options,
             options.scope,
+            (students := tables.students_of(student_recipe, recycled_set))
+            | {"weights": students["student"]},
+            ELSEWHERE if _made_elsewhere(synthesizer) and options.scope == "pipeline" else "",
         )
     )
     if generator_scores is not None:
         things["generator"] = _audit_generator(
-            audited, generator_scores, shadow_scores, membership_matrix, options
+            audited,
+            generator_scores,
+            shadow_scores,
+            membership_matrix,
+            options,
+            _made_elsewhere(synthesizer),
         )
     for threat, rows in (("images", slice(None)), ("prompts", release["rows"])):
         if threat in synthesizer.threats:
@@ -99,6 +117,7 @@ def _audit_generator(
     shadow_scores: Tensors,
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
+    made_elsewhere: bool,
 ) -> "ThreatAudit":
     from tckr.audit.threats import audit_generator
 
@@ -120,7 +139,13 @@ def _audit_generator(
         shadows or None,
         of_shadows,
         people,
+        made_elsewhere,
     )
+
+
+def _made_elsewhere(synthesizer: Synthesizer) -> bool:
+    """Whether the arm takes an adapter of others in place of training one."""
+    return bool(getattr(getattr(synthesizer, "generator_adaptation", None), "adapter", None))
 
 
 def part(arrays: dict[str, Any], name: str) -> dict[str, Any]:
@@ -138,7 +163,7 @@ def _attribution(
     options: AuditOptions,
 ) -> "Attribution | None":
     from tckr.audit.attribution import attribute, every_way, student_name
-    from tckr.audit.audit import over_shadows
+    from tckr.audit.audit import attack_on_shadows, over_shadows
 
     if not options.attribution:
         return None
@@ -150,7 +175,8 @@ def _attribution(
     scores = {
         name: over_shadows(shadows[name].astype(np.float64), inside, options) for name in names
     }
-    return attribute(scores, inside, channels, options.confidence, tables.people(audited))
+    people, attack = tables.people(audited), attack_on_shadows(options)
+    return attribute(scores, inside, channels, options.confidence, people, attack)
 
 
 def rank_exposed(
@@ -183,15 +209,16 @@ def gather_metrics(
     for name, prefix in (("student", ""), ("teacher", "teacher.")):
         if name in found.models:
             model = found.models[name]
-            figures = model.in_percent()
+            figures = model.with_accuracy()
             metrics |= {f"{prefix}{key}": figures[key] for key in COMPARED}
+            assert model.accuracy is not None
             metrics[f"{prefix}aop_certified"] = certified_aop(model.accuracy, found.proven)
             rate = model.primary.tpr.name
             metrics |= {
                 f"{name}.{rate}{end}": figures[f"{rate}{end}"] for end in ("", "_low", "_high")
             }
-    for name, threat in found.threats.items():
-        figures = threat.in_percent()
+    for name in (name for name in found.things if name not in MODELS):
+        figures = found.things[name].in_percent()
         metrics |= {
             f"{name}.AUC_MIA{end}": figures[f"AUC_MIA{end}"] for end in ("", "_low", "_high")
         }

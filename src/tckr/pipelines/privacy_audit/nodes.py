@@ -9,6 +9,7 @@ import pandas as pd
 from tckr.audit import tables
 from tckr.audit.options import AuditOptions
 from tckr.engine.device import best
+from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Classifier, Tensors
 from tckr.synthesizers.base import PrivateSet, Synthesizer
@@ -160,10 +161,21 @@ def score_targets(
     teacher: Classifier,
     student: Classifier,
     student_recipe: dict[str, Any],
+    recycled_set: pd.DataFrame,
     options: AuditOptions,
+    seed: int,
 ) -> Tensors:
-    """Compute the logit-scaled confidence of both models in every audited image, float32 (N, Q)."""
-    models = {"teacher": teacher, "student": student}
+    """Compute the logit-scaled confidence of the models in every audited image, float32 (N, Q).
+
+    They are teacher, student, the student with more queries (`weights`), and what an attacker trains on the set as it is
+    handed out (`released`).
+    """
+    from tckr.audit.attacker import RELEASED, train_attacker
+
+    own = train_attacker(
+        recycled_set, student_recipe, options.attacker, derive(seed, "attacker"), best()
+    )
+    models = {"teacher": teacher, "student": student, RELEASED: own}
     return tables.score_models(images, models, student_recipe, options)
 
 
@@ -222,7 +234,9 @@ def score_release(
     audited = tables.audited_images(images)
     reference = of_split(images, tables.REFERENCE)
     features, released, known = tables.image_features(options, audited, synthetic_images, reference)
-    near = proximity(features, released, known, options.release.neighbours)
+    k = options.release.neighbours
+    near = proximity(features, released, known, k)
+    near |= tables.pixel_proximity(audited, synthetic_images, reference, k)
     rows = tables.queried_rows(audited, images, options, seed)
     scores: dict[str, Any] = {"features": features, "rows": rows}
     scores |= {f"images.{name}": values for name, values in near.items()}

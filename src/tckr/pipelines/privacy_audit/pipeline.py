@@ -70,13 +70,13 @@ def score_nodes(arm: type[Synthesizer]) -> list[Node]:
         name: name
         for name in (
             *("images", "target_scores", "shadow_scores", "release_scores"),
-            *("membership_matrix", "audit_plan", "accuracy"),
+            *("membership_matrix", "audit_plan", "accuracy", "student_recipe", "recycled_set"),
         )
     } | {"options": AUDIT}
     wired = [
         Node(
             nodes.score_targets,
-            inputs=["images", "teacher", "student", "student_recipe", AUDIT],
+            inputs=["images", "teacher", "student", "student_recipe", "recycled_set", AUDIT, SEED],
             outputs="target_scores",
             name="score_targets",
         ),

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tckr.classifiers.names import check_finite, named
@@ -11,7 +10,7 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
-from tckr.images.tables import SLICE, class_names, images_and_labels, of_split
+from tckr.images.tables import SLICE, class_names, images_and_labels, of_split, stored_labels
 from tckr.pipelines.types import Classifier
 
 
@@ -42,13 +41,8 @@ def train_student(
             f"This arm labels by its prompts alone, so its student cannot learn from labels {options.labels}.",
             "set its student_training.labels to hard.",
         )
-    soft = None
-    if "soft_labels" in recycled_set:
-        rows = np.array([np.stack(row) for row in recycled_set["soft_labels"]], dtype=np.float32)
-        soft = torch.from_numpy(rows)
-    elif "soft_label" in recycled_set:
-        rows = np.stack(recycled_set["soft_label"].to_list()).astype(np.float32)
-        soft = torch.from_numpy(rows)
+    stored = stored_labels(recycled_set)
+    soft = None if stored is None else torch.from_numpy(stored)
     if soft is not None and options.labels == "stored":
         # What the shadows of the audit have to repeat.
         options = options.model_copy(update={"views": soft.shape[1] if soft.ndim == 3 else 1})
