@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Before torch is imported: tiny models are quickest on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from clusters import ray_cluster, s3_server
 from endpoints import KEY, Endpoint, endpoint
 from tiny import ROOT, make_images, make_project
 
@@ -83,10 +85,26 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a whole run or a fresh process is slow."""
+    """What needs a whole run, a fresh process or a cluster is slow."""
     for item in items:
-        if {"finished", "kedro", "started"} & set(getattr(item, "fixturenames", ())):
+        if {"bucket", "cluster", "finished", "kedro", "started"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket of an S3 server."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def cluster(bucket: str) -> Iterator[Any]:
+    """A Ray cluster of two nodes of one core each, which know of the S3 server."""
+    with ray_cluster() as started:
+        yield started
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from tckr.hooks import (
     Checks,
     Clock,
     Credentials,
+    Engine,
     Lineage,
     Private,
     Session,
@@ -22,10 +23,12 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }
 
-# Hooks are called in the reverse order of this tuple: lineage first, then checks, tracking and the summary.
+# Hooks are called in the reverse order of this tuple: lineage first, then checks, tracking, the summary,
+# and the engine, which connects to a cluster once all is checked.
 _CLOCK, _LINEAGE = Clock(), Lineage()
 _SUMMARY, _TRACKING = Summary(_CLOCK, _LINEAGE), Tracking(_CLOCK, _LINEAGE)
 HOOKS = (
+    Engine(),
     TakenUp(_LINEAGE, _TRACKING, _SUMMARY),
     _SUMMARY,
     _TRACKING,

@@ -96,6 +96,22 @@ def test_a_file_in_the_place_of_checkpoints_is_named(tmp_path: Path) -> None:
             check_places("stage", Long(inner=Resumed(checkpoints=str(tmp_path / place))))
 
 
+def test_a_url_is_a_place_of_checkpoints_where_the_stage_can_use_it() -> None:
+    pytest.importorskip("upath", reason="needs universal-pathlib: pip install 'tckr[storage]'")
+    check_places("privacy_audit", Resumed(checkpoints="memory://tckr/audit"))
+    with pytest.raises(UserError, match=r"drawing.checkpoints = memory://tckr is a URL"):
+        check_places("drawing", Resumed(checkpoints="memory://tckr"))
+
+
+def test_the_engine_is_checked_like_a_stage() -> None:
+    known = {"stage": {}, "seed": 0}
+    check_parameters({**known, "engine": {"kind": "ray", "max_retries": 0}}, [STAGE])
+    with pytest.raises(UserError, match=r"engine.kind = 'dask' is refused"):
+        check_parameters({**known, "engine": {"kind": "dask"}}, [STAGE])
+    with pytest.raises(UserError, match=r"engine.workers does not exist"):
+        check_parameters({**known, "engine": {"workers": 2}}, [STAGE])
+
+
 def test_more_shadows_than_audited_images_are_refused() -> None:
     check_shadows(120, 120, "privacy_audit.n_shadows")
     with pytest.raises(UserError, match=r"n_shadows = 122 is more than the 121.*lower it to 120"):

@@ -176,7 +176,7 @@ def test_a_sweep_from_raw_images_to_nested_runs(inside: Path, swept: Done) -> No
     with Image.open(latest(inside, "08_reporting/cardinality_sweep/sweep_curves.png")) as picture:
         assert picture.width > 2 * picture.height
     for words in (
-        "knowledge_recycling   train a classifier on the members alone",
+        "knowledge_recycling   train teacher, choose generator, fit mixture",
         "recycled, 0.1 x",
         "recycled, 2 x",
         "nothing private (control)",

@@ -322,7 +322,7 @@ def test_the_design_is_told() -> None:
 
 
 def test_every_picture_is_inside_the_page() -> None:
-    text = page()
+    text = page(choice=["Snapshot 2 of 4 was chosen."])
 
     assert text.count('src="data:image/png;base64,') == len(PICTURES)
     assert "http" not in text.split("</style>")[1]

@@ -321,7 +321,8 @@ def run_shadows(
         membership: bool (S, N).
         workers: processes; 1 stays in this one, as a GPU needs.
         devices: GPUs, if more than one is to be used; see `map_shards`.
-        folder: keeps finished groups, from which a killed audit resumes; whoever has saved the result removes it.
+        folder: keeps finished groups, saved by whoever trained them, from which a killed audit resumes; whoever has
+            saved the result removes it.
 
     Returns:
         (S, N, Q) of the teachers, of every student by its name and, in scope `pipeline`, white-box
@@ -334,7 +335,7 @@ def run_shadows(
     shadows = [ShadowModel(i, inside) for i, inside in enumerate(membership)]
     keep = None
     if folder is not None:
-        keep = Checkpoints(Path(folder) / config.fingerprint())
+        keep = Checkpoints(folder / config.fingerprint())
     found = {shadow.number: saved for shadow in shadows if keep and (saved := _load(keep, shadow))}
     missing = [shadow for shadow in shadows if shadow.number not in found]
     if found:
@@ -352,7 +353,9 @@ def run_shadows(
         shared=_Work(config, keep),
         devices=devices,
     )
-    found |= {shadow.number: scores for shard in done for shadow, scores in shard}
+    for shard, groups in zip(shards, done, strict=True):
+        for i, shadow in enumerate(shard):
+            found[shadow.number] = _as_arrays(groups[i]) if groups else _saved(keep, shadow)
     return {name: np.stack([found[shadow.number][name] for shadow in shadows]) for name in found[0]}
 
 
@@ -363,13 +366,17 @@ class SideBySide(tuple[ShadowModel, ...]):
         return ", ".join(map(str, self))
 
 
-def _finish(shadows: SideBySide, work: _Work) -> list[tuple[ShadowModel, Scores]]:
-    done = list(zip(shadows, shadow_groups(shadows, work.trainers), strict=True))
-    if (keep := work.keep) is not None:
-        for shadow, scores in done:
-            tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
-            _checkpoint(keep, shadow).save(_of(shadow), tensors)
-    return done
+def _finish(shadows: SideBySide, work: _Work) -> list[dict[str, Tensor]] | None:
+    """Train some shadows and return their scores; where they are kept, save them instead."""
+    groups = [
+        {name: torch.from_numpy(values) for name, values in scores.items()}
+        for scores in shadow_groups(shadows, work.trainers)
+    ]
+    if (keep := work.keep) is None:
+        return groups
+    for shadow, scores in zip(shadows, groups, strict=True):
+        _checkpoint(keep, shadow).save(_of(shadow), scores)
+    return None
 
 
 def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[Scores]:
@@ -463,4 +470,16 @@ def _checkpoint(keep: Checkpoints, shadow: ShadowModel) -> Checkpoint:
 
 def _load(keep: Checkpoints, shadow: ShadowModel) -> Scores | None:
     saved = _checkpoint(keep, shadow).load(_of(shadow))
-    return None if saved is None else {name: value.numpy() for name, value in saved.items()}
+    return None if saved is None else _as_arrays(saved)
+
+
+def _saved(keep: Checkpoints | None, shadow: ShadowModel) -> Scores:
+    """Return what a worker has just saved."""
+    scores = None if keep is None else _load(keep, shadow)
+    if scores is None:
+        raise FileNotFoundError(f"the scores of shadow {shadow} are not in {keep}")
+    return scores
+
+
+def _as_arrays(scores: Mapping[str, Tensor]) -> Scores:
+    return {name: values.numpy() for name, values in scores.items()}

@@ -10,7 +10,9 @@ import pandas as pd
 
 from tckr.audit.options import AuditOptions, AuditRuntime, Scope
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.engine import resolve_workers
 from tckr.engine.device import best
+from tckr.engine.places import place
 from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels, of_split
 
@@ -121,14 +123,6 @@ def queried_rows(
     """Return the rows, among the audited images, about which generator and prompts are queried: int64 (n,)."""
     chosen = queried_images(images, options, seed)["image_id"]
     return np.flatnonzero(audited["image_id"].isin(chosen))
-
-
-def resolve_workers() -> tuple[int, list[str]]:
-    """Return the number of worker processes and the GPUs to use; `(0, [])` on a CPU, where the caller decides."""
-    from tckr.engine import visible_devices
-
-    devices = visible_devices() if best() == "cuda" else []
-    return (0, []) if not devices else (len(devices), devices if len(devices) > 1 else [])
 
 
 def shadow_config(
@@ -288,7 +282,7 @@ def _plan_file(mark: str, options: AuditOptions) -> Path | None:
     if options.checkpoints is None:
         return None
     name = f"plan_{options.n_shadows}_{options.time_budget_minutes}.json"
-    return Path(options.checkpoints) / mark / name
+    return place(options.checkpoints) / mark / name
 
 
 def _saved_plan(file: Path) -> "Plan | None":
@@ -310,13 +304,13 @@ def train_shadows(
     """Train every shadow and score every audited image with it: float32 (S, N, Q) by model."""
     from tckr.audit.shadow_models import run_shadows
 
-    _, devices = resolve_workers()
+    workers, devices = resolve_workers()
     scores = run_shadows(
         repeated,
         memberships(membership_table, audited),
-        workers=options.workers if repeated.device == "cpu" else 1,
+        workers=workers or options.workers,
         devices=devices,
-        folder=Path(options.checkpoints) if options.checkpoints else None,
+        folder=place(options.checkpoints) if options.checkpoints else None,
     )
     return as_tensors(scores)
 
@@ -327,7 +321,7 @@ def forget_checkpoints(options: AuditRuntime, plan: Mapping[str, Any]) -> None:
 
     if options.checkpoints is None or plan.get("fingerprint") is None:
         return
-    folder = Path(options.checkpoints) / plan["fingerprint"]
+    folder = place(options.checkpoints) / plan["fingerprint"]
     for file in folder.glob("plan_*.json"):
         file.unlink(missing_ok=True)
     Checkpoints(folder).remove()

@@ -46,7 +46,9 @@ class SamplingOptions(Options):
         description="images drawn at once; auto: as many as fit in memory. Halved whenever memory runs out",
     )
     workers: int = Field(
-        1, ge=1, description="processes that draw side by side, one core each; a GPU uses one"
+        1,
+        ge=1,
+        description="processes that draw side by side, one core each; more than 1 also lets several GPUs, or a cluster, draw",
     )
     cache_gib: float = Field(
         4.0,

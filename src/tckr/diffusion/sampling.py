@@ -2,9 +2,10 @@
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from tckr.diffusion.memory import (
 )
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.pipeline import side, solver
-from tckr.engine import stream_shards
+from tckr.engine import durable, resolve_workers, slots, stream_shards
+from tckr.engine.device import best
 from tckr.engine.mapped import large_array
 from tckr.engine.overlap import behind, to_host
 from tckr.engine.progress import track
+from tckr.engine.tasks import part_name
 from tckr.errors import UserError
 
 __all__ = ["Sampler", "balanced_prompts", "first_noise", "gathered", "sample", "stream"]
@@ -38,6 +41,7 @@ __all__ = ["Sampler", "balanced_prompts", "first_noise", "gathered", "sample", "
 # Batch sizes of `auto`: the one used on a CPU, and the largest on a GPU, which gains nothing beyond.
 CPU_BATCH, LARGEST_GPU_BATCH = 128, 512
 NOISE_BLOCK = 64  # images whose first noise is drawn in one call; part of what a seed means
+HELD = 2  # batches behind the last one that whoever uses them may not have saved yet
 DECODED = 64  # latents decoded to pixels at once, at most
 
 
@@ -117,14 +121,19 @@ def stream(
     seed: int,
     cache_folder: Path | None = None,
     start: int = 0,
+    work: Callable[[], str | None] | None = None,
 ) -> Iterator[Tensor]:
     """Yield the images of `sample` in batches, in order; a GPU draws the next batch while one is used.
+
+    Several GPUs, several cores and the workers of a cluster draw batches side by side.
 
     Args:
         start: number of the first image to yield. It is drawn in the batch in which it would be drawn otherwise, so
             that the same batch size gives the same image to the last bit.
         cache_folder: where text embeddings that exceed `options.cache_gib` are stored meanwhile; by
             default the scratch folder of the run (`tckr.engine.scratch`).
+        work: returns a name for this drawing, a hash of all that decides its images (None if nobody knows one), under
+            which the workers of a cluster keep batches that nobody has used yet.
     """
     # A large set repeats its prompts: one embedding per image would take many times the images' own memory.
     row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
@@ -143,7 +152,11 @@ def stream(
             seed=seed,
             compile=options.compile and not on_cpu,
         )
-        drawn = (_stream_on_cpu if on_cpu else _stream_on_gpu)(sampler, start)
+        workers, devices = (0, []) if options.workers == 1 else resolve_workers()
+        if on_cpu or workers > 1:
+            drawn = _stream_in_shards(sampler, start, devices, work)
+        else:
+            drawn = _stream_on_gpu(sampler, start)
         yield from _from(drawn, start)
 
 
@@ -180,6 +193,7 @@ class Sampler:
         seed: of all noise.
         compile: compile the denoiser, for each batch size and for guided and plain steps separately,
             which is faster than one network for any size.
+        batch: images at once, to which a compiled denoiser is held.
     """
 
     pipeline: Any
@@ -191,6 +205,7 @@ class Sampler:
     options: SamplingOptions
     seed: int
     compile: bool = False
+    batch: int = 0
     unet: Any = field(init=False, repr=False)
     decoding: BatchSize = field(init=False, repr=False)
     overflowed: Tensor | None = field(default=None, init=False, repr=False)
@@ -202,6 +217,10 @@ class Sampler:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A compiled denoiser cannot be sent to a worker, which compiles its own.
+        return type(self), tuple(getattr(self, one.name) for one in fields(self) if one.init)
 
     @torch.inference_mode()
     def __call__(self, numbers: range) -> Tensor:
@@ -323,16 +342,37 @@ def first_noise(shape: tuple[int, ...], seed: int, numbers: range, device: torch
     return torch.cat(blocks)[begin : begin + len(numbers)]
 
 
-def _stream_on_cpu(sampler: Sampler, start: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield batches that `workers` processes draw side by side, from the one with image `start` on; and their places."""
-    options = sampler.options
-    size = CPU_BATCH if options.batch_size == "auto" else options.batch_size
-    count = len(sampler)
+def _stream_in_shards(
+    sampler: Sampler, start: int, devices: Sequence[str], work: Callable[[], str | None] | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield batches that workers draw side by side, from the one with image `start` on; and their places."""
+    options, count = sampler.options, len(sampler)
+    if sampler.pipeline.device.type == "cpu":
+        size = CPU_BATCH if options.batch_size == "auto" else options.batch_size
+    else:
+        size = evenly(count, _gpu_batch_size(sampler))
     begin = start // size * size
     shards = [range(first, min(first + size, count)) for first in range(begin, count, size)]
-    shared = replace(sampler, pipeline=_without_text_encoders(sampler.pipeline))
-    drawn = stream_shards(_draw_shard, shards, options.workers, "synthetic images", shared=shared)
-    yield from zip((shard.start for shard in shards), drawn, strict=True)
+    shared = replace(sampler, batch=size, pipeline=_without_text_encoders(sampler.pipeline))
+    name = work() if work is not None and slots() is not None else None
+    keep = None if name is None else durable(name)
+    drawn = stream_shards(
+        _draw_shard,
+        shards,
+        options.workers,
+        "synthetic images",
+        shared=shared,
+        devices=devices,
+        keep=keep,
+    )
+    used: deque[range] = deque()
+    for shard, batch in zip(shards, drawn, strict=True):
+        yield shard.start, batch
+        used.append(shard)
+        if keep is not None and len(used) > HELD:
+            keep.of(part_name(used.popleft())).path.unlink()
+    if keep is not None:
+        keep.remove()
 
 
 def _from(drawn: Iterable[tuple[int, Tensor]], start: int) -> Iterator[Tensor]:
@@ -355,9 +395,12 @@ def _without_text_encoders(pipeline: Any) -> Any:
 
 
 def _draw_shard(numbers: range, sampler: Sampler) -> Tensor:
-    images = torch.cat(list(BatchSize(len(numbers)).over(numbers, sampler)))
+    # Another size would be compiled again: the last batch draws a few images that are dropped.
+    wanted = range(numbers.start, numbers.start + sampler.batch) if sampler.compile else numbers
+    best()  # a worker starts with torch's own settings, under which equal images may come out unequal
+    images = torch.cat(list(BatchSize(len(wanted)).over(wanted, sampler)))[: len(numbers)]
     sampler.check_finite()
-    return images
+    return images.cpu()
 
 
 def _stream_on_gpu(sampler: Sampler, start: int) -> Iterator[tuple[int, Tensor]]:

@@ -1,5 +1,25 @@
 """Where and how work runs: shards, checkpoints, devices, seeds, progress."""
 
-from tckr.engine.shards import ShardError, map_shards, stream_shards, visible_devices
+from tckr.engine.options import EngineOptions
+from tckr.engine.shards import (
+    ShardError,
+    durable,
+    map_shards,
+    resolve_workers,
+    slots,
+    stream_shards,
+    use_engine,
+    visible_devices,
+)
 
-__all__ = ["ShardError", "map_shards", "stream_shards", "visible_devices"]
+__all__ = [
+    "EngineOptions",
+    "ShardError",
+    "durable",
+    "map_shards",
+    "resolve_workers",
+    "slots",
+    "stream_shards",
+    "use_engine",
+    "visible_devices",
+]

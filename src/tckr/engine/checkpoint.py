@@ -20,6 +20,7 @@ import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -27,6 +28,7 @@ from uuid import uuid4
 import torch
 
 from tckr.disk import writing
+from tckr.engine.places import is_local, listed, write_object
 from tckr.errors import UserError
 
 SUFFIX = ".checkpoint"
@@ -93,7 +95,8 @@ class Checkpoint:
         """
         restart = f"remove {self.path} to start from the beginning"
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            with self.path.open("rb") as file:
+                saved = torch.load(file, map_location="cpu", weights_only=True)
             theirs, state = saved["fingerprint"], saved["state"]
         except FileNotFoundError:
             return None  # never saved, or removed by another process that finished the same work
@@ -125,7 +128,8 @@ class Checkpoints:
 
     Attributes:
         folder: of this job alone, named by its fingerprint: `Checkpoints(folder / fingerprint(...))`. Other jobs, other
-            seeds of the same job among them, keep their own beside it. Created when the first part saves.
+            seeds of the same job among them, keep their own beside it. Created when the first part saves. It may be a
+            URL, see `tckr.engine.places`.
         deadline: as for `Checkpoint`, for each part.
     """
 
@@ -142,10 +146,15 @@ class Checkpoints:
         What a killed process had not finished writing is removed too.
         """
         for pattern in (f"*{SUFFIX}", f".*{SUFFIX}.*"):
-            for file in self.folder.glob(pattern):
+            for file in listed(self.folder, pattern):
                 file.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, or not there
-            self.folder.rmdir()
+        if is_local(self.folder):  # an object store has no folders
+            with suppress(OSError):  # not empty, or not there
+                self.folder.rmdir()
+
+    def parts(self) -> set[str]:
+        """Return the names of the parts that have a checkpoint."""
+        return {file.name.removesuffix(SUFFIX) for file in listed(self.folder, f"[!.]*{SUFFIX}")}
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -154,6 +163,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         UserError: the disk is full.
     """
+    if not is_local(path):
+        content = BytesIO()
+        write(content)
+        write_object(path, content)
+        return
     try:
         _write_whole(path, write)
     except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 def track(
     items: Iterable[T], description: str, total: int | None = None, done: int = 0
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield from `items` and show a bar named `description`, unless standard error is not a terminal.
 
     Args:

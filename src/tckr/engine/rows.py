@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -46,19 +46,29 @@ class Shared:
 
     def __init__(self, tensor: "Tensor") -> None:
         """Hold a tensor on the CPU."""
-        self._tensor = tensor
+        self.tensor = tensor
         self._file: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not OPEN_FILES.is_dir():
-            return _itself, (self._tensor,)
+            return _itself, (self.tensor,)
         if self._file is None:
             self._file = scratch_file()
-            for part in self._tensor.split(PART):
+            for part in self.tensor.split(PART):
                 self._file.write(part.contiguous().numpy().data)
             self._file.flush()
         path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
-        return _mapped, (path, self._tensor.dtype, tuple(self._tensor.shape))
+        return _mapped, (path, self.tensor.dtype, tuple(self.tensor.shape))
+
+
+def map_file(file: BinaryIO, dtype: "torch.dtype", shape: tuple[int, ...]) -> "Tensor":
+    """Return a tensor that lies in an open file, mapped into memory."""
+    import torch
+
+    if not prod(shape):
+        return torch.empty(shape, dtype=dtype)
+    pixels = np.memmap(file, np.uint8, "r+", shape=(prod(shape) * dtype.itemsize,))
+    return torch.from_numpy(pixels).view(dtype).view(shape)
 
 
 def _itself(tensor: "Tensor") -> "Tensor":
@@ -66,14 +76,8 @@ def _itself(tensor: "Tensor") -> "Tensor":
 
 
 def _mapped(path: str, dtype: "torch.dtype", shape: tuple[int, ...]) -> "Tensor":
-    import torch
-
-    if not prod(shape):
-        return torch.empty(shape, dtype=dtype)
     with open(path, "r+b") as file:
-        size = prod(shape) * dtype.itemsize
-        pixels = np.memmap(file, np.uint8, "r+", shape=(size,))
-    return torch.from_numpy(pixels).view(dtype).view(shape)
+        return map_file(file, dtype, shape)
 
 
 def _numpy_type(tensor: "Tensor") -> Any:

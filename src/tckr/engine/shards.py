@@ -1,51 +1,47 @@
-"""Run independent shards of work in this process or in several: one per CPU core, or one per GPU."""
+"""Run independent shards of work: in this process, in several of this machine, or on a Ray cluster.
 
-import multiprocessing
+Which of them is chosen once for a run (`use_engine`), and changes no result.
+"""
+
+import json
+import logging
 import os
-import pickle
-import signal
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tckr.engine.options import EngineOptions
+from tckr.engine.places import place
+from tckr.engine.processes import Reader, run_here, run_in_processes
 from tckr.engine.progress import track
-from tckr.engine.scratch import private_opener, scratch
-from tckr.errors import UserError, user_error
+from tckr.engine.scratch import private_opener
+from tckr.engine.tasks import Done, Item, Record, ShardError, Task, part_name
+
+if TYPE_CHECKING:
+    from tckr.engine.checkpoint import Checkpoints
+    from tckr.engine.cluster import Cluster
+
+__all__ = [
+    "ShardError",
+    "durable",
+    "map_shards",
+    "resolve_workers",
+    "slots",
+    "stream_shards",
+    "use_engine",
+    "visible_devices",
+]
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
-# Read by a worker when it imports torch: one thread each, and no bar inside the bar of the shards.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TCKR_PROGRESS": "0",
-}
-
-# A terminal sends these to workers and parent alike; the parent alone answers, and stops its workers.
-STOPS = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+logger = logging.getLogger(__name__)
 
 # Shards of a stream that are begun per worker before their turn comes: so many results wait in memory at most.
 AHEAD = 3
-
-_work: Callable[..., Any] | None = None
-
-
-class ShardError(RuntimeError):
-    """A shard failed: the message names it.
-
-    Its `__cause__` is the error of the shard, with the traceback of the process that raised it. Where the shard raised
-    a `UserError`, or an error caused by one, that `UserError` is the cause, whichever process it was raised in.
-    """
 
 
 def map_shards(
@@ -56,31 +52,38 @@ def map_shards(
     *,
     shared: Any = None,
     devices: Sequence[str] = (),
+    keep: "Checkpoints | None" = None,
 ) -> list[Result]:
     """Apply `function` to every shard and return the results in the order of the shards.
 
     Args:
         function: called as `function(shard)`, or `function(shard, shared)` if `shared` is given;
-            with more than one worker it must be defined at the top level of a module.
-        shards: small, picklable pieces of work; their `str` names them in errors.
-        workers: number of processes; 1 runs in this one. Each process computes on one torch thread.
+            with more than one worker it must be defined at the top level of a module. It draws its random numbers from
+            a seed that it derives from the shard, never from who runs it.
+        shards: small, picklable pieces of work; their `str` names them in errors and in `keep`.
+        workers: number of processes; 1 runs in this one, whatever the engine. Each process computes on one torch
+            thread. On a Ray cluster there are as many as its nodes hold, if it is not 1.
         description: name of the progress bar.
         shared: what all shards read (images, models); sent to every worker once, not once per
             shard.
         devices: GPUs, named as in CUDA_VISIBLE_DEVICES; with two or more, one process runs on each
             of them, and `workers` is ignored.
+        keep: where the result of each shard is kept by whoever did it, under the shard's name, in a folder of this work
+            alone. Those that are there are not made again. On a cluster, and with `keep` everywhere, results are
+            tensors, plain values, and containers of them.
 
     Returns:
         One result per shard.
 
     Raises:
-        ShardError: a shard failed; those not yet started are dropped.
-        ValueError: fewer than one worker.
+        ShardError: a shard failed, on a cluster everywhere it was tried. On this machine those not yet started are
+            dropped; on a cluster the others are finished first, unless the error is one for the user.
+        ValueError: fewer than one worker, or two shards of one name to be kept.
 
     >>> map_shards(lambda shard, offset: offset + shard, [1, 2, 3], shared=10)
     [11, 12, 13]
     """
-    return list(_results(function, shards, workers, description, shared, devices, None))
+    return list(_results(function, shards, workers, description, shared, devices, keep, None))
 
 
 def stream_shards(
@@ -91,12 +94,14 @@ def stream_shards(
     *,
     shared: Any = None,
     devices: Sequence[str] = (),
+    keep: "Checkpoints | None" = None,
 ) -> Iterator[Result]:
     """Yield the results of `map_shards` as they come, in the order of the shards.
 
-    Workers stay a few shards ahead of whoever reads, and no more: a slow reader finds few results waiting in memory.
+    Workers of this machine stay a few shards ahead of whoever reads, and no more: a slow reader finds few results waiting
+    in memory. Those of a cluster, and those that are kept, wait in files.
     """
-    return _results(function, shards, workers, description, shared, devices, AHEAD)
+    return _results(function, shards, workers, description, shared, devices, keep, AHEAD)
 
 
 def _results(
@@ -106,19 +111,19 @@ def _results(
     description: str,
     shared: Any,
     devices: Sequence[str],
+    keep: "Checkpoints | None",
     ahead: int | None,
 ) -> Iterator[Result]:
     """Yield the results in order; with `ahead`, so many shards per worker are begun before their turn comes."""
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    arguments = () if shared is None else (shared,)
+    items = [Item(i, part_name(shard) if keep else "", shard) for i, shard in enumerate(shards)]
+    if keep and len({item.name for item in items}) < len(items):
+        raise ValueError("two shards of one name cannot both be kept")
+    task = Task(function, () if shared is None else (shared,), keep)
     workers = len(devices) or workers
-    if min(workers, len(shards)) <= 1:
-        return (
-            _named(function, shard, arguments) for shard in track(shards, description, len(shards))
-        )
-    window = len(shards) if ahead is None else ahead * workers
-    return _in_processes(function, shards, workers, description, arguments, devices, window)
+    reader = Reader(len(items) if keep or ahead is None else ahead * workers)
+    return _in_order(task, items, workers, description, devices, reader)
 
 
 def visible_devices() -> list[str]:
@@ -130,149 +135,163 @@ def visible_devices() -> list[str]:
     return names[:count] if names else [str(i) for i in range(count)]
 
 
-def _named(function: Callable[..., Result], shard: Shard, arguments: tuple[Any, ...]) -> Result:
-    try:
-        # One bar, that of the shards: those inside a shard would push it off the screen.
-        with _environment({"TCKR_PROGRESS": "0"}):
-            return function(shard, *arguments)
-    except Exception as error:
-        raise _shard_error(shard, error) from error
+@dataclass
+class _Engine:
+    """What runs the shards of this process.
 
-
-def _shard_error(shard: object, error: BaseException) -> ShardError:
-    return ShardError(f"shard {shard} failed: {type(error).__name__}: {error}")
-
-
-def _in_processes(
-    function: Callable[..., Result],
-    shards: Sequence[Shard],
-    workers: int,
-    description: str,
-    arguments: tuple[Any, ...],
-    devices: Sequence[str],
-    window: int,
-) -> Iterator[Result]:
-    context = multiprocessing.get_context("spawn")
-    free = context.SimpleQueue()
-    for device in devices:
-        free.put(device)
-    with scratch("shards") as folder:
-        # By file, not through torch's shared memory: /dev/shm is small in many containers.
-        path = folder / "work.pickle"
-        with open(path, "wb", opener=private_opener) as file:
-            pickle.dump((function, arguments), file, protocol=5)
-        pool = ProcessPoolExecutor(
-            min(workers, len(shards)),
-            # Spawned, not forked: a fork after torch has started its threads can hang in the child.
-            mp_context=context,
-            initializer=_start_worker,
-            initargs=(os.getpid(), str(path), free if devices else None),
-        )
-        try:
-            yield from _collect(pool, shards, window, description)
-        except BaseException:
-            # Interrupted or failed: nobody will read the other results, so they stop at once.
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _collect(
-    pool: ProcessPoolExecutor, shards: Sequence[Shard], window: int, description: str
-) -> Iterator[Any]:
-    """Yield each result once it and all before it are there, and forget it; a failed shard is reported at once.
-
-    `window` shards are with the pool at a time: one that was yielded makes room for the next.
+    Attributes:
+        options: of the engine.
+        cluster: the Ray cluster, if shards run there.
+        log: file with a line for every shard that a worker did: stage, shard, host, device, process, seconds, tries.
     """
-    left = iter(shards)
-    in_order: deque[Future[bytes]] = deque()
-    running: dict[Future[bytes], Shard] = {}
-    ended: SimpleQueue[Future[bytes]] = SimpleQueue()
 
-    def submit() -> None:
-        with _environment(WORKER_ENVIRONMENT):
-            for shard in islice(left, window - len(in_order)):
-                future = pool.submit(_run, pickle.dumps(shard))
-                in_order.append(future)
-                running[future] = shard
-                future.add_done_callback(ended.put)
+    options: EngineOptions = field(default_factory=EngineOptions)
+    cluster: "Cluster | None" = None
+    log: Path | None = None
 
-    def completed() -> Iterator[None]:
-        while running:
-            future = ended.get()
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                raise ShardError("a worker process died") from UserError(
-                    f"A worker process died in {description}, probably out of memory.",
-                    "lower the number of workers of that stage, or free memory.",
-                )
-            shard = running.pop(future)
-            if error is not None:
-                raise _shard_error(shard, error) from error
-            yield
-
-    submit()
-    for _ in track(completed(), description, len(shards)):
-        while in_order and in_order[0] not in running:
-            yield pickle.loads(in_order.popleft().result())  # noqa: S301  our own workers
-            submit()
+    def note(self, stage: str, record: Record) -> None:
+        if self.log is not None:
+            with open(self.log, "a", opener=private_opener) as file:
+                file.write(json.dumps({"stage": stage, **asdict(record)}) + "\n")
 
 
-def _start_worker(parent: int, path: str, devices: Any) -> None:
-    """Claim a GPU if there are any and read the shared work; exit with the parent, which alone handles interrupts."""
-    global _work  # noqa: PLW0603  the one thing a worker keeps between shards
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()  # before anything imports torch
-    for stop in STOPS:
-        signal.signal(stop, signal.SIG_IGN)
-    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-    with Path(path).open("rb") as file:
-        function, arguments = pickle.load(file)  # noqa: S301  written by our parent
-    _work = lambda shard: function(shard, *arguments)  # noqa: E731
-
-
-def _exit_with(parent: int) -> None:
-    """End this process when its parent is gone, even if that was killed outright."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _run(shard: bytes) -> bytes:
-    if _work is None:
-        raise RuntimeError("the worker was not started by map_shards")
-    try:
-        return pickle.dumps(_work(pickle.loads(shard)), protocol=5)  # noqa: S301
-    except Exception as error:
-        # Pickling an error drops its causes, so the one meant for the user is sent itself.
-        readable = user_error(error)
-        if readable is not None:
-            raise readable from None
-        if not _can_be_pickled(error):
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        raise
-
-
-def _can_be_pickled(error: Exception) -> bool:
-    """Whether the parent can read `error`; one that it cannot would break the pool of processes."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301
-    except Exception:
-        return False
-    return True
+_engine = _Engine()
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def use_engine(options: EngineOptions, log: Path | None = None) -> Iterator[str]:
+    """Let the shards within the block run where the options say; yield a description of that place.
+
+    Args:
+        options: of the engine.
+        log: file to which a line is added for every shard that a worker did, a JSON object: `stage`, and the fields of
+            `Record`.
+
+    Raises:
+        UserError: there is no such cluster.
+    """
+    global _engine  # noqa: PLW0603  the one of this process
+    cluster, told = None, options.describe()
+    if options.kind == "ray":
+        from tckr.engine.cluster import Cluster
+
+        cluster = Cluster.connect(options)
+        told = cluster.describe()
+    before, _engine = _engine, _Engine(options, cluster, log)
     try:
-        yield
+        yield told
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _engine = before
+        if cluster is not None:
+            cluster.close()
+
+
+def resolve_workers() -> tuple[int, list[str]]:
+    """Return how many shards of heavy work are done at once, and the GPUs of this machine that share it.
+
+    Returns:
+        The workers of the cluster and no GPU of ours; or the number of GPUs, and their names if there are several; or
+        `(0, [])` on a CPU, where the caller decides.
+    """
+    from tckr.engine.device import best
+
+    if (workers := slots()) is not None:
+        return workers, []
+    devices = visible_devices() if best() == "cuda" else []
+    return len(devices), devices if len(devices) > 1 else []
+
+
+def slots() -> int | None:
+    """Return how many shards the cluster does at once; None where they run on this machine."""
+    return None if _engine.cluster is None else _engine.cluster.slots()
+
+
+def durable(name: str) -> "Checkpoints | None":
+    """Return where results of some work are kept so that a run that is killed finds them again.
+
+    Args:
+        name: of the work, a hash of all that decides its results.
+
+    Returns:
+        A folder in the engine's storage; None where shards hand their results on, or without a storage.
+    """
+    if _engine.cluster is None or _engine.options.storage is None:
+        return None
+    from tckr.engine.checkpoint import Checkpoints
+
+    return Checkpoints(place(_engine.options.storage) / name)
+
+
+def _in_order(
+    task: Task,
+    items: list[Item],
+    workers: int,
+    description: str,
+    devices: Sequence[str],
+    reader: Reader,
+) -> Iterator[Any]:
+    """Yield each result once it and all before it are there, and forget it."""
+    found = task.keep.parts() if task.keep else set()
+    missing = [item for item in items if item.name not in found]
+    there: dict[int, Done] = {}
+    engine, seen = _engine, _Seen()
+    with ExitStack() as stack:
+        running = stack.enter_context(
+            closing(_run(engine, task, missing, workers, description, devices, reader))
+        )
+        coming = track(running, description, len(items), len(items) - len(missing))
+        stack.enter_context(closing(coming))
+        for item in items:
+            while item.name not in found and item.number not in there:
+                done = next(coming)
+                if workers > 1:  # others are parts of a shard, or a trial
+                    engine.note(description, done.record)
+                    seen.add(done.record)
+                there[done.number] = done
+            one = there.pop(item.number, None)
+            result = task.load(item) if task.keep or one is None else one.result()
+            del one
+            yield result
+            del result
+            reader.has_read()
+    seen.tell(description)
+
+
+def _run(
+    engine: _Engine,
+    task: Task,
+    items: Sequence[Item],
+    workers: int,
+    description: str,
+    devices: Sequence[str],
+    reader: Reader,
+) -> Generator[Done, None, None]:
+    if min(workers, len(items)) <= 1:
+        return run_here(task, items)
+    if engine.cluster is not None:
+        return engine.cluster.run(task, items, description)
+    return run_in_processes(task, items, workers, devices, description, reader)
+
+
+class _Seen:
+    """Where shards were done, and how many took more than one try."""
+
+    def __init__(self) -> None:
+        self._hosts: Counter[str] = Counter()
+        self._again = 0
+        self._seconds = 0.0
+
+    def add(self, record: Record) -> None:
+        self._hosts[record.host] += 1
+        self._again += record.tries > 1
+        self._seconds += record.seconds
+
+    def tell(self, description: str) -> None:
+        if len(self._hosts) > 1 or self._again:
+            logger.info(
+                "%s: %s; %.1f s each on average, %s tried again.",
+                description,
+                ", ".join(f"{count:,} on {host}" for host, count in self._hosts.most_common()),
+                self._seconds / max(1, self._hosts.total()),
+                self._again,
+            )

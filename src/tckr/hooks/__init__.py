@@ -4,6 +4,7 @@ import tckr.hooks.quiet  # noqa: F401  before the libraries it quietens
 from tckr.hooks.checks import Checks
 from tckr.hooks.clock import Clock
 from tckr.hooks.credentials import Credentials
+from tckr.hooks.engine import Engine
 from tckr.hooks.lineage import Lineage
 from tckr.hooks.private import Private
 from tckr.hooks.resume import TakenUp
@@ -16,6 +17,7 @@ __all__ = [
     "Checks",
     "Clock",
     "Credentials",
+    "Engine",
     "Lineage",
     "Private",
     "Session",

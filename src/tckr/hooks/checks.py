@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from kedro.framework.context import KedroContext
@@ -12,15 +11,21 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from tckr.engine import EngineOptions
+from tckr.engine.places import is_local
+from tckr.engine.places import place as place_of
 from tckr.errors import UserError
 from tckr.hooks.classes import ClassCheck
 from tckr.hooks.memory import check_memory
 from tckr.hooks.models import check_adapter, check_model, models_of
+from tckr.hooks.restore import ENGINE
 from tckr.pipeline_registry import ASIDE
 from tckr.pipelines.charged import check_charged
 
 # Parameters that the catalog and mlflow.yml read, not a node.
-OUTSIDE = {"images", "run_name", "parent", "resume"}
+OUTSIDE = {"images", "run_name", "parent", "resume", ENGINE}
+# Groups whose `checkpoints` may be a URL.
+ANYWHERE = ("captioning", "generator_adaptation", "privacy_audit")
 AUDITED = ("members", "holdout")  # splits
 
 
@@ -58,7 +63,7 @@ class Checks:
         self._drawing = {
             name: options
             for name, options in groups.items()
-            if hasattr(options, "n_images") and _stage_runs(name, pipeline)
+            if hasattr(options, "n_images") and _stage_runs(name, pipeline, options.about)
         }
         self._auditing = {
             name: options for name, options in groups.items() if hasattr(options, "n_shadows")
@@ -99,7 +104,7 @@ def check_parameters(raw: Mapping[str, Any], registered: Iterable[Pipeline]) -> 
     Raises:
         UserError: a key that nothing reads, or a value that its stage refuses.
     """
-    expected: dict[str, Any] = {}
+    expected: dict[str, Any] = {ENGINE: EngineOptions} if ENGINE in raw else {}
     for pipeline in registered:
         for name, annotation in _annotations(pipeline):
             expected[name] = annotation
@@ -149,7 +154,7 @@ def check_places(group: str, options: Any) -> None:
         options: its typed options, of which every `checkpoints` names a folder; anything else names none.
 
     Raises:
-        UserError: a file lies in the way.
+        UserError: a file lies in the way, or a URL is given to a stage that needs a folder.
     """
     if not isinstance(options, BaseModel):
         return
@@ -158,7 +163,14 @@ def check_places(group: str, options: Any) -> None:
         if name != "checkpoints" or not value:
             check_places(key, value)
             continue
-        for place in (Path(value), *Path(value).parents):
+        if not is_local(folder := place_of(value)):
+            if group.rpartition(".")[2] not in ANYWHERE:
+                raise UserError(
+                    f"{key} = {value} is a URL, and this stage keeps its unfinished work in a folder.",
+                    f"name a folder; URLs are for {', '.join(ANYWHERE)}, and for engine.storage.",
+                )
+            continue
+        for place in (folder, *folder.parents):
             if place.exists() and not place.is_dir():
                 raise UserError(
                     f"{key} = {value} is no folder: {place} is a file.",
@@ -185,11 +197,16 @@ def check_shadows(n_shadows: int, audited: int, key: str) -> None:
         )
 
 
-def _stage_runs(name: str, pipeline: Pipeline) -> bool:
-    """Whether the stage that a parameter group is named after reads it here: others read it, but draw nothing by it."""
+def _stage_runs(name: str, pipeline: Pipeline, about: str | None = None) -> bool:
+    """Whether the stage that a parameter group is named after reads it here: others read it, but draw nothing by it.
+
+    With `about` that node of the stage alone counts.
+    """
     stage = name.removeprefix("params:").rpartition(".")[2]
     return any(
-        name in node.inputs and (node.namespace or "").rpartition(".")[2] == stage
+        name in node.inputs
+        and (node.namespace or "").rpartition(".")[2] == stage
+        and about in (None, node.name.rpartition(".")[2])
         for node in pipeline.nodes
     )
 

@@ -19,7 +19,7 @@ from tckr.engine.once_saved import saved
 from tckr.errors import UserError
 from tckr.hooks.manifest import describe_run
 from tckr.hooks.project import saved_path
-from tckr.hooks.restore import PARENT, PREFIX, RESUME, Past, restore_settings
+from tckr.hooks.restore import ENGINE, PARENT, PREFIX, RESUME, Past, restore_settings
 from tckr.hooks.unfinished import (
     find_unfinished,
     plan_resumption,
@@ -167,7 +167,9 @@ class Lineage:
     def _command_parameters(self) -> dict[str, Any]:
         """Return the parameters of the command that change what a run does."""
         return {
-            key: str(value) for key, value in leaves(self._given) if key not in (RESUME, "run_name")
+            key: str(value)
+            for key, value in leaves(self._given)
+            if key not in (RESUME, "run_name") and key.split(".")[0] != ENGINE
         }
 
     def _named_parent(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> str | None:

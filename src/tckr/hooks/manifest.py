@@ -12,9 +12,10 @@ from kedro.io.core import AbstractVersionedDataset
 from kedro.io.memory_dataset import MemoryDataset
 from kedro.pipeline import Pipeline
 
+from tckr.engine.code import code_state
 from tckr.hooks.project import git_state
 from tckr.hooks.restore import PREFIX, plain
-from tckr.hooks.unfinished import code_state, state_of
+from tckr.hooks.unfinished import state_of
 from tckr.lineage import Artefact, Manifest, fingerprint
 from tckr.process import Process
 

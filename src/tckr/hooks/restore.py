@@ -16,6 +16,7 @@ from tckr.options import leaves
 PARENT = "parent"  # the parameter that names the run to start from
 RESUME = "resume"  # the parameter that names the unfinished run to take up, or `last`
 NAMES = (PARENT, RESUME, "run_name")  # parameters that say what a run is, not what it does
+ENGINE = "engine"  # the parameter group that says where shards run, whatever they are of
 SEED = "seed"
 PREFIX = "params:"
 RAW, IMAGES = "raw_images", "images"  # an unversioned input, and the parameter that names its place
@@ -81,7 +82,7 @@ def restore_settings(
     groups = {name.removeprefix(PREFIX) for name in pipeline.inputs() if name.startswith(PREFIX)}
     flat, settings, inherited = dict(leaves(given)), past.settings, past.inherited
     for key, value in flat.items():
-        if key not in NAMES:
+        if key not in NAMES and key.split(".")[0] != ENGINE:
             _check_effect(key, value, past, groups, pipeline)
     parameters = dict(catalog.load("parameters")) if "parameters" in catalog else {}
     changed: dict[str, tuple[Any, Any]] = {}

@@ -164,7 +164,10 @@ def describe(stage: str, pipeline: Pipeline, catalog: CatalogProtocol) -> str:
     told = []
     for name in groups:
         options = catalog.load(name)
-        if hasattr(options, "describe"):
+        # Of a stage that runs in part, options tell only what the node does that they are about.
+        about = getattr(options, "about", None)
+        there = about is None or any(node.name.rpartition(".")[2] == about for node in nodes)
+        if hasattr(options, "describe") and there:
             told.append(options.describe())
     sources = [
         str(catalog.load(n)) for n in sorted(pipeline.inputs()) if _starts(n, nodes, catalog)

@@ -5,15 +5,13 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
-import tckr
+from tckr.engine.code import code_state
 from tckr.errors import UserError
 from tckr.hooks.restore import PREFIX
 from tckr.lineage import Artefact, Manifest, Runs, is_unchanged
@@ -27,26 +25,10 @@ from tckr.resume import (
     take_up,
 )
 
-# With other versions of these the same code may compute other numbers.
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy", "pillow")
 LISTS = (".csv", ".tsv")  # of images that lie beside them
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".dcm", ".npy"}
 # Entries that are of one run alone: whoever reads them is made again by every run.
 OF_THE_RUN = {"parameters", "lineage", "durations"}
-
-
-@cache
-def code_state() -> str:
-    """Return a hash of the package's files and of the versions of the libraries behind its models."""
-    digest = hashlib.sha256()
-    package = Path(tckr.__file__).parent
-    for file in sorted(one for kind in ("*.py", "*.html") for one in package.rglob(kind)):
-        digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
-        digest.update(file.read_bytes())
-    for library in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            digest.update(f"{library} {version(library)}\0".encode())
-    return digest.hexdigest()
 
 
 def state_of(source: Path, data: Path) -> str:

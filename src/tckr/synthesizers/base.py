@@ -32,6 +32,7 @@ class RecyclingOptions(Options):
     """How large the synthetic set is and what of it is released; every arm's group `knowledge_recycling` extends this."""
 
     size_field: ClassVar[str] = "cardinality"
+    about: ClassVar[str] = "generate_images"  # the node whose work `describe` tells of
 
     cardinality: float = Field(
         1.0,

@@ -7,12 +7,12 @@ Optimisation and Tuning); the teacher labels what is drawn (Generative Knowledge
 
 import time
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
 
 from tckr.diffusion.options import FinetuningOptions
+from tckr.engine.places import place
 from tckr.engine.seeds import derive
 from tckr.synthesizers.base import Fitted, PrivateSet, Step, extrapolated
 from tckr.synthesizers.choice import ChoiceOptions
@@ -69,7 +69,7 @@ class KR(TextToImage):
         if options.checkpoints:
             told = options.model_dump(mode="json", exclude={"checkpoints", "cache_gib"})
             work = content_hash(told, source_state(options.generator), private.images, names, seed)
-            unfinished = Checkpoints(Path(options.checkpoints) / work)
+            unfinished = Checkpoints(place(options.checkpoints) / work)
         pipeline = load(options.generator, device, options.resolution)
         made = finetune(
             pipeline,

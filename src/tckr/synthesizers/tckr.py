@@ -7,13 +7,13 @@ drawn (Generative Knowledge Distillation, `tckr.classifiers.distillation`).
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pandas as pd
 from pydantic import Field
 
 from tckr.diffusion.options import AdaptationOptions
+from tckr.engine.places import place
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.synthesizers.base import Fitted, PrivateSet, Step, extrapolated, number_of
@@ -104,7 +104,7 @@ class TCKR(TextToImage):
         own = None
         if unfinished is None and self.captioning.checkpoints:
             work = caption_fingerprint(private.images, self.captioning)
-            unfinished = own = Checkpoints(Path(self.captioning.checkpoints) / work)
+            unfinished = own = Checkpoints(place(self.captioning.checkpoints) / work)
         captions = caption(captioner, private.images, self.captioning, unfinished)
         if own:
             own.remove()

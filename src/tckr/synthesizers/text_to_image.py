@@ -88,7 +88,15 @@ class TextToImage(Synthesizer):
         channels, height, width = fitted.shape
         options = self.knowledge_recycling.sampling
         noise = derive(seed, "sampling")
-        return stream(pipeline, prompts, (height, width), channels, options, noise, start=start)
+
+        def work() -> str | None:
+            try:
+                return "-".join([fitted.drawing(prompts, seed), *sorted(closed)])
+            except TypeError:  # an artefact whose content cannot be compared
+                return None
+
+        size = (height, width)
+        return stream(pipeline, prompts, size, channels, options, noise, start=start, work=work)
 
     def generator(self, fitted: Fitted, adapted: bool) -> Any:
         """Load the diffusers pipeline, with the adapter merged in or as it was downloaded."""

@@ -9,7 +9,6 @@ spent entry beside what it made. A step without `charges` sees private images on
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
@@ -17,6 +16,7 @@ from pydantic import Field
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.dp import Entry, Ledger, Noise, Plan, check_signal, delta_default
+from tckr.engine.places import place
 from tckr.engine.rows import PART
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
@@ -179,7 +179,7 @@ class UnderDP(TextToImage):
         unfinished = None
         if options.checkpoints:
             work = adaptation_fingerprint(private.images, prompts, names, options)
-            unfinished = Checkpoints(Path(options.checkpoints) / content_hash(work, start, seed))
+            unfinished = Checkpoints(place(options.checkpoints) / content_hash(work, start, seed))
         adapter = adapt_privately(
             pipeline,
             private.images,

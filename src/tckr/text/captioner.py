@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from tckr.engine import resolve_workers, stream_shards
 from tckr.engine.checkpoint import Checkpoints, fingerprint
 from tckr.engine.loading import OFFLINE, SAFE, check_kind, download, readable
 from tckr.engine.overlap import ahead, behind
 from tckr.engine.progress import track
+from tckr.engine.rows import Shared
 from tckr.engine.weights import find_variant
 from tckr.images.tensors import to_tensor
 from tckr.text.decoding import Writer, weights_dtype
@@ -30,10 +33,24 @@ RECIPE = {"captioner", "prompt", "max_new_tokens", "dtype"}
 
 @dataclass(frozen=True)
 class Captioner:
-    """A model of AutoModelForImageTextToText with its processor."""
+    """A model of AutoModelForImageTextToText with its processor.
+
+    Attributes:
+        model: the model.
+        processor: its processor.
+        source: folder or hub id that it was loaded from, which stands for it on its way to another process.
+        dtype: as it was asked for.
+    """
 
     model: Any
     processor: Any
+    source: str | None = None
+    dtype: Precision = "auto"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source is None:
+            return Captioner, (self.model, self.processor)
+        return load, (self.source, self.model.device.type, self.dtype)
 
 
 def kinds() -> set[str]:
@@ -63,6 +80,7 @@ def load(source: str, device: str = "cpu", dtype: Precision = "auto") -> Caption
     meaning = "a transformers image-text-to-text model (BLIP-2, BLIP, ...) with safetensors weights"
     remedy = download(source, "captioning.captioner", meaning)
     check_kind(source, "model_type", kinds(), remedy)
+    wanted = dtype
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     with readable(f"Captioner '{source}'", remedy):
@@ -70,7 +88,7 @@ def load(source: str, device: str = "cpu", dtype: Precision = "auto") -> Caption
             source, dtype=getattr(torch, dtype), variant=find_variant(source), **SAFE
         )
         processor = AutoProcessor.from_pretrained(source, **OFFLINE)
-    return Captioner(model.to(device).eval().requires_grad_(False), processor)
+    return Captioner(model.to(device).eval().requires_grad_(False), processor, source, wanted)
 
 
 def caption(
@@ -82,7 +100,7 @@ def caption(
     """Write one greedy caption per image; images with the same content are captioned once.
 
     Encoded images are decoded in worker threads, a few batches ahead of the device, so that memory does not grow
-    with their number.
+    with their number. Several GPUs, or the workers of a cluster, write the captions of different shards side by side.
 
     Args:
         images: uint8 (N, C, H, W), C 1 or 3; or N encoded images (PNG), those of a batch of one size.
@@ -104,20 +122,15 @@ def caption(
     rows = list(first.values())
     shards = _shards(rows, keys, captioner, options)
     found = [shard.load(checkpoints) for shard in shards]
-    writer = Writer(captioner.model, captioner.processor, options)
-    todo = [
-        (number, part)
-        for number, shard in enumerate(shards)
-        if found[number] is None
-        for part in _cut(shard.rows, options.batch_size)
-    ]
-    texts: list[list[str]] = [saved or [] for saved in found]
-    batches = ahead(lambda job: writer.prepare(_pick(images, job[1])), todo)
-    begun = (writer.start(batch) for batch in track(batches, "captions", len(todo)))
-    for (number, _), finish in zip(todo, behind(begun), strict=True):
-        texts[number] += finish()
-        if len(texts[number]) == len(shards[number].rows):
-            shards[number].save(checkpoints, texts[number])
+    missing = [shard for shard, saved in zip(shards, found, strict=True) if saved is None]
+    work = _Work(captioner, images, options, checkpoints)
+    workers, devices = resolve_workers()
+    new = (
+        stream_shards(_write_one, missing, workers, "captions", shared=work, devices=devices)
+        if min(workers, len(missing)) > 1
+        else _write(missing, work)
+    )
+    texts = [next(new) if saved is None else saved for saved in found]
     written = [text for shard in texts for text in shard]
     by_key = {keys[row]: tidy(text) for row, text in zip(rows, written, strict=True)}
     return [by_key[key] for key in keys]
@@ -175,12 +188,55 @@ def captions_table(
     )
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What all shards read; other processes map the images, and load the captioner."""
+
+    captioner: Captioner
+    images: Tensor | Sequence[bytes]
+    options: CaptionOptions
+    checkpoints: Checkpoints | None
+
+    @cached_property
+    def writer(self) -> Writer:
+        return Writer(self.captioner.model, self.captioner.processor, self.options)
+
+    @cached_property
+    def _sent(self) -> Any:
+        return Shared(self.images) if isinstance(self.images, Tensor) else self.images
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Work, (self.captioner, self._sent, self.options, self.checkpoints)
+
+
+def _write(shards: "Sequence[_Shard]", work: _Work) -> Iterator[list[str]]:
+    """Yield the captions of each shard once they are saved; images are prepared, and tokens read, across their borders."""
+    jobs = [(shard, part) for shard in shards for part in _cut(shard.rows, work.options.batch_size)]
+    batches = ahead(lambda job: work.writer.prepare(_pick(work.images, job[1])), jobs)
+    begun = (work.writer.start(batch) for batch in track(batches, "captions", len(jobs)))
+    texts: list[str] = []
+    for (shard, _), finish in zip(jobs, behind(begun), strict=True):
+        texts += finish()
+        if len(texts) == len(shard.rows):
+            shard.save(work.checkpoints, texts)
+            yield texts
+            texts = []
+
+
+def _write_one(shard: "_Shard", work: _Work) -> list[str]:
+    (texts,) = _write([shard], work)
+    return texts
+
+
 class _Shard(NamedTuple):
     """Distinct images whose captions are saved together, and what distinguishes their work from other work."""
 
     name: str
     rows: list[int]
     fingerprint: dict[str, Any]
+
+    def __str__(self) -> str:
+        return self.name
 
     def load(self, checkpoints: Checkpoints | None) -> list[str] | None:
         saved = checkpoints and checkpoints.of(self.name).load(self.fingerprint)

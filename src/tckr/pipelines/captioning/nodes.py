@@ -1,11 +1,10 @@
 """The private set in words."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from tckr.engine.device import best
 from tckr.engine.once_saved import once_saved
+from tckr.engine.places import place
 from tckr.images.degenerate import check_captions, log
 from tckr.images.tables import class_names, of_split
 from tckr.synthesizers.base import PrivateSet
@@ -33,7 +32,7 @@ def caption_members(images: pd.DataFrame, options: CaptionOptions) -> pd.DataFra
     private = PrivateSet(pictures, labels, class_names(images))
     unfinished = None
     if options.checkpoints:
-        folder = Path(options.checkpoints) / caption_fingerprint(pictures, options)
+        folder = place(options.checkpoints) / caption_fingerprint(pictures, options)
         unfinished = Checkpoints(folder)
     synthesizer = TCKR.partly(captioning=options)
     (captions,) = synthesizer.caption_members(private, {}, 0, best(), unfinished=unfinished)

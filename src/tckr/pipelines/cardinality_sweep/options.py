@@ -12,6 +12,7 @@ class SweepOptions(Options):
     """Which students the sweep trains; how they are trained and audited, the other stages' parameters say."""
 
     size_field: ClassVar[str] = "cardinalities"
+    about: ClassVar[str] = "draw_sets"  # the node whose work `describe` tells of
 
     cardinalities: tuple[float, ...] = Field(
         (0.1, 0.2, 1, 5, 10, 20),

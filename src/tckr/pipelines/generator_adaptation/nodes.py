@@ -1,6 +1,5 @@
 """The base generator learns what the private set looks like."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -9,6 +8,7 @@ from PIL import Image
 from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.device import best
 from tckr.engine.once_saved import once_saved
+from tckr.engine.places import place
 from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels
 from tckr.options import recipe
@@ -81,7 +81,7 @@ def _checkpoints(
         captions["image_id"].tolist(),
         captions["prompt"].tolist(),
     )
-    return Checkpoints(Path(options.checkpoints) / fingerprint(*work))
+    return Checkpoints(place(options.checkpoints) / fingerprint(*work))
 
 
 def _shown(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
