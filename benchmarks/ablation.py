@@ -24,7 +24,7 @@ from tckr.engine.seeds import derive
 from tckr.images.tables import images_and_labels
 from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members
 from tckr.pipelines.student_training.nodes import accuracies
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 from tckr.synthesizers.tckr import TCKR
 
 ROOT = Path(__file__).parents[1]

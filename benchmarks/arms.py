@@ -32,7 +32,9 @@ from tckr.engine.seeds import derive
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
 from tckr.images.tables import of_split
-from tckr.synthesizers.base import Fitted, PrivateSet, Synthesizer, SyntheticSet
+from tckr.synthesizers.base import Synthesizer
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet, SyntheticSet
 from tckr.synthesizers.registry import SYNTHESIZERS, synthesizer_class
 
 CONSOLE = Console(width=200)

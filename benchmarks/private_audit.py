@@ -37,8 +37,8 @@ from tckr.engine.seeds import derive
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
 from tckr.images.tables import of_split
-from tckr.synthesizers.base import PrivateSet
 from tckr.synthesizers.private import Private, PrivateBudget, PrivateDrawingOptions
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.under_dp import UnderDP
 from tckr.text.options import CaptionOptions, WordsOptions
 

@@ -42,7 +42,8 @@ from tckr.engine.seeds import derive
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
 from tckr.images.tables import of_split
-from tckr.synthesizers.base import Fitted, PrivateSet
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.spti import Spti, SptiBudget, SptiDrawingOptions, VotingOptions
 from tckr.text.options import CaptionOptions
 from tckr.text.sources.options import TextSourceOptions

@@ -46,7 +46,7 @@ from tckr.pipelines.ingestion.nodes import state_public_facts
 from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members, train_teacher
 from tckr.pipelines.student_training.nodes import accuracies
 from tckr.settings import CONFIG_LOADER_ARGS
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
 from tckr.text.options import CaptionOptions
 

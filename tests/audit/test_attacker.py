@@ -16,7 +16,7 @@ from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, Dis
 from tckr.classifiers.predict import soft_labels
 from tckr.datasets.image_table import SOFT_LABELS
 from tckr.images.tensors import to_png
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 
 N, CLASSES, SHADOWS = 120, 3, 8
 INSIDE = np.arange(N) < N // 2

@@ -15,7 +15,7 @@ from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
 from tckr.errors import UserError
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 
 N, MEMBERS, CLASSES = 200, 100, 3
 # Rare enough an error that an unlucky draw does not fail the test.

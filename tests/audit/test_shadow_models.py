@@ -16,7 +16,7 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.trainer import Trainer
 from tckr.errors import UserError
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 
 N, M, CLASSES, STEPS = 40, 50, 3, 6
 OPTIONS = ClassifierOptions(widths=(8, 12), depth=2, stride=1, batch_size=16)

@@ -17,7 +17,7 @@ from tckr.classifiers.predict import accuracy, logits, soft_labels
 from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 
 RECIPE = ClassifierOptions(
     architecture="scattering", augmentation=AugmentationOptions(shift=1), label_smoothing=0.0

@@ -16,7 +16,7 @@ from tckr.hooks.memory import check_memory
 from tckr.images.tensors import to_png
 from tckr.pipeline_registry import register_pipelines
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
-from tckr.synthesizers.base import RecyclingOptions
+from tckr.synthesizers.recycling import RecyclingOptions
 
 ENCODER = str(Path(__file__).parents[2] / "data/06_models/foundation/clip")
 

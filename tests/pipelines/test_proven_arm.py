@@ -15,7 +15,8 @@ from tckr.dp import Ledger, Noise, delta_default
 from tckr.errors import UserError
 from tckr.pipelines.privacy_audit import create_pipeline
 from tckr.reporting.figures import FORBIDDEN
-from tckr.synthesizers.base import RecyclingOptions, Step, Synthesizer
+from tckr.synthesizers.base import Step, Synthesizer
+from tckr.synthesizers.recycling import RecyclingOptions
 from tckr.synthesizers.registry import synthesizer_class
 
 N, S = 1200, 8

@@ -21,7 +21,9 @@ import pandas as pd
 from pydantic import Field
 
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import RecyclingOptions, Step, Synthesizer, class_prompts
+from tckr.synthesizers.base import Step, Synthesizer
+from tckr.synthesizers.private_set import class_prompts
+from tckr.synthesizers.recycling import RecyclingOptions
 
 
 class ToyRecyclingOptions(RecyclingOptions):

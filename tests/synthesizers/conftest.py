@@ -8,7 +8,7 @@ import torch
 import miniatures
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.options import Schedule
-from tckr.synthesizers.base import PrivateSet
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
 from tckr.text.options import CaptionOptions
 

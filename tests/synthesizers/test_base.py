@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 import pytest
 
 from tckr.pipelines.arm import step_node
-from tckr.synthesizers.base import PrivateSet, RecyclingOptions, Step, Synthesizer
+from tckr.synthesizers.base import Step, Synthesizer
+from tckr.synthesizers.private_set import PrivateSet
+from tckr.synthesizers.recycling import RecyclingOptions
 from tckr.synthesizers.registry import synthesizer_class
 
 ARMS = ("tckr", "unadapted", "private", "privimage")

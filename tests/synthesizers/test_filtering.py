@@ -14,7 +14,6 @@ from torch import nn
 
 from tckr.classifiers.predict import soft_labels
 from tckr.errors import UserError
-from tckr.synthesizers.base import Fitted, PrivateSet
 from tckr.synthesizers.filtering import (
     DRAW,
     FILTER,
@@ -24,6 +23,8 @@ from tckr.synthesizers.filtering import (
     fill,
     rejected,
 )
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.unadapted import UnadaptedRecyclingOptions
 
 NAMES = ("bag", "boot", "coat")

@@ -11,7 +11,6 @@ from tckr.diffusion.options import FinetuningOptions, SamplingOptions
 from tckr.engine.checkpoint import Checkpoints
 from tckr.errors import UserError
 from tckr.options import Schedule
-from tckr.synthesizers.base import Fitted, PrivateSet
 from tckr.synthesizers.choice import (
     Choice,
     ChoiceOptions,
@@ -20,8 +19,10 @@ from tckr.synthesizers.choice import (
     choose,
     the_last,
 )
+from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.kr import KR, KRDrawingOptions
 from tckr.synthesizers.private import Private
+from tckr.synthesizers.private_set import PrivateSet
 
 SEED = 3
 

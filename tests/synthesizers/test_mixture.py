@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tckr.datasets.artefact import ArtefactDataset
 from tckr.diffusion.adapter import Adapter
 from tckr.errors import UserError
-from tckr.synthesizers.base import Fitted, PrivateSet, RecyclingOptions
+from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.mixture import MixedOptions, interleaved, turns
+from tckr.synthesizers.private_set import PrivateSet
+from tckr.synthesizers.recycling import RecyclingOptions
 from tckr.synthesizers.tckr import TCKR
 from tckr.synthesizers.unadapted import Unadapted, UnadaptedRecyclingOptions
 

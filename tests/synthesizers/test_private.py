@@ -17,10 +17,11 @@ from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.dp import Ledger
 from tckr.errors import UserError
 from tckr.options import PrivateSchedule
-from tckr.synthesizers.base import Fitted, PrivateSet
 from tckr.synthesizers.filtering import FilterOptions
+from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.mixture import MixedOptions
 from tckr.synthesizers.private import Private, PrivateBudget, PrivateDrawingOptions
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.text.options import CaptionOptions, WordsOptions
 from tckr.text.vocabulary import SHIPPED
 

@@ -17,7 +17,8 @@ from tckr.dp import check_sensitivity, recording
 from tckr.errors import UserError
 from tckr.images.tensors import to_pil
 from tckr.options import PrivateSchedule, Schedule
-from tckr.synthesizers.base import Fitted, PrivateSet
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.privimage import (
     PrivImage,
     PrivImageBudget,

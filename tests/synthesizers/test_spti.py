@@ -13,7 +13,8 @@ from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.diffusion.options import SamplingOptions
 from tckr.dp import EvolutionOptions, check_sensitivity, recording
 from tckr.errors import UserError
-from tckr.synthesizers.base import Fitted, PrivateSet
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.spti import Spti, SptiBudget, SptiDrawingOptions, VotingOptions
 from tckr.synthesizers.under_dp import data_hash
 from tckr.text.options import CaptionOptions

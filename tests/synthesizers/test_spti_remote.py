@@ -17,7 +17,7 @@ from tckr.diffusion.options import SamplingOptions
 from tckr.dp import EvolutionOptions
 from tckr.engine import released
 from tckr.errors import UserError
-from tckr.synthesizers.base import PrivateSet
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.spti import Spti, SptiBudget, SptiDrawingOptions, VotingOptions
 from tckr.synthesizers.tckr import TCKR
 from tckr.text.options import CaptionOptions

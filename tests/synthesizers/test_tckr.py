@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tckr.synthesizers.base import Fitted, PrivateSet, SyntheticSet
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet, SyntheticSet
 from tckr.synthesizers.tckr import TCKR
 from tckr.text import captioner
 

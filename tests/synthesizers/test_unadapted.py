@@ -7,7 +7,8 @@ import torch
 
 from tckr.diffusion.options import SamplingOptions
 from tckr.errors import UserError
-from tckr.synthesizers.base import Fitted, PrivateSet, class_prompts
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet, class_prompts
 from tckr.synthesizers.registry import SYNTHESIZERS, synthesizer_class
 from tckr.synthesizers.unadapted import Unadapted, UnadaptedRecyclingOptions
 

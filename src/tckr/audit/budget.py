@@ -15,7 +15,7 @@ from tckr.audit.shadow_models import ShadowConfig, ShadowTrainers
 from tckr.classifiers.predict import logits
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 
 FEWEST = 4  # shadows: two with and two without every example
 SCORED = 1024  # images of the probe

@@ -12,7 +12,8 @@ from torch import Tensor
 from tckr.audit.options import GeneratorThreat
 from tckr.engine.rows import take
 from tckr.options import recipe
-from tckr.synthesizers.base import PrivateSet, Synthesizer, SyntheticSet
+from tckr.synthesizers.base import Synthesizer
+from tckr.synthesizers.private_set import PrivateSet, SyntheticSet
 
 
 @dataclass(frozen=True)

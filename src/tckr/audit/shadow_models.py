@@ -28,7 +28,7 @@ from tckr.engine.checkpoint import Checkpoint, Checkpoints
 from tckr.engine.rows import PART, Shared
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tckr.audit.results import ModelAudit, Plan
     from tckr.audit.resynthesis import OwnTeacher, Resynthesis
     from tckr.audit.shadow_models import ShadowConfig
-    from tckr.synthesizers.base import SyntheticSet
+    from tckr.synthesizers.private_set import SyntheticSet
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def as_arrays(tensors: Tensors) -> "dict[str, NDArray[Any]]":
 
 def synthetic_sets(stored: "pd.DataFrame | Tensors") -> "dict[str, SyntheticSet]":
     """Return the synthetic sets by name out of an image table, which is the released one, or out of named tensors."""
-    from tckr.synthesizers.base import SyntheticSet
+    from tckr.synthesizers.private_set import SyntheticSet
 
     if isinstance(stored, pd.DataFrame):
         return {RELEASED: SyntheticSet(*images_and_labels(stored))}

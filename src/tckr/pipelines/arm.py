@@ -11,8 +11,9 @@ from kedro.pipeline import Node, Pipeline
 from tckr.engine.device import best
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.stage import as_stage, in_namespace
-from tckr.synthesizers.base import PrivateSet, PublicFacts, Step, Synthesizer
+from tckr.synthesizers.base import Step, Synthesizer
 from tckr.synthesizers.choice import Choice
+from tckr.synthesizers.private_set import PrivateSet, PublicFacts
 from tckr.synthesizers.registry import DEFAULT, synthesizer_class
 
 SEED = "params:seed"

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from tckr.classifiers.options import ClassifierOptions, DistillationOptions
     from tckr.engine.checkpoint import Checkpoints
-    from tckr.synthesizers.base import PublicFacts, Synthesizer
+    from tckr.synthesizers.base import Synthesizer
+    from tckr.synthesizers.private_set import PublicFacts
 
 COLUMNS = [
     *("part", "round", "trial", "snapshot", "steps", "sampling", "share", "images"),
@@ -228,7 +229,8 @@ class Examiner:
         import torch
 
         from tckr.diffusion.sampling import gathered
-        from tckr.synthesizers.base import Fitted, images_at
+        from tckr.synthesizers.fitted import Fitted
+        from tckr.synthesizers.recycling import images_at
 
         loaded = self._generator_of(arm)
         fitted = Fitted(arm, self.facts, self.artefacts, self.device, self.teacher, loaded=loaded)

@@ -14,8 +14,10 @@ import pandas as pd
 from tckr.diffusion.options import FinetuningOptions
 from tckr.engine.places import place
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import Fitted, PrivateSet, Step, extrapolated
+from tckr.synthesizers.base import Step
 from tckr.synthesizers.choice import ChoiceOptions
+from tckr.synthesizers.fitted import Fitted, extrapolated
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 
 if TYPE_CHECKING:

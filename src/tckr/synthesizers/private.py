@@ -13,7 +13,9 @@ from pydantic import Field
 
 from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
+from tckr.synthesizers.base import Step
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet, PublicFacts
 from tckr.synthesizers.tckr import TCKR
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (

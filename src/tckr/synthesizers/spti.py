@@ -23,7 +23,9 @@ from tckr.engine.content import source_state
 from tckr.engine.released import release
 from tckr.engine.seeds import derive
 from tckr.options import ModelSource, Options
-from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Step
+from tckr.synthesizers.base import Step
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import PrivateSet, PublicFacts
 from tckr.synthesizers.text_to_image import DrawingOptions, Source
 from tckr.synthesizers.under_dp import (
     PLAN_BUDGET,

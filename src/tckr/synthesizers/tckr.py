@@ -16,8 +16,10 @@ from tckr.diffusion.options import AdaptationOptions
 from tckr.engine.places import place
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
-from tckr.synthesizers.base import Fitted, PrivateSet, Step, extrapolated, number_of
+from tckr.synthesizers.base import Step
 from tckr.synthesizers.choice import ChoiceOptions
+from tckr.synthesizers.fitted import Fitted, extrapolated
+from tckr.synthesizers.private_set import PrivateSet, number_of
 from tckr.synthesizers.text_to_image import DrawingOptions, TextToImage
 from tckr.text.options import CaptionOptions
 

@@ -8,9 +8,12 @@ import pandas as pd
 from tckr.diffusion.options import SamplingOptions
 from tckr.engine.content import source_state
 from tckr.engine.seeds import derive
-from tckr.synthesizers.base import Fitted, RecyclingOptions, Synthesizer, class_prompts
+from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.choice import Choice
 from tckr.synthesizers.filtering import FilterOptions
+from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.private_set import class_prompts
+from tckr.synthesizers.recycling import RecyclingOptions
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,7 +21,8 @@ from tckr.engine.rows import PART
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
-from tckr.synthesizers.base import PrivateSet, PublicFacts, Step
+from tckr.synthesizers.base import Step
+from tckr.synthesizers.private_set import PrivateSet, PublicFacts
 from tckr.synthesizers.text_to_image import TextToImage
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from tckr.engine.once_saved import once_saved
 from tckr.engine.places import place
 from tckr.images.degenerate import check_captions, log
 from tckr.images.tables import class_names, of_split
-from tckr.synthesizers.base import PrivateSet
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.tckr import TCKR
 from tckr.text.options import CaptionOptions
 

@@ -19,7 +19,8 @@ from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members
 from tckr.pipelines.student_training.nodes import accuracies
 from tckr.pipelines.types import Classifier, Tensors
-from tckr.synthesizers.base import Synthesizer, images_at
+from tckr.synthesizers.base import Synthesizer
+from tckr.synthesizers.recycling import images_at
 
 TEACHER, CONTROL = "teacher", "control"
 

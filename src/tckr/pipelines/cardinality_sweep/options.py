@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from tckr.options import Options
-from tckr.synthesizers.base import images_at
+from tckr.synthesizers.recycling import images_at
 
 
 class SweepOptions(Options):

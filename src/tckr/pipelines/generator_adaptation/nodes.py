@@ -13,7 +13,7 @@ from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels
 from tckr.options import recipe
 from tckr.pipelines.types import Adapter
-from tckr.synthesizers.base import PrivateSet
+from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.tckr import TCKR
 
 if TYPE_CHECKING:

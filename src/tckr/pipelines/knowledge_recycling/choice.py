@@ -12,7 +12,8 @@ from tckr.engine.seeds import derive
 from tckr.images.tables import images_and_labels, of_split
 from tckr.options import recipe as recipe_of
 from tckr.pipelines.types import Classifier
-from tckr.synthesizers.base import PublicFacts, Synthesizer
+from tckr.synthesizers.base import Synthesizer
+from tckr.synthesizers.private_set import PublicFacts
 
 if TYPE_CHECKING:
     from tckr.synthesizers.choice import Choice

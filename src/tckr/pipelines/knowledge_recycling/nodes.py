@@ -40,9 +40,11 @@ from tckr.images.tables import (
 )
 from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier
-from tckr.synthesizers.base import Fitted, PrivateSet, PublicFacts, Synthesizer
+from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.filtering import DRAW, check_rejected, draws_per_image, rejected
+from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.mixture import SOURCE
+from tckr.synthesizers.private_set import PrivateSet, PublicFacts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

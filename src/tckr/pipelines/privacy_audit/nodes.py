@@ -12,8 +12,9 @@ from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels, of_split
 from tckr.pipelines.types import Classifier, Tensors
-from tckr.synthesizers.base import PrivateSet, Synthesizer
+from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.filtering import draws_per_image
+from tckr.synthesizers.private_set import PrivateSet
 
 if TYPE_CHECKING:
     from tckr.audit.shadow_models import ShadowConfig

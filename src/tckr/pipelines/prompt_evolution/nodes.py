@@ -9,7 +9,8 @@ from PIL import Image
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.reporting.evolution import best_candidates, best_prompts, distance_curve
-from tckr.synthesizers.base import PublicFacts, Synthesizer
+from tckr.synthesizers.base import Synthesizer
+from tckr.synthesizers.private_set import PublicFacts
 
 
 def draw_best_prompts(
