@@ -73,7 +73,9 @@ def run(count: int, workers: int) -> dict[str, Any]:
     memory: dict[str, float] = {}
     start = time.perf_counter()
     first = 0.0
-    for number in stream_shards(nothing, range(count), workers):
+    from benchmarks.engine import nothing as work  # workers of a cluster cannot import a script
+
+    for number in stream_shards(work, range(count), workers):
         first = first or time.perf_counter() - start
         if number in (count // 2, count - 1):
             memory["half_mib" if number == count // 2 else "end_mib"] = resident()

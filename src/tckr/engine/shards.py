@@ -58,7 +58,8 @@ def map_shards(
 
     Args:
         function: called as `function(shard)`, or `function(shard, shared)` if `shared` is given;
-            with more than one worker it must be defined at the top level of a module. It draws its random numbers from
+            with more than one worker it must be defined at the top level of a module, on a cluster of one that its nodes
+            can import, not of the script that runs. It draws its random numbers from
             a seed that it derives from the shard, never from who runs it.
         shards: small, picklable pieces of work; their `str` names them in errors and in `keep`.
         workers: number of processes; 1 runs in this one, whatever the engine. Each process computes on one torch
