@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Images of a short trial on a GPU and on a CPU, few and many: the difference says how long one takes.
 TRIAL_IMAGES = {"cuda": (64, 1024), "cpu": (8, 40)}
+FEW = 500  # images for which no further process is started, once the first round is drawn
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Fitted:
         parts: list[Tensor] = []
 
         def look(prompts: Sequence[str], start: int) -> "Tensor":
-            batches = self.draw_from(start, prompts, seed, closed=closed)
+            drawing = self.for_round(start, len(prompts))
+            batches = drawing.draw_from(start, prompts, seed, closed=closed)
             parts.append(gathered(batches, len(prompts) - start))
             return parts[-1]
 
@@ -91,6 +93,16 @@ class Fitted:
             plan, lambda *drawn: soft_labels(self.judge, look(*drawn)).numpy(), strict=strict
         )
         return SyntheticSet(gathered(_at(parts, numbers), count), labels)
+
+    def for_round(self, start: int, count: int) -> "Fitted":
+        """Return the same for a round of a filtered drawing, images `start` to `count`: few are drawn in this process.
+
+        Starting others takes seconds, and there are several such rounds. It depends on the round alone, not on where a
+        drawing was interrupted.
+        """
+        if not start or count - start > FEW:
+            return self
+        return replace(self, synthesizer=self.synthesizer.in_one_process())
 
     def filters(self, closed: Collection[str] = ()) -> bool:
         """Whether the teacher rejects images: not if that channel is closed."""

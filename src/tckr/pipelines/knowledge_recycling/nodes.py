@@ -174,7 +174,7 @@ def draw(fitted: Fitted, plan: pd.DataFrame, seed: int) -> "tuple[Unfinished, pd
         return drawn, plan.assign(image_id=drawn.image_ids, image=drawn.images)
 
     def judge(prompts: Sequence[str], start: int) -> "NDArray[np.float32]":
-        go_on(drawn, fitted, prompts, seed)
+        go_on(drawn, fitted.for_round(start, len(prompts)), prompts, seed)
         # As a whole, so that a drawing which was interrupted in between is judged alike.
         return soft_labels_of(fitted.judge, drawn.images[start : len(prompts)]).numpy()
 
