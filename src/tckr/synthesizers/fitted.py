@@ -36,7 +36,7 @@ class Fitted:
         mixture: artefacts in the place of these for each further generator; see `Synthesizer.fit_mixture`.
     """
 
-    synthesizer: Synthesizer
+    synthesizer: "Synthesizer"
     facts: PublicFacts
     artefacts: Mapping[str, Any]
     device: str = "cpu"
