@@ -10,17 +10,22 @@ student learns from
 - `fixed`: as many images as there are members,
 - `fixed, S slices`: S times as many, shuffled together: the set that fresh images have to be measured against,
 - `fresh, S slices`: the same images, the next slice every epoch (GaFi's Dynamic Dataset Recycle, from a pool),
-- `filtered t`: as `fixed`, without what the teacher does not recognise with a probability above t.
+- `filtered t`: as `fixed`, without what the teacher does not recognise with a probability above t; no student where a class
+  cannot be filled so.
 
 All students take as many optimizer steps.
 """
 
 import argparse
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks import cells, study
 from tckr.classifiers.options import RegenerationOptions
+from tckr.diffusion.adapter import Adapter
+from tckr.errors import UserError
+from tckr.synthesizers.base import SyntheticSet
 
 KEYS = ("labels", "set")
 FIXED = "fixed"
@@ -55,18 +60,30 @@ def _measure(seed: study.Seed, given: argparse.Namespace) -> Iterator[dict[str, 
     slices = given.slices
     pool = seed.recycled(adapter, slices=slices)
     fresh = RegenerationOptions(slices=slices)
-    sets = {
+    sets: dict[str, tuple[SyntheticSet | None, RegenerationOptions | None]] = {
         FIXED: (seed.recycled(adapter), None),
         f"fixed, {slices} slices": (pool, None),
         f"fresh, {slices} slices": (pool, fresh),
     }
     for threshold in given.thresholds:
-        filtered = {"threshold": threshold, "max_draws": 100}
-        sets[f"filtered {threshold:g}"] = (seed.recycled(adapter, filter=filtered), None)
+        sets[f"filtered {threshold:g}"] = _filtered(seed, adapter, threshold)
     for labels in given.labels:
         for name, (drawn, regenerate) in sets.items():
-            accuracy = seed.student(*drawn, source=labels, regenerate=regenerate)
-            yield {"labels": labels, "set": name, "images": len(drawn.images), "accuracy": accuracy}
+            accuracy, images = None, 0
+            if drawn is not None:
+                accuracy = seed.student(*drawn, source=labels, regenerate=regenerate)
+                images = len(drawn.images)
+            yield {"labels": labels, "set": name, "images": images, "accuracy": accuracy}
+
+
+def _filtered(
+    seed: study.Seed, adapter: Adapter, threshold: float
+) -> tuple[SyntheticSet | None, None]:
+    try:
+        return seed.recycled(adapter, filter={"threshold": threshold}), None
+    except UserError as error:  # a class cannot be filled
+        logging.getLogger(__name__).warning("%s", error)
+        return None, None
 
 
 if __name__ == "__main__":

@@ -97,8 +97,11 @@ def test_small_refreshed(tmp_path: Path) -> None:
     result = json.loads(path.read_text())
 
     sets = ["fixed", "fixed, 2 slices", "fresh, 2 slices", "filtered 0"]
-    assert [row["set"] for row in result["cells"]] == sorted(sets)
-    assert {run["set"]: run["images"] for run in result["runs"]} == dict(
-        zip(sets, [120, 240, 240, 120], strict=True)
-    )
-    assert all(run["accuracy"] > 15 for run in result["runs"])  # ten classes
+    assert [row["set"] for row in result["cells"]] == sets
+    images = {run["set"]: run["images"] for run in result["runs"]}
+    assert [images[name] for name in sets[:3]] == [120, 240, 240]
+    for run in result["runs"]:
+        if run["images"]:
+            assert run["accuracy"] > 15  # ten classes
+        else:  # a teacher of 120 images does not recognise every class
+            assert (run["set"], run["accuracy"]) == ("filtered 0", None)
