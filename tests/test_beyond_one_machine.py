@@ -30,6 +30,14 @@ def finish(process: Any) -> str:
     return output + errors
 
 
+def start_on(cluster: Any, project: Path, more: str = "") -> Any:
+    """Start the run on a cluster; what is known of the shards of earlier ones is forgotten."""
+    for log in (project / DATA / "runs").glob("*.shards.jsonl"):
+        log.unlink()
+    engine = f"engine.kind=ray,engine.address={cluster.address}"
+    return start_kedro(project, *COMMAND, f"--params={SETTINGS},{engine}{more}")
+
+
 def records(project: Path, stage: str) -> list[dict[str, Any]]:
     """Return what is known by now of the shards of a stage in the newest run."""
     logs = sorted((project / DATA / "runs").glob("*.shards.jsonl"))
@@ -70,11 +78,8 @@ def check_same(project: Path, here: Manifest) -> None:
 def test_a_cluster_that_loses_a_worker_and_a_node_makes_what_one_machine_makes(
     inside: Path, here: Manifest, cluster: Any
 ):
-    for log in (inside / DATA / "runs").glob("*.shards.jsonl"):
-        log.unlink()
     doomed = add_node(cluster)
-    engine = f"engine.kind=ray,engine.address={cluster.address}"
-    process = start_kedro(inside, *COMMAND, f"--params={SETTINGS},{engine}")
+    process = start_on(cluster, inside)
     os.kill(first_record(inside, "synthetic images", process)["process"], signal.SIGKILL)
     first_record(inside, "shadow groups", process)
     cluster.remove_node(doomed, allow_graceful=False)
@@ -97,9 +102,8 @@ def test_an_object_store_takes_the_place_of_a_shared_folder(
 ):
     import s3fs
 
-    engine = f"engine.kind=ray,engine.address={cluster.address},engine.storage={bucket}/shards"
     kept = f"captioning.checkpoints={bucket}/captions,privacy_audit.checkpoints={bucket}/audit"
-    process = start_kedro(inside, *COMMAND, f"--params={SETTINGS},{engine},{kept}")
+    process = start_on(cluster, inside, f",engine.storage={bucket}/shards,{kept}")
     first_record(inside, "shadow groups", process)
     store = s3fs.S3FileSystem(use_listings_cache=False)
     assert store.find(f"{bucket}/audit")  # by whoever trained the shadow
