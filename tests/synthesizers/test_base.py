@@ -9,9 +9,7 @@ from tckr.pipelines.arm import step_node
 from tckr.synthesizers.base import Step, Synthesizer
 from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.recycling import RecyclingOptions
-from tckr.synthesizers.registry import synthesizer_class
-
-ARMS = ("tckr", "unadapted", "private", "privimage")
+from tckr.synthesizers.registry import SYNTHESIZERS, synthesizer_class
 
 
 class Plain(Synthesizer):
@@ -22,7 +20,7 @@ class Plain(Synthesizer):
         Step("count", ("counts", "charge"), charges="count", reads=("looks",)),
         Step("think", ("thoughts",), private=False, reads=("counts",)),
         Step("conclude", ("end",), private=False),
-        Step("check", ("checked",)),
+        Step("compare", ("compared",)),
     )
 
     knowledge_recycling: RecyclingOptions
@@ -32,7 +30,7 @@ class Plain(Synthesizer):
     ) -> tuple[Any]:
         return (set(artefacts),)
 
-    think = conclude = check = look
+    think = conclude = compare = look
 
     def count(
         self, private: Any, artefacts: Mapping[str, Any], seed: int, device: str
@@ -57,7 +55,7 @@ def test_a_step_is_given_what_it_reads_and_without_a_list_all_that_it_may(
         "charge": {"looks"},
         "thoughts": {"counts"},
         "end": {"counts", "charge", "thoughts"},
-        "checked": {"looks", "counts", "charge", "thoughts", "end"},
+        "compared": {"looks", "counts", "charge", "thoughts", "end"},
     }
 
 
@@ -78,7 +76,7 @@ def test_a_step_reads_nothing_later_and_nothing_of_one_image_unless_it_reads_ima
         Wrong.read_by(step)
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", SYNTHESIZERS)
 def test_the_node_of_a_step_reads_what_its_method_does(arm: str) -> None:
     synthesizer = synthesizer_class(arm)
     for step in synthesizer.steps:

@@ -7,7 +7,6 @@ import pandas as pd
 from PIL import Image
 
 from tckr.images.fonts import class_label
-from tckr.images.tensors import to_pil
 from tckr.reporting.style import new_figure, rendered
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def best_prompts(chosen: pd.DataFrame, images: "Tensor") -> Image.Image:
         chosen: of `best_candidates`.
         images: uint8 (rows, C, H, W), one of each.
     """
+    from tckr.images.tensors import to_pil
+
     labels, turns = sorted(chosen["label"].unique()), sorted(chosen["iteration"].unique())
     figure = new_figure(1.75 * len(turns) + 0.4, 2.1 * len(labels) + 0.4, 1)
     figure.clear()

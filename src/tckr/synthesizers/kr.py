@@ -40,7 +40,7 @@ class KR(TextToImage):
     """Fine-tune, choose, generate."""
 
     steps: ClassVar[tuple[Step, ...]] = (
-        Step("finetune_generator", ("snapshots", "finetuning_losses")),
+        Step("finetune_generator", ("snapshots", "finetuning_losses"), reads=()),
     )
     channels: ClassVar[tuple[str, ...]] = (FINE_TUNING,)
     by_products: ClassVar[tuple[str, ...]] = ("finetuning_losses",)
