@@ -38,6 +38,7 @@ from tckr.engine.tasks import (
 from tckr.errors import UserError, user_error
 
 LOOK = 2.0  # seconds between two looks at which nodes there are
+REACH = 10.0  # seconds in which a cluster must answer
 OBJECTS = (
     80 << 20
 )  # bytes of Ray's object store where a cluster is started for a run: nothing large goes there
@@ -115,11 +116,11 @@ class Cluster:
             if _is_loopback(options.address):
                 settings["_node_ip_address"] = LOOPBACK
             try:
+                _reach(options.address)
                 ray.init(address=options.address, **settings)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(
-                    f"There is no Ray cluster at engine.address={options.address}"
-                    f" ({str(error).splitlines()[0][:200]}).",
+                    f"There is no Ray cluster at engine.address={options.address} ({_first(error)[:200]}).",
                     "start one with `ray start --head`, give its address, or engine.address=local to start one for the"
                     " run; see docs/scale.md.",
                 ) from error
@@ -414,6 +415,13 @@ def _import_ray(address: str) -> Any:
             "pip install 'tckr[ray]', or leave engine.kind=local.",
         ) from None
     return ray
+
+
+def _reach(address: str) -> None:
+    """Check that somebody listens at host:port, which Ray would find out in minutes."""
+    if address not in ("auto", "local"):
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), REACH).close()
 
 
 def _is_loopback(address: str) -> bool:
