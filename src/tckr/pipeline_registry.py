@@ -25,9 +25,14 @@ COMPARISON = "comparison"
 # The recycled set of an earlier run for other tools; that of another arm is `<arm>.export`.
 EXPORT = "export"
 EXPORTS = (EXPORT, *(f"{arm}.{EXPORT}" for arm in SYNTHESIZERS if arm != DEFAULT))
+# What may go out of an earlier run, with its certificate; that of another arm is `<arm>.release`.
+RELEASE = "release"
+RELEASES = (RELEASE, *(f"{arm}.{RELEASE}" for arm in SYNTHESIZERS if arm != DEFAULT))
+# Whether a folder is what the release wrote.
+VERIFY = "verify_release"
 # How the shipped models were made: a job beside the others, whose imports the others do not wait for.
 ASIDE = ("foundation",)
-NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, COMPARISON, *EXPORTS, *ASIDE)
+NAMES = (*STAGES, *SYNTHESIZERS, SWEEP, COMPARISON, *EXPORTS, *RELEASES, VERIFY, *ASIDE)
 
 
 def stage(name: str, *arguments: Any) -> Pipeline:
@@ -42,7 +47,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     `student_training` stops before the audit; `knowledge_recycling`, the papers' name for the whole loop, is the whole
     loop of the default arm, and so are `privacy_audit`, its last stage, and the arm's own name.
     """
-    from tckr.pipelines.arm import arm_stages, shared_pipeline
+    from tckr.pipelines.arm import arm_release, arm_stages, shared_pipeline
     from tckr.pipelines.stage import in_namespace
 
     default = synthesizer_class(DEFAULT)
@@ -53,12 +58,14 @@ def register_pipelines() -> dict[str, Pipeline]:
     for name in STAGES:
         so_far = pipelines[name] = so_far + stages[name]
     pipelines["knowledge_recycling"] = pipelines["__default__"] = pipelines["privacy_audit"]
-    pipelines[EXPORT] = stage(EXPORT, default)
+    pipelines[EXPORT], pipelines[RELEASE] = stage(EXPORT, default), arm_release(DEFAULT)
+    pipelines[VERIFY] = stage(VERIFY)
     for arm in SYNTHESIZERS:
         pipelines[arm] = sum(arm_stages(arm).values(), ingestion + shared_pipeline(arm))
         if arm != DEFAULT:
             exported = stage(EXPORT, synthesizer_class(arm))
             pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, exported, (), ())
+            pipelines[f"{arm}.{RELEASE}"] = arm_release(arm)
     recycling = import_module("tckr.pipelines.knowledge_recycling")
     generators = teacher + recycling.create_generators_pipeline(default)
     pipelines[SWEEP] = pipelines["generator_adaptation"] + generators + stage(SWEEP, default)

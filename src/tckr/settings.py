@@ -18,6 +18,10 @@ from tckr.hooks import (
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
+    # policy.yml holds the parameter group `policy`.
+    "config_patterns": {
+        "parameters": ["parameters*", "parameters*/**", "**/parameters*", "policy*", "policy*/**"]
+    },
     "default_run_env": "local",
     # An environment states its differences only; without this it would erase its siblings.
     "merge_strategy": {"parameters": "soft", "globals": "soft"},

@@ -22,8 +22,10 @@ from tckr.pipeline_registry import (
     COMPARISON,
     EXPORTS,
     NAMES,
+    RELEASES,
     STAGES,
     SWEEP,
+    VERIFY,
     register_pipelines,
 )
 from tckr.pipelines.arm import arm_stages
@@ -40,6 +42,7 @@ LAYERS = (
     "models",
     "model_output",
     "reporting",
+    "release",
 )
 
 
@@ -69,7 +72,7 @@ def persisted(pipeline: Pipeline) -> set[str]:
 
 
 def test_names(pipelines: dict[str, Pipeline]) -> None:
-    jobs = {SWEEP, COMPARISON, *EXPORTS, "foundation", "__default__"}
+    jobs = {SWEEP, COMPARISON, *EXPORTS, *RELEASES, VERIFY, "foundation", "__default__"}
     assert set(pipelines) == {*STAGES, *SYNTHESIZERS, *jobs}
 
 
@@ -122,7 +125,9 @@ def test_every_catalog_entry_is_used(pipelines: dict[str, Pipeline]) -> None:
     assert {name for name in written if "{" in name} <= of_arms
 
 
-@pytest.mark.parametrize("name", [*STAGES, *SYNTHESIZERS, SWEEP, COMPARISON, *EXPORTS])
+@pytest.mark.parametrize(
+    "name", [*STAGES, *SYNTHESIZERS, SWEEP, COMPARISON, *EXPORTS, *RELEASES, VERIFY]
+)
 def test_everything_a_job_makes_is_versioned(
     name: str, pipelines: dict[str, Pipeline], catalog: DataCatalog
 ) -> None:

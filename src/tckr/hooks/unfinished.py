@@ -141,6 +141,8 @@ def remove_leftovers(killed: Iterable[Manifest], datasets: Iterable[Any], projec
     for run in killed:
         recorded = {(project / made.path).resolve() for made in run.artefacts.values()}
         for place in places:
+            for path in place.glob(f".{run.run}-*"):  # of a folder that is a version itself
+                shutil.rmtree(path, ignore_errors=True)
             for path in (place / run.run).glob("*"):
                 unfinished = path.name == place.name or path.name.startswith(f".{place.name}-")
                 if not unfinished or path.resolve() in recorded:

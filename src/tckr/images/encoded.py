@@ -1,6 +1,7 @@
 """The column of images in a table: encoded bytes that stay in their files until they are read."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from pandas.api.extensions import (
 )
 from pandas.api.indexers import check_array_indexer
 
-from tckr.images.stores import Held, Store
+from tckr.images.stores import Held, ParquetImages, Store
 
 MISSING = -1
 BLOCK, BLOCK_BYTES = 32, 16 << 20  # images that are read at once when all are read in turn, at most
@@ -89,6 +90,17 @@ class EncodedImages(ExtensionArray):
     def of(cls, store: Store, count: int) -> Self:
         """Return the column of the first `count` images of a store."""
         return cls([store], np.zeros(count, np.int32), np.arange(count))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The Parquet files that its images lie in.
+
+        Raises:
+            ValueError: some lie elsewhere.
+        """
+        if not all(isinstance(store, ParquetImages) for store in self._stores):
+            raise ValueError("some of the images do not lie in Parquet files")
+        return tuple(store.path for store in self._stores if isinstance(store, ParquetImages))
 
     def in_order(self) -> NDArray[np.int64]:
         """Return the rows, int64 (N,), in the order in which the images lie in their stores, which is the fastest."""

@@ -148,6 +148,11 @@ class ParquetImages:
         sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._starts = np.cumsum([0, *sizes], dtype=np.int64)
 
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return self._path
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 

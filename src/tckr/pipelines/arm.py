@@ -48,11 +48,21 @@ def arm_stages(arm: str) -> dict[str, Pipeline]:
             stages[step.name] = as_stage(step.name, [step_node(step, synthesizer)])
     for name in ("knowledge_recycling", "student_training", "privacy_audit"):
         stages[name] = _stage(name, synthesizer)
+    return {name: _of_arm(arm, made) for name, made in stages.items()}
+
+
+def arm_release(arm: str) -> Pipeline:
+    """Return the release of an arm, on what an earlier run made."""
+    return _of_arm(arm, _stage("release", synthesizer_class(arm)))
+
+
+def _of_arm(arm: str, made: Pipeline) -> Pipeline:
+    """Return a stage with the datasets and groups of an arm under its name; those of the default arm stay plain."""
     if arm == DEFAULT:
-        return stages
+        return made
+    synthesizer = synthesizer_class(arm)
     own = {*synthesizer.model_fields, *OWN}
-    shared = set(SHARED) - set(synthesizer.artefacts())
-    return {name: in_namespace(arm, made, shared, own) for name, made in stages.items()}
+    return in_namespace(arm, made, set(SHARED) - set(synthesizer.artefacts()), own)
 
 
 def in_a_box(arm: str, pipeline: Pipeline) -> Pipeline:

@@ -21,6 +21,7 @@ from tckr.audit.results import (
     ThingAudit,
     Tpr,
 )
+from tckr.release.certificate import accuracy_interval
 
 MODELS = ("student", "teacher")
 PRIOR = 0.1  # share of members among the queried examples, of the precision in the first table
@@ -209,18 +210,3 @@ def per_class(
                 for model, value in values.items()
             },
         )
-
-
-def accuracy_interval(percent: float, n_images: int, confidence: float) -> Interval:
-    """Return an accuracy as a share, with its Clopper-Pearson interval.
-
-    >>> found = accuracy_interval(90.0, n_images=100, confidence=0.95)
-    >>> found.value, round(found.low, 3), round(found.high, 3)
-    (0.9, 0.824, 0.951)
-    """
-    from tckr.metrics import clopper_pearson
-
-    low, high = clopper_pearson(round(percent / 100 * n_images), n_images, confidence)
-    return Interval(
-        value=percent / 100, low=low, high=high, confidence=confidence, method="Clopper-Pearson"
-    )

@@ -1,0 +1,187 @@
+"""Decide what goes out, and describe it."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tckr.errors import UserError
+from tckr.images.tables import class_names
+from tckr.pipelines.types import Classifier
+from tckr.release.policy import ATTACKED, TITLES, Kind, Policies, Policy, upper_auc
+from tckr.synthesizers.base import Synthesizer
+
+if TYPE_CHECKING:
+    from tckr.audit.results import Audit
+
+ENOUGH = 1000  # members that an adapter must have been attacked with: fewer see no leak of a point
+
+
+def plan_release(
+    synthesizer: Synthesizer,
+    artefacts: Mapping[str, Any],
+    images: pd.DataFrame,
+    recycled_set: pd.DataFrame,
+    student: Classifier,
+    audit: dict[str, Any],
+    accuracy: dict[str, Any],
+    ingestion_report: dict[str, Any],
+    lineage: dict[str, str],
+    policies: Policies,
+    ledger: Any = None,
+    teacher: Classifier | None = None,
+) -> Any:
+    """Decide by the policy and by the rows of the audit what goes out; the files are written by `tckr.release.write`.
+
+    Raises:
+        UserError: the arm must not be handed out at all, a private image is in the set, nothing may go, or a limit of
+            the policy is broken.
+
+    Returns:
+        A `tckr.release.bundle.Release`.
+    """
+    from tckr.audit.guarantee import check as check_guarantee
+    from tckr.audit.results import Audit
+    from tckr.release.bundle import Part, Release
+    from tckr.release.certificate import Made, Withheld, certify
+    from tckr.reporting.certificate import write_certificate
+    from tckr.reporting.report import used_versions
+
+    if ledger is not None:
+        ledger.check_release()
+    if (caution := synthesizer.caution()) is not None:
+        raise UserError(f"This arm is not to be handed out: {caution}", "make it without that.")
+    found = Audit.model_validate(audit)
+    check_guarantee(found)
+    check_apart(images, recycled_set)
+    policy = policies.chosen
+    sources: dict[Kind, Callable[[Path], None]] = {
+        "recycled_set": lambda path: copy_set(recycled_set, path),
+        "student": lambda path: _save(student, path),
+    }
+    if "adapter" in artefacts:
+        sources["adapter"] = lambda path: _save_adapter(synthesizer, artefacts, path)
+    if teacher is not None:
+        sources["teacher"] = lambda path: _save(teacher, path)
+    has_prompts = "prompt" in recycled_set
+    there: list[Kind] = [*sources, *(["prompts"] if has_prompts else [])]  # type: ignore[list-item]
+    why = {thing: reason_to_withhold(thing, policy, found) for thing in there}
+    if has_prompts and not why["recycled_set"] and why["prompts"]:
+        raise UserError(
+            f"The release breaks the policy {policies.use}, clause things: the recycled set holds its prompts,"
+            f" {why['prompts']}. Nothing was written.",
+            "make the set without them: knowledge_recycling.release_prompts=false.",
+        )
+    things = tuple(thing for thing in there if not why[thing])
+    if not set(things) - {"prompts"}:
+        raise UserError(
+            f"The policy {policies.use} lets nothing of this run go: "
+            + "; ".join(f"{TITLES[thing]}: {why[thing]}" for thing in there),
+            "name what may go in policy.policies.<name>.things.",
+        )
+    goes = "recycled_set" in things
+    certificate = certify(
+        found,
+        policy_name=policies.use,
+        policy=policy,
+        things=things,
+        withheld=tuple(
+            Withheld(thing=thing, title=TITLES[thing], why=why[thing])
+            for thing in there
+            if why[thing]
+        ),
+        arm=type(synthesizer).__name__.removesuffix("Synthesizer").lower(),
+        accuracy=accuracy,
+        ingestion_report=ingestion_report,
+        per_class=count_classes(recycled_set) if goes else {},
+        soft_labels=goes and "soft_label" in recycled_set,
+        made=Made(
+            release=lineage.get("Run", "unknown"),
+            run=lineage.get("Starts from run", "unknown"),
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            commit=lineage.get("Commit", "unknown"),
+            versions=used_versions(),
+        ),
+    )
+    parts = [Part(thing, TITLES[thing], sources[thing]) for thing in things if thing in sources]
+    if ledger is not None:
+        text = ledger.to_json(release=True) + "\n"
+        parts.append(Part("ledger.json", "privacy ledger", lambda path: _write_text(text, path)))
+    return Release(certificate, tuple(parts), write_certificate)
+
+
+def reason_to_withhold(thing: Kind, policy: Policy, audit: "Audit") -> str:  # noqa: PLR0911
+    """Return why a thing does not go, in words; empty if it may.
+
+    What was trained on, or repeats, private images needs more than the policy's word: a teacher the ledger, an adapter
+    and prompts a row of the audit that can show that they leak no more than the policy allows.
+    """
+    from tckr.release.rows import rows
+
+    if thing not in policy.things:
+        return "the policy does not let it go"
+    if thing == "teacher":
+        return (
+            ""
+            if audit.proven is not None
+            else "it was trained on private images, without a guarantee"
+        )
+    if thing not in ("adapter", "prompts") or audit.proven is not None:
+        return ""
+    record = ATTACKED[thing][0]
+    row = rows(audit, frozenset()).get(record)
+    if row is None or row.shows != "both":
+        return "its leak was not measured" + (f": {row.limits}" if row is not None else "")
+    if thing == "adapter" and row.n_members < ENOUGH:
+        return f"it was attacked with {row.n_members:,} members, and {ENOUGH:,} are needed to see a small leak"
+    limit = policy.largest_auc
+    if limit is not None and (upper := upper_auc(row, None)) > limit:
+        return (
+            f"its AUC may be up to {100 * upper:.1f} %, and the policy allows {100 * limit:.1f} %"
+        )
+    return ""
+
+
+def check_apart(images: pd.DataFrame, recycled_set: pd.DataFrame) -> None:
+    """Check that no private image is in the set, by the hashes of their pixels.
+
+    Raises:
+        UserError: one is.
+    """
+    shared = set(images["image_id"]) & set(recycled_set["image_id"])
+    if shared:
+        raise UserError(
+            f"{len(shared):,} of the recycled images are private images, pixel by pixel. Nothing was written.",
+            "draw the set anew with another seed, or look for what copies them.",
+        )
+
+
+def count_classes(recycled_set: pd.DataFrame) -> dict[str, int]:
+    """Return the images of each class, of all classes."""
+    counts = recycled_set["class_name"].value_counts()
+    return {name: int(counts.get(name, 0)) for name in class_names(recycled_set)}
+
+
+def copy_set(recycled_set: pd.DataFrame, path: Path) -> None:
+    """Copy the folder that the set was read from: what goes is what was attacked, byte for byte."""
+    (folder,) = {file.parent.parent for file in recycled_set["image"].array.files}
+    shutil.copytree(folder, path)
+
+
+def _save(model: Any, path: Path) -> None:
+    from tckr.classifiers.models import save
+
+    save(model, path)
+
+
+def _save_adapter(synthesizer: Synthesizer, artefacts: Mapping[str, Any], path: Path) -> None:
+    """Write the adapter that images were drawn with, which is the one that was attacked."""
+    path.mkdir()
+    synthesizer.chosen_update(artefacts).save(path)  # type: ignore[attr-defined]  # of arms with an adapter
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,31 @@
+"""Set, student and audit of an earlier run -> folder that may be handed out."""
+
+from kedro.pipeline import Pipeline
+
+from tckr.pipelines.arm import arm_node
+from tckr.pipelines.release.nodes import plan_release
+from tckr.pipelines.stage import as_stage
+from tckr.synthesizers.base import Synthesizer
+
+POLICY = "params:policy"
+
+
+def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
+    """Wire the release of an arm: what it made, audit, accuracy, the ledger of an arm that has one -> release."""
+    proven = {"ledger": "ledger", "teacher": "teacher"} if arm.ledger() else {}
+    adapter = {"adapter": "adapter"} if "adapter" in arm.artefacts() else {}
+    read = {
+        name: name
+        for name in (
+            *("images", "recycled_set", "student", "audit", "accuracy"),
+            *("ingestion_report", "lineage"),
+        )
+    }
+    node = arm_node(
+        plan_release,
+        arm,
+        {**read, **proven, "policies": POLICY},
+        "release",
+        extra=adapter,
+    )
+    return as_stage("release", [node])

@@ -1,0 +1,91 @@
+"""The manifest of a release: the SHA-256 of every file, what it is, and what made it."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from tckr.audit.results import Result
+from tckr.errors import UserError
+from tckr.release.certificate import Made
+
+MANIFEST = "manifest.json"
+FILES = {
+    "certificate.json": "certificate, for programs",
+    "certificate.html": "certificate, for people",
+    "README.md": "what lies here",
+}
+WHY_UNSIGNED = (
+    "No key was given. Whoever can change this folder can change this file too: compare its own SHA-256, which the"
+    " release and its verification print, with the one that you got from the sender by another way."
+)
+
+
+class File(Result):
+    """One file of a release."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of its content")
+    size: int = Field(ge=0, description="bytes")
+    what: str = Field(description="what it is")
+
+
+class ReleaseManifest(Result):
+    """Everything that `manifest.json` contains."""
+
+    version: Literal[1] = 1
+    made: Made = Field(description="by which run, commit and versions")
+    signed: Literal[False] = Field(description="whether a signature stands for this file")
+    why_unsigned: str = Field(description="what that means")
+    files: dict[str, File] = Field(description="every other file of the folder, by path")
+
+    def save(self, path: Path) -> None:
+        """Write the manifest."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ReleaseManifest":
+        """Read the manifest of a folder.
+
+        Raises:
+            UserError: there is none, or it cannot be read.
+        """
+        path = folder / MANIFEST
+        remedy = "name a folder that the pipeline release wrote: data/09_release/<version>."
+        if not path.is_file():
+            raise UserError(f"{path} is missing: {folder} is no release.", remedy)
+        try:
+            return cls.model_validate_json(path.read_text("utf-8"))
+        except (ValidationError, ValueError, OSError) as error:
+            raise UserError(f"{path} is no readable manifest.", remedy) from error
+
+
+def make_manifest(folder: Path, made: Made, what: Mapping[str, str]) -> ReleaseManifest:
+    """Return the manifest of the files of a folder.
+
+    Args:
+        folder: of the release.
+        made: by what.
+        what: what each file is, by its path.
+    """
+    files = {
+        path: File(
+            sha256=sha256_of(folder / path), size=(folder / path).stat().st_size, what=what[path]
+        )
+        for path in sorted(what)
+    }
+    return ReleaseManifest(made=made, signed=False, why_unsigned=WHY_UNSIGNED, files=files)
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's content.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "empty"
+    >>> file.touch()
+    >>> sha256_of(file)[:8]
+    'e3b0c442'
+    """
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,243 @@
+"""What a release is held to, and the clauses of it that hold or do not.
+
+A clause compares one limit of the policy with one figure of the certificate, so that whoever has the certificate can
+judge again: `clauses` is what stops a release, and what verifies it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from tckr.audit.results import Guarantee, Result
+from tckr.errors import UserError
+from tckr.options import Options
+from tckr.release.rows import Row
+
+Kind = Literal["recycled_set", "prompts", "student", "adapter", "teacher"]
+
+TITLES: dict[Kind, str] = {
+    "recycled_set": "recycled set (images and labels)",
+    "prompts": "prompts of the recycled set",
+    "student": "student (weights and configuration)",
+    "adapter": "adapter of the generator",
+    "teacher": "private teacher",
+}
+# The rows of the audit that attack a thing; the first is the row of record, without which its leak is not measured.
+ATTACKED: dict[Kind, tuple[str, ...]] = {
+    "recycled_set": ("released", "images"),
+    "prompts": ("prompts",),
+    "student": ("weights", "student"),
+    "adapter": ("generator",),
+    "teacher": ("teacher",),
+}
+
+
+class Policy(Options):
+    """Limits of a release; a limit that is null is none."""
+
+    things: tuple[Kind, ...] = Field(min_length=1, description="what may go, if it is there")
+    largest_epsilon: float | None = Field(
+        gt=0, description="of the ledger; with it, what has no formal guarantee does not go"
+    )
+    largest_auc: float | None = Field(
+        ge=0.5, le=1, description="upper limit of AUC_MIA of anything that goes, a share"
+    )
+    largest_group_auc: float | None = Field(
+        ge=0.5, le=1, description="the same of the worst-exposed group or class, a share"
+    )
+    least_accuracy: float | None = Field(ge=0, le=100, description="of the student, percent")
+    unmeasured: bool = Field(
+        description="whether a thing may go whose leak was neither measured nor bounded"
+    )
+
+
+class Policies(Options):
+    """The policies that there are, and which one is in force."""
+
+    use: str = Field(description="name of the policy in force")
+    policies: dict[str, Policy] = Field(description="policies by name")
+
+    @property
+    def chosen(self) -> Policy:
+        """Return the policy in force.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        if self.use not in self.policies:
+            raise UserError(
+                f"There is no policy {self.use}.",
+                f"set policy.use to one of {', '.join(self.policies)}, or write it into conf/local/policy.yml.",
+            )
+        return self.policies[self.use]
+
+
+class Clause(Result):
+    """One limit of a policy beside what a release has."""
+
+    name: str = Field(description="the policy's field")
+    limit: float | None = Field(description="of the policy; None: no limit")
+    found: float | None = Field(description="of the release; None: not measured, or not proven")
+    holds: bool = Field(description="whether the release keeps it")
+    text: str = Field(description="the comparison, in words")
+
+
+def clauses(
+    policy: Policy,
+    things: Sequence[Kind],
+    rows: Mapping[str, Row],
+    proven: Guarantee | None,
+    accuracy: float | None,
+) -> tuple[Clause, ...]:
+    """Compare every limit of a policy with what a release has.
+
+    Args:
+        policy: in force.
+        things: what would go.
+        rows: of the audit, by name in `tckr.audit.results.THINGS`.
+        proven: what a ledger proves of all of it; None: nothing.
+        accuracy: of the student, percent.
+    """
+    return (
+        _epsilon(policy, proven),
+        _measured(policy, things, rows, proven),
+        _auc(policy, things, rows, proven),
+        _group(policy, things, rows, proven),
+        _accuracy(policy, accuracy),
+    )
+
+
+def upper_auc(row: Row, proven: Guarantee | None) -> float:
+    """Return the largest AUC that an attack on a thing is known to have, or not excluded from having, in [0.5, 1].
+
+    It is the upper end of the primary attack's interval (of an attack the wrong way round, of the same turned), or the
+    lower end of another attack's where that is more; whatever was measured, no attack passes what a ledger proves.
+    """
+    found = [0.5, *(one.auc.low for one in row.attacks)]
+    if row.shows != "nothing":
+        auc = next(one.auc for one in row.attacks if one.primary)
+        found.append(1 - auc.low if auc.high < 0.5 else auc.high)
+    return min(max(found), 1.0 if proven is None else max(proven.auc, 0.5))
+
+
+def check(name: str, found: Sequence[Clause]) -> None:
+    """Check that every clause holds.
+
+    Raises:
+        UserError: one does not; names the first.
+    """
+    broken = next((clause for clause in found if not clause.holds), None)
+    if broken is not None:
+        raise UserError(
+            f"The release breaks the policy {name}, clause {broken.name}: {broken.text}. Nothing was written.",
+            "release less (policy.policies.<name>.things), make another run, or have the policy changed by whoever is"
+            " responsible for it.",
+        )
+
+
+def _epsilon(policy: Policy, proven: Guarantee | None) -> Clause:
+    limit = policy.largest_epsilon
+    found = None if proven is None else proven.epsilon
+    has = (
+        "there is no formal guarantee"
+        if proven is None
+        else f"epsilon is {proven.epsilon:.4g} at delta {proven.delta:.2g}"
+    )
+    asked = "none is asked for" if limit is None else f"at most {limit:g} is allowed"
+    return Clause(
+        name="largest_epsilon",
+        limit=limit,
+        found=found,
+        holds=limit is None or (found is not None and found <= limit),
+        text=f"{has}, {asked}",
+    )
+
+
+def _measured(
+    policy: Policy, things: Sequence[Kind], rows: Mapping[str, Row], proven: Guarantee | None
+) -> Clause:
+    missing = [
+        TITLES[thing]
+        for thing in things
+        if (record := rows.get(ATTACKED[thing][0])) is None or record.shows != "both"
+    ]
+    text = (
+        f"not measured: {', '.join(missing)}"
+        if missing
+        else "the leak of everything that goes was measured"
+    )
+    if missing and proven is not None:
+        text += ", but the ledger bounds it"
+    return Clause(
+        name="unmeasured",
+        limit=None,
+        found=None,
+        holds=policy.unmeasured or not missing or proven is not None,
+        text=text,
+    )
+
+
+def _auc(
+    policy: Policy, things: Sequence[Kind], rows: Mapping[str, Row], proven: Guarantee | None
+) -> Clause:
+    uppers = {row.title: upper_auc(row, proven) for row in _rows_of(things, rows)}
+    worst = max(uppers, key=uppers.__getitem__, default=None)
+    return _compared("largest_auc", policy.largest_auc, uppers, worst, proven)
+
+
+def _group(
+    policy: Policy, things: Sequence[Kind], rows: Mapping[str, Row], proven: Guarantee | None
+) -> Clause:
+    most = 1.0 if proven is None else proven.auc
+    uppers = {
+        f"{group.name}, of: {row.title}": min(group.auc.high, most)
+        for row in _rows_of(things, rows)
+        for group in row.groups
+    }
+    worst = max(uppers, key=uppers.__getitem__, default=None)
+    return _compared("largest_group_auc", policy.largest_group_auc, uppers, worst, proven)
+
+
+def _compared(
+    name: str,
+    limit: float | None,
+    uppers: Mapping[str, float],
+    worst: str | None,
+    proven: Guarantee | None,
+) -> Clause:
+    asked = "no limit is set" if limit is None else f"at most {100 * limit:.1f} % is allowed"
+    if worst is None:
+        bound = None if proven is None else proven.auc
+        has = "no AUC was measured" + (
+            "" if bound is None else f", the ledger proves at most {100 * bound:.1f} %"
+        )
+        # With nothing to compare, a limit is kept by a proof alone, or by whoever lets unmeasured things go.
+        holds = limit is None or (bound is not None and bound <= limit)
+        return Clause(name=name, limit=limit, found=bound, holds=holds, text=f"{has}, {asked}")
+    found = uppers[worst]
+    return Clause(
+        name=name,
+        limit=limit,
+        found=found,
+        holds=limit is None or found <= limit,
+        text=f"AUC up to {100 * found:.1f} % ({worst}), {asked}",
+    )
+
+
+def _accuracy(policy: Policy, accuracy: float | None) -> Clause:
+    limit = policy.least_accuracy
+    has = "not measured" if accuracy is None else f"{accuracy:.1f} %"
+    asked = "no limit is set" if limit is None else f"at least {limit:g} % is asked for"
+    return Clause(
+        name="least_accuracy",
+        limit=limit,
+        found=accuracy,
+        holds=limit is None or (accuracy is not None and accuracy >= limit),
+        text=f"the student's accuracy is {has}, {asked}",
+    )
+
+
+def _rows_of(things: Sequence[Kind], rows: Mapping[str, Row]) -> Iterator[Row]:
+    for thing in things:
+        yield from (rows[name] for name in ATTACKED[thing] if name in rows)

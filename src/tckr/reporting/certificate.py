@@ -1,0 +1,80 @@
+"""Draw the certificate that goes out with a release: one self-contained page that prints to two sheets."""
+
+from tckr.release.certificate import Certificate
+from tckr.release.policy import TITLES
+from tckr.reporting.report import templates
+
+
+def write_certificate(certificate: Certificate) -> str:
+    """Return the certificate as HTML. It follows from the certificate alone, so that anybody can draw it again.
+
+    Args:
+        certificate: with the hashes of the files.
+    """
+    rows = certificate.identifiability.rows
+    going = [row for row in rows.values() if row.goes]
+    return templates("certificate.html").render(
+        context=certificate.context,
+        data=certificate.data,
+        found=certificate.identifiability,
+        use=certificate.use,
+        made=certificate.governance.made,
+        needs_private_data=certificate.governance.needs_private_data,
+        proven=certificate.proven,
+        titles=TITLES,
+        rows=rows,
+        sentences=sentences(certificate),
+        groups=[(row, group) for row in going if (group := row.worst_group) is not None],
+        weakest=sorted(
+            (
+                (value, name)
+                for name, value in certificate.use.per_class.items()
+                if value is not None
+            )
+        )[:3],
+    )
+
+
+def sentences(certificate: Certificate) -> list[str]:
+    """Return what an officer needs who reads nothing else: what is released, may it go, and why."""
+    context, data, proven = certificate.context, certificate.data, certificate.proven
+    found = certificate.identifiability
+    what = " and ".join(TITLES[thing] for thing in context.things)
+    images = f" The set holds {data.images:,} synthetic images." if data.images else ""
+    said = [
+        f"Released: {what}.{images} They were made from {data.members:,} private images, none of which is in this"
+        " folder; no caption, name of a file or list of members is in it either.",
+        f"It may go under the policy “{context.policy_name}”: every clause of it holds (table on the next sheet)."
+        + _withheld(certificate),
+    ]
+    if proven is None:
+        said.append(
+            "There is no formal guarantee: what is known of the leak is what the attacks below measured, and a better"
+            " attack may find more."
+        )
+    else:
+        said.append(
+            f"Proven: whoever tries to tell whether one {data.unit if data.unit == 'image' else 'image'} was among the"
+            f" private ones is right in at most {100 * proven.auc:.1f} of 100 comparisons, whatever the attack"
+            f" (epsilon {proven.epsilon:.3g}, delta {proven.delta:.2g}); 50 would be guessing."
+        )
+    if found.upper_auc:
+        name = max(found.upper_auc, key=found.upper_auc.__getitem__)
+        row = found.rows[name]
+        said.append(
+            f"Measured: the attacker who finds most in what goes ({row.title}) ranks a private image above a strange one"
+            f" in {100 * row.primary.auc.value:.1f} of 100 comparisons, and up to {100 * found.upper_auc[name]:.1f} cannot"
+            f" be excluded; 50 is guessing, 100 is certainty. {row.n_members:,} private and {row.n_non_members:,} strange"
+            " images were tried."
+        )
+    if certificate.use.accuracy is not None and certificate.use.accuracy.value is not None:
+        said.append(
+            f"Use: the student classifies {100 * certificate.use.accuracy.value:.1f} % of {certificate.use.n_test:,}"
+            " private test images correctly. It knows its classes alone, and pictures like theirs."
+        )
+    return said
+
+
+def _withheld(certificate: Certificate) -> str:
+    held = [f"{one.title} ({one.why})" for one in certificate.context.withheld]
+    return f" Withheld: {'; '.join(held)}." if held else ""

@@ -1,0 +1,146 @@
+"""A release as its user meets it: made of the last run, verified by whoever got it, refused where it breaks its policy."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
+
+import datasets
+from tckr.classifiers.models import load
+from tckr.cli import run
+from tckr.lineage import hash_files
+
+Done = subprocess.CompletedProcess[str]
+DATA = Path("data/test")
+
+
+def kedro(*arguments: str) -> Any:
+    return CliRunner().invoke(run, ["--env=test", *arguments], obj=bootstrap_project(Path.cwd()))
+
+
+def newest(entry: str) -> Path:
+    version = max((DATA / entry).iterdir(), key=lambda path: path.name)
+    return version / Path(entry).name
+
+
+def releases() -> list[Path]:
+    return sorted((DATA / "09_release").glob("[!.]*"))
+
+
+@pytest.fixture
+def released(inside: Path, finished: Done) -> Path:
+    if not releases():
+        done = kedro("--pipeline=release")
+        assert done.exit_code == 0, done.output
+        assert "09_release" in done.output
+    return releases()[-1]
+
+
+def verified(folder: Path) -> Any:
+    return kedro("--pipeline=verify_release", f"--params=release={folder}")
+
+
+@pytest.mark.slow
+def test_what_goes_out_is_what_was_attacked(released: Path, tmp_path: Path) -> None:
+    assert sorted(one.name for one in released.iterdir()) == [
+        *("README.md", "certificate.html", "certificate.json", "manifest.json"),
+        *("recycled_set", "student"),
+    ]
+    for name in ("recycled_set", "student"):
+        assert hash_files(released / name) == hash_files(newest(f"07_model_output/{name}"))
+    opened = datasets.load_dataset(
+        str(released / "recycled_set"), split="train", cache_dir=str(tmp_path)
+    )
+    assert len(opened) == 60
+    assert load(released / "student")
+    withheld = json.loads((released / "certificate.json").read_text())["context"]["withheld"]
+    assert [one["thing"] for one in withheld] == ["adapter"]
+    assert "1,000 are needed" in withheld[0]["why"]
+
+
+@pytest.mark.slow
+def test_nothing_private_is_in_a_release(released: Path, private_images: Path) -> None:
+    private = pd.read_parquet(newest("03_primary/images") / "data")
+    captions = pd.read_parquet(newest("04_feature/captions.parquet"))["prompt"]
+    pictures = [image["bytes"] for image in private["image"]]
+    report = json.loads(newest("08_reporting/ingestion_report.json").read_text())
+    secrets = [
+        *private["image_id"],
+        *(hashlib.sha256(picture).hexdigest() for picture in pictures),
+        *(caption for caption in set(captions) if len(caption) > 8),
+        *(str(private_images), str(Path.cwd()), str(Path.home()), report["data_hash"]),
+    ]
+    assert len(secrets) > 2 * len(private)
+    recycled = pq.read_table(next((released / "recycled_set/data").glob("*.parquet")))
+    shown = {image["bytes"] for image in recycled["image"].to_pylist()}
+    texts = [
+        str(column.to_pylist())
+        for name, column in zip(recycled.column_names, recycled.columns, strict=True)
+        if name != "image"
+    ]
+
+    assert not shown & set(pictures)
+    assert "prompt" not in recycled.column_names
+    for file in (one for one in released.rglob("*") if one.is_file()):
+        content = file.read_bytes()
+        found = [secret for secret in secrets if secret.encode() in content]
+        assert not found, f"{file.name}: {found[:3]}"
+        assert not any(picture in content for picture in pictures), file.name
+    assert not [secret for secret in secrets for text in texts if secret in text]
+
+
+@pytest.mark.slow
+def test_whoever_got_it_verifies_it(released: Path, tmp_path: Path) -> None:
+    done = verified(released)
+    assert done.exit_code == 0, done.output
+    digest = hashlib.sha256((released / "manifest.json").read_bytes()).hexdigest()
+    assert digest in done.output
+    assert "needs private data" in done.output
+
+    copy = tmp_path / "copy"
+    shutil.copytree(released, copy)
+    weights = copy / "student/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    (copy / "README.md").unlink()
+    table = next((copy / "recycled_set/data").glob("*.parquet"))
+    pq.write_table(pq.read_table(table).slice(1), table)
+    certificate = copy / "certificate.json"
+    certificate.write_text(certificate.read_text().replace('"n_test": 30', '"n_test": 3000'))
+    refused = verified(copy)
+
+    assert refused.exit_code == 1
+    said = " ".join(refused.output.split())
+    for words in (
+        "student/model.safetensors was changed",
+        "README.md is missing",
+        f"recycled_set/data/{table.name} was changed",
+        "certificate.json was changed",
+        "use.accuracy is not what follows",
+        "data.images is not what follows",
+    ):
+        assert words in said, words
+
+
+@pytest.mark.slow
+def test_a_broken_policy_is_named_by_its_clause_and_leaves_no_folder(
+    inside: Path, finished: Done
+) -> None:
+    before = releases() if (DATA / "09_release").exists() else []
+    refused = kedro("--pipeline=release", "--params=policy.use=external")
+
+    assert refused.exit_code == 1
+    assert "breaks the policy external, clause largest_epsilon" in refused.output
+    assert before == (releases() if (DATA / "09_release").exists() else [])
+    unknown = kedro("--pipeline=release", "--params=policy.use=ours")
+    assert "There is no policy ours" in unknown.output
+    assert "No release is named" in kedro("--pipeline=verify_release").output
