@@ -156,6 +156,9 @@ def test_the_release_can_be_read_by_others_and_nothing_else(project: Path, finis
     if (place / "07_model_output/export").exists():  # where another test has made it
         names.add("export")
     release = {latest(project, f"07_model_output/{name}") for name in names}
+    if (place / "09_release").exists():
+        names.add("09_release")
+        release |= set((place / "09_release").iterdir())
     way = {
         folder for one in release for folder in one.parents if folder.is_relative_to(place.parent)
     }
