@@ -12,7 +12,7 @@ from pydantic import Field
 from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Audit, Guarantee, Interval, ModelAudit, Result
 from tckr.metrics import clopper_pearson
-from tckr.release.policy import ATTACKED, Clause, Kind, Policy, clauses, upper_auc
+from tckr.release.policy import ATTACKED, Clause, Kind, Policy, clauses, upper_aucs
 from tckr.release.rows import Row, rows
 
 VERSION: Literal[1] = 1
@@ -186,7 +186,7 @@ def certify(
         identifiability=Identifiability(
             guarantee=audit.guarantee,
             rows=table,
-            upper_auc={name: upper_auc(table[name], proven) for name in table if name in going},
+            upper_auc=upper_aucs(things, table, proven),
             not_tried=NOT_TRIED,
         ),
         use=Use(

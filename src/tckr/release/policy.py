@@ -108,16 +108,22 @@ def clauses(
     )
 
 
+def upper_aucs(
+    things: Sequence[Kind], rows: Mapping[str, Row], proven: Guarantee | None
+) -> dict[str, float]:
+    """Return `upper_auc` of every row of what goes that measured anything, by the row's name."""
+    return {row.thing: upper_auc(row, proven) for row in _rows_of(things, rows)}
+
+
 def upper_auc(row: Row, proven: Guarantee | None) -> float:
     """Return the largest AUC that an attack on a thing is known to have, or not excluded from having, in [0.5, 1].
 
     It is the upper end of the primary attack's interval (of an attack the wrong way round, of the same turned), or the
     lower end of another attack's where that is more; whatever was measured, no attack passes what a ledger proves.
     """
-    found = [0.5, *(one.auc.low for one in row.attacks)]
-    if row.shows != "nothing":
-        auc = next(one.auc for one in row.attacks if one.primary)
-        found.append(1 - auc.low if auc.high < 0.5 else auc.high)
+    auc = row.primary.auc
+    turned = 1 - auc.low if auc.high < 0.5 else auc.high
+    found = [0.5, turned, *(one.auc.low for one in row.attacks)]
     return min(max(found), 1.0 if proven is None else max(proven.auc, 0.5))
 
 
@@ -181,9 +187,8 @@ def _measured(
 def _auc(
     policy: Policy, things: Sequence[Kind], rows: Mapping[str, Row], proven: Guarantee | None
 ) -> Clause:
-    uppers = {row.title: upper_auc(row, proven) for row in _rows_of(things, rows)}
-    worst = max(uppers, key=uppers.__getitem__, default=None)
-    return _compared("largest_auc", policy.largest_auc, uppers, worst, proven)
+    uppers = {rows[name].title: upper for name, upper in upper_aucs(things, rows, proven).items()}
+    return _compared("largest_auc", policy.largest_auc, uppers, policy.unmeasured, proven)
 
 
 def _group(
@@ -195,17 +200,19 @@ def _group(
         for row in _rows_of(things, rows)
         for group in row.groups
     }
-    worst = max(uppers, key=uppers.__getitem__, default=None)
-    return _compared("largest_group_auc", policy.largest_group_auc, uppers, worst, proven)
+    return _compared(
+        "largest_group_auc", policy.largest_group_auc, uppers, policy.unmeasured, proven
+    )
 
 
 def _compared(
     name: str,
     limit: float | None,
     uppers: Mapping[str, float],
-    worst: str | None,
+    unmeasured: bool,
     proven: Guarantee | None,
 ) -> Clause:
+    worst = max(uppers, key=uppers.__getitem__, default=None)
     asked = "no limit is set" if limit is None else f"at most {100 * limit:.1f} % is allowed"
     if worst is None:
         bound = None if proven is None else proven.auc
@@ -213,7 +220,7 @@ def _compared(
             "" if bound is None else f", the ledger proves at most {100 * bound:.1f} %"
         )
         # With nothing to compare, a limit is kept by a proof alone, or by whoever lets unmeasured things go.
-        holds = limit is None or (bound is not None and bound <= limit)
+        holds = limit is None or unmeasured or (bound is not None and bound <= limit)
         return Clause(name=name, limit=limit, found=bound, holds=holds, text=f"{has}, {asked}")
     found = uppers[worst]
     return Clause(
@@ -239,5 +246,7 @@ def _accuracy(policy: Policy, accuracy: float | None) -> Clause:
 
 
 def _rows_of(things: Sequence[Kind], rows: Mapping[str, Row]) -> Iterator[Row]:
-    for thing in things:
-        yield from (rows[name] for name in ATTACKED[thing] if name in rows)
+    """Yield the rows of what goes, but for those whose figures the design fixes: these show nothing."""
+    for name in (name for thing in things for name in ATTACKED[thing] if name in rows):
+        if rows[name].shows != "nothing":
+            yield rows[name]

@@ -16,7 +16,7 @@ from tckr.errors import UserError
 from tckr.release.bundle import CERTIFICATE, PAGE, files_below
 from tckr.release.certificate import Certificate, accuracy_interval
 from tckr.release.manifest import MANIFEST, ReleaseManifest, sha256_of
-from tckr.release.policy import ATTACKED, clauses, upper_auc
+from tckr.release.policy import clauses, upper_aucs
 from tckr.release.rows import aop
 
 LEDGER, SET = "ledger.json", "recycled_set"
@@ -143,11 +143,9 @@ def _derived(folder: Path, found: Certificate) -> Iterator[str]:
     for name in ("student", "weights"):
         if name in rows and share is not None and not _near(rows[name].accuracy, share):
             yield f"identifiability.rows.{name}.accuracy"
-    going = [name for thing in found.context.things for name in ATTACKED[thing] if name in rows]
-    if not _near(
-        [found.identifiability.upper_auc.get(name) for name in going],
-        [upper_auc(rows[name], proven) for name in going],
-    ):
+    uppers = upper_aucs(found.context.things, rows, proven)
+    stated = found.identifiability.upper_auc
+    if stated.keys() != uppers.keys() or not _near([*stated.values()], [*uppers.values()]):
         yield "identifiability.upper_auc"
     held_to = clauses(found.context.policy, found.context.things, rows, proven, share)
     for clause, again_clause in zip(found.context.clauses, held_to, strict=False):

@@ -54,7 +54,7 @@ def sentences(certificate: Certificate) -> list[str]:
         )
     else:
         said.append(
-            f"Proven: whoever tries to tell whether one {data.unit if data.unit == 'image' else 'image'} was among the"
+            f"Proven: whoever tries to tell whether one image was among the"
             f" private ones is right in at most {100 * proven.auc:.1f} of 100 comparisons, whatever the attack"
             f" (epsilon {proven.epsilon:.3g}, delta {proven.delta:.2g}); 50 would be guessing."
         )
