@@ -63,7 +63,7 @@ def test_what_goes_out_is_what_was_attacked(released: Path, tmp_path: Path) -> N
     assert load(released / "student")
     withheld = json.loads((released / "certificate.json").read_text())["context"]["withheld"]
     assert [one["thing"] for one in withheld] == ["adapter"]
-    assert "1,000 are needed" in withheld[0]["why"]
+    assert "1,000 members or more" in withheld[0]["why"]
 
 
 @pytest.mark.slow
