@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import Field, model_validator
 
+from tckr.classifiers.options import DistillationOptions
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+    from tckr.classifiers.options import ClassifierOptions
     from tckr.engine.checkpoint import Checkpoints
     from tckr.synthesizers.base import Synthesizer
     from tckr.synthesizers.private_set import PublicFacts
@@ -90,6 +91,11 @@ class ChoiceOptions(Options):
         gt=0,
         le=1,
         description="images and steps of a student in the first round, as a share of the final student's",
+    )
+    student: DistillationOptions = Field(
+        DistillationOptions(),
+        description="how the short students learn, whatever the final one's labels are, so that another final student"
+        " needs no other generator; its patience is that of a student with share 1",
     )
     reduction: int = Field(
         2,
@@ -155,7 +161,7 @@ class Examiner:
         teacher: whose labels the students learn.
         recipe: of the students.
         steps: optimizer steps of the teacher.
-        distillation: of the arm's student.
+        distillation: of the short students.
         validation: images uint8 (V, C, H, W) and labels int64 (V,); never the test split.
         seed: of the choice, apart from that of the final images.
         device: where to compute.
@@ -167,7 +173,7 @@ class Examiner:
     teacher: "nn.Module | None"
     recipe: "ClassifierOptions"
     steps: int
-    distillation: "DistillationOptions"
+    distillation: DistillationOptions
     validation: "tuple[Tensor, Tensor]"
     seed: int
     device: str = "cpu"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from PIL import Image
 
-from tckr.classifiers.options import ClassifierOptions, DistillationOptions
+from tckr.classifiers.options import ClassifierOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.images.tables import images_and_labels, of_split
@@ -28,7 +28,6 @@ def choose_generator(
     public_facts: dict[str, Any],
     teacher: Classifier,
     teacher_recipe: dict[str, Any],
-    options: DistillationOptions,
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame, Image.Image, dict[str, Any]]:
     """Choose by short students, scored on the validation images; see `tckr.synthesizers.choice`.
@@ -63,7 +62,7 @@ def choose_generator(
     own = derive(seed, "generator_choice")
     work = (
         synthesizer.drawing(), recipe_of({"knowledge_recycling": synthesizer.knowledge_recycling}), dict(artefacts), public_facts, teacher.state_dict(), recipe.model_dump(mode="json"),
-        teacher_recipe["steps"], options.model_dump(mode="json"), choosing.model_dump(mode="json", exclude={"checkpoints"}),
+        teacher_recipe["steps"], choosing.model_dump(mode="json", exclude={"checkpoints"}),
         [pixels, labels], own, best(),
     )  # fmt: skip
     folder = folder_of(choosing, *work)
@@ -73,7 +72,7 @@ def choose_generator(
         teacher.to(best()),
         recipe,
         teacher_recipe["steps"],
-        options,
+        choosing.student,
         (pixels, labels),
         own,
         best(),

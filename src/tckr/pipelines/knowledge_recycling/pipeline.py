@@ -54,7 +54,6 @@ def create_generators_pipeline(arm: type[Synthesizer]) -> Pipeline:
         "public_facts": "public_facts",
         "teacher": "teacher",
         "teacher_recipe": "teacher_recipe",
-        "options": "params:student_training",
         "seed": SEED,
     }
     made = [CHOICE, "choice_students", "choice_curve", "choice_report"]
