@@ -25,7 +25,7 @@ from benchmarks import cells, study
 from tckr.classifiers.options import RegenerationOptions
 from tckr.diffusion.adapter import Adapter
 from tckr.errors import UserError
-from tckr.synthesizers.base import SyntheticSet
+from tckr.synthesizers.private_set import SyntheticSet
 
 KEYS = ("labels", "set")
 FIXED = "fixed"
