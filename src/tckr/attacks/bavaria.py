@@ -86,7 +86,7 @@ def bavaria_t(
     >>> shadow_scores = [[0.0, 1.0], [2.0, 0.0], [1.0, -1.0], [4.0, 2.0]]
     >>> membership = [[False, True], [True, False], [False, False], [True, True]]
     >>> bavaria_t(target_scores, shadow_scores, membership).round(2).tolist()
-    [2.1, -1.06]
+    [4.71, -1.65]
     """
     phi, shadow_phi, is_in = check_scores(target_scores, shadow_scores, membership)
     out = moments(shadow_phi, ~is_in, "global")

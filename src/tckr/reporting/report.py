@@ -205,8 +205,8 @@ def limit(value: float) -> str:
 def span(estimate: HasInterval, scale: float = 100, digits: int = 1) -> str:
     """Format the interval of an estimate; an empty string if it has none.
 
-    >>> from tckr.reporting.findings import accuracy_interval
-    >>> span(accuracy_interval(90.0, n_images=100, confidence=0.95))
+    >>> from tckr.release.certificate import accuracy_interval
+    >>> span(accuracy_interval(90.0, n_test=100, confidence=0.95))
     '82.4 to 95.1'
     """
     low, high = estimate.low, estimate.high
