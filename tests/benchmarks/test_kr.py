@@ -1,6 +1,7 @@
 """The benchmark of kr runs through at its small size, every option in turn, and attacks what it left in the cache."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ def test_the_summary_has_the_mean_gap_of_each_option_with_its_interval() -> None
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes minutes: set TCKR_LONG=1")
 def test_small_and_its_leak(tmp_path: Path) -> None:
     cache, rows, leak = tmp_path / "cache", tmp_path / "rows.json", tmp_path / "leak.json"
     given = ["--small", "--cache", str(cache)]

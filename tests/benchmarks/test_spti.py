@@ -1,6 +1,7 @@
 """The benchmarks of SPTI run through at their small sizes, and choose sizes by theory."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ def test_time_and_memory_of_the_vote_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes minutes: set TCKR_LONG=1")
 def test_small(tmp_path: Path) -> None:
     file = tmp_path / "spti.json"
     spti.main(["--small", "--labels", "soft", "--json", str(file)])
