@@ -10,7 +10,6 @@ The options are those of conf/base and conf/gpu; `--set` changes one. 55,000 mem
 """
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -60,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parse(arguments)
     report = Report(given.json)
     if given.merge:
-        parts = [json.loads(path.read_text()) for path in given.merge]
-        report.set(**{k: v for k, v in parts[0].items() if k not in ("rows", "summary")})
-        report.set(rows=[row for part in parts for row in part["rows"]])
+        report.merge(given.merge)
     else:
         report.set(**machine(best()), arguments={k: str(v) for k, v in vars(given).items()})
         private, test = _images(given)

@@ -115,6 +115,12 @@ class Report:
         shown = [f"{k} {_text(v)}" for k, v in row.items() if v is not None and not isinstance(v, list)]  # fmt: skip
         self.console.print(f"{table}: {', '.join(shown)}", highlight=False)
 
+    def merge(self, files: Iterable[Path]) -> None:
+        """Take the rows of several processes' results, and all else but a summary from the first."""
+        parts = [json.loads(file.read_text()) for file in files]
+        self.set(**{k: v for k, v in parts[0].items() if k not in ("rows", "summary")})
+        self.set(rows=[row for part in parts for row in part["rows"]])
+
     def show(self, title: str, table: str, columns: Mapping[str, str]) -> None:
         """Print a list as a table.
 

@@ -66,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parse(arguments)
     report = Report(given.json)
     if given.merge:
-        parts = [json.loads(path.read_text()) for path in given.merge]
-        report.set(**{k: v for k, v in parts[0].items() if k not in ("rows", "summary")})
-        report.set(rows=[row for part in parts for row in part["rows"]])
+        report.merge(given.merge)
     else:
         report.set(**machine(best()), arguments={k: str(v) for k, v in vars(given).items()})
         work = Recycling(given)

@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parse(arguments)
     report = Report(given.json)
     if given.side_by_side:
-        _merge(report, _side_by_side(given))
+        report.merge(_side_by_side(given))
     elif given.merge:
-        _merge(report, given.merge)
+        report.merge(given.merge)
     else:
         report.set(**machine(best()), arguments={k: str(v) for k, v in vars(given).items()})
         if given.audit:
@@ -248,12 +248,6 @@ def _side_by_side(given: argparse.Namespace) -> list[Path]:
     if failed:
         raise SystemExit(f"{failed} failed; what the others found is in {folder}")
     return files
-
-
-def _merge(report: Report, files: Sequence[Path]) -> None:
-    parts = [json.loads(path.read_text()) for path in files]
-    report.set(**{k: v for k, v in parts[0].items() if k not in ("rows", "summary")})
-    report.set(rows=[row for part in parts for row in part["rows"]])
 
 
 if __name__ == "__main__":
