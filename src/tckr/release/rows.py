@@ -119,10 +119,10 @@ def rows(audit: Audit, goes: frozenset[str]) -> dict[str, Row]:
 
 def aop(accuracy: float, auc: Auc) -> float | None:
     """Return accuracy over privacy of a classifier, from its accuracy in percent and the attack's AUC."""
-    from tckr.metrics import accuracy_over_privacy
+    from tckr.metrics import Estimate, accuracy_over_privacy
 
-    turned = 1 - auc.value if auc.high < 0.5 else auc.value
-    return accuracy_over_privacy(accuracy, turned).value
+    measured = Estimate(auc.value, auc.low, auc.high, auc.confidence, auc.method)
+    return accuracy_over_privacy(accuracy, measured).value
 
 
 def _attack(found: AttackResult, primary: str, accuracy: float | None) -> Attack:
