@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tckr.audit.results import Guarantee, Result
+from tckr.audit.results import Audit, Guarantee, Result
 from tckr.errors import UserError
 from tckr.options import Options
 from tckr.release.rows import Row
@@ -140,6 +140,39 @@ def check(name: str, found: Sequence[Clause]) -> None:
             "release less (policy.policies.<name>.things), make another run, or have the policy changed by whoever is"
             " responsible for it.",
         )
+
+
+def reason_to_withhold(thing: Kind, policy: Policy, audit: Audit) -> str:  # noqa: PLR0911
+    """Return why a thing does not go, in words; empty if it may.
+
+    What was trained on, or repeats, private images needs more than the policy's word: a teacher the ledger, an adapter
+    and prompts a row of the audit that can show that they leak no more than the policy allows.
+    """
+    from tckr.audit.threats import FEWEST_ASKED
+    from tckr.release.rows import rows
+
+    if thing not in policy.things:
+        return "the policy does not let it go"
+    if thing == "teacher":
+        return (
+            ""
+            if audit.proven is not None
+            else "it was trained on private images, without a guarantee"
+        )
+    if thing not in ("adapter", "prompts") or audit.proven is not None:
+        return ""
+    record = ATTACKED[thing][0]
+    row = rows(audit, frozenset()).get(record)
+    if row is None or row.shows != "both":
+        return "its leak was not measured" + (f": {row.limits}" if row is not None else "")
+    if thing == "adapter" and row.n_members < FEWEST_ASKED:
+        return f"it was attacked with {row.n_members:,} members, and {FEWEST_ASKED:,} are needed to see a small leak"
+    limit = policy.largest_auc
+    if limit is not None and (upper := upper_auc(row, None)) > limit:
+        return (
+            f"its AUC may be up to {100 * upper:.1f} %, and the policy allows {100 * limit:.1f} %"
+        )
+    return ""
 
 
 def _epsilon(policy: Policy, proven: Guarantee | None) -> Clause:

@@ -30,3 +30,16 @@ def synthesizer_class(arm: str) -> type[Synthesizer]:
     module, _, name = SYNTHESIZERS[arm].partition(":")
     found: type[Synthesizer] = getattr(import_module(module), name)
     return found
+
+
+def arm_of(kind: type[Synthesizer]) -> str:
+    """Return the name of the arm that a class is.
+
+    >>> arm_of(synthesizer_class("privimage"))
+    'privimage'
+
+    Raises:
+        KeyError: no arm is this class.
+    """
+    names = {place: arm for arm, place in SYNTHESIZERS.items()}
+    return names[f"{kind.__module__}:{kind.__qualname__}"]

@@ -4,20 +4,16 @@ import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from tckr.errors import UserError
 from tckr.images.tables import class_names
 from tckr.pipelines.types import Classifier
-from tckr.release.policy import ATTACKED, TITLES, Kind, Policies, Policy, upper_auc
+from tckr.release.policy import TITLES, Kind, Policies, reason_to_withhold
 from tckr.synthesizers.base import Synthesizer
-
-if TYPE_CHECKING:
-    from tckr.audit.results import Audit
-
-ENOUGH = 1000  # members that an adapter must have been attacked with: fewer see no leak of a point
+from tckr.synthesizers.registry import arm_of
 
 
 def plan_release(
@@ -93,7 +89,7 @@ def plan_release(
             for thing in there
             if why[thing]
         ),
-        arm=type(synthesizer).__name__.removesuffix("Synthesizer").lower(),
+        arm=arm_of(type(synthesizer)),
         accuracy=accuracy,
         ingestion_report=ingestion_report,
         per_class=count_classes(recycled_set) if goes else {},
@@ -111,38 +107,6 @@ def plan_release(
         text = ledger.to_json(release=True) + "\n"
         parts.append(Part("ledger.json", "privacy ledger", lambda path: _write_text(text, path)))
     return Release(certificate, tuple(parts), write_certificate)
-
-
-def reason_to_withhold(thing: Kind, policy: Policy, audit: "Audit") -> str:  # noqa: PLR0911
-    """Return why a thing does not go, in words; empty if it may.
-
-    What was trained on, or repeats, private images needs more than the policy's word: a teacher the ledger, an adapter
-    and prompts a row of the audit that can show that they leak no more than the policy allows.
-    """
-    from tckr.release.rows import rows
-
-    if thing not in policy.things:
-        return "the policy does not let it go"
-    if thing == "teacher":
-        return (
-            ""
-            if audit.proven is not None
-            else "it was trained on private images, without a guarantee"
-        )
-    if thing not in ("adapter", "prompts") or audit.proven is not None:
-        return ""
-    record = ATTACKED[thing][0]
-    row = rows(audit, frozenset()).get(record)
-    if row is None or row.shows != "both":
-        return "its leak was not measured" + (f": {row.limits}" if row is not None else "")
-    if thing == "adapter" and row.n_members < ENOUGH:
-        return f"it was attacked with {row.n_members:,} members, and {ENOUGH:,} are needed to see a small leak"
-    limit = policy.largest_auc
-    if limit is not None and (upper := upper_auc(row, None)) > limit:
-        return (
-            f"its AUC may be up to {100 * upper:.1f} %, and the policy allows {100 * limit:.1f} %"
-        )
-    return ""
 
 
 def check_apart(images: pd.DataFrame, recycled_set: pd.DataFrame) -> None:
