@@ -13,14 +13,20 @@ from kedro.io.core import Version
 import miniatures
 from tckr.classifiers import distillation
 from tckr.classifiers.fixed_views import labels_of_views
-from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
+from tckr.classifiers.options import (
+    AugmentationOptions,
+    ClassifierOptions,
+    DistillationOptions,
+    SoftLabelOptions,
+)
 from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.resnet import ResNet
+from tckr.classifiers.soft_labels import soften
 from tckr.datasets.image_table import ImageTableDataset
 from tckr.diffusion import sampling
 from tckr.diffusion.options import SamplingOptions
 from tckr.engine.seeds import derive
-from tckr.images.tables import VIEWS
+from tckr.images.tables import DESCRIBED, VIEWS
 from tckr.images.tensors import to_png, to_tensor
 from tckr.images.unfinished import INDEX, Unfinished, forget
 from tckr.pipelines.ingestion.nodes import state_public_facts
@@ -237,3 +243,35 @@ def test_labels_of_several_views_go_with_the_set_and_teach_the_student(arm) -> N
         distillation=alone, steps=2, soft=expected,
     )  # fmt: skip
     assert torch.allclose(student.head.weight, same.head.weight, atol=1e-4)
+
+
+def test_the_stored_labels_say_as_much_as_the_recipe_lets_them(arm) -> None:
+    pixels = torch.randint(0, 256, (30, 1, 16, 16), dtype=torch.uint8)
+    table = pd.DataFrame(
+        {
+            "image": to_png(pixels),
+            "image_id": [str(row) for row in range(len(pixels))],
+            "label": np.arange(len(pixels)) % 3,
+            "class_name": np.array(["bag", "boot", "coat"])[np.arange(len(pixels)) % 3],
+            "prompt": "bag",
+        }
+    )
+    teacher = ResNet(1, 3, (8, 16), 1).eval()
+    told = SoftLabelOptions(temperature=0.25, top_k=2, confidence=0.6)
+    recipe = ClassifierOptions(widths=(8,), batch_size=8, soft_labels=told)
+    teacher_recipe = {
+        "classifier": recipe.model_dump(mode="json"), "classes": ["bag", "boot", "coat"], "steps": 2,
+        "validation": {"images": 30, "right": 27, "largest": 10},
+    }  # fmt: skip
+    labelled, _ = label_images(arm(stored_views=2), {}, table, teacher, teacher_recipe)
+    one = torch.from_numpy(np.stack(labelled["soft_label"]))
+    views = torch.from_numpy(np.array([np.stack(row) for row in labelled["soft_labels"]]))
+    assert torch.allclose(one, soften(soft_labels(teacher, pixels), told), atol=1e-6)
+    said = labels_of_views(teacher, pixels, 2, recipe.augmentation)
+    assert torch.allclose(views, soften(said, told), atol=1e-6)
+    assert one.dtype == torch.float32
+    assert told.described() in labelled.attrs[DESCRIBED]  # and so in the card
+    _, students_recipe = train_student(
+        labelled, teacher_recipe, DistillationOptions(labels="stored"), 0, teacher
+    )
+    assert students_recipe["classifier"]["soft_labels"] == told.model_dump(mode="json")

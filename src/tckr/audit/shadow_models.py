@@ -260,6 +260,7 @@ class ShadowTrainers:
             teacher=teacher,
             size=plan.size,
             augmentation=self.config.classifier.augmentation,
+            told=self.config.classifier.soft_labels,
         )
         return trainer, spec
 

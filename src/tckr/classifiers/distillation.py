@@ -5,8 +5,14 @@ from torch import Tensor, nn
 
 from tckr.classifiers.fixed_views import labels_of_views
 from tckr.classifiers.models import Network
-from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions
+from tckr.classifiers.options import (
+    AugmentationOptions,
+    ClassifierOptions,
+    DistillationOptions,
+    SoftLabelOptions,
+)
 from tckr.classifiers.predict import soft_labels
+from tckr.classifiers.soft_labels import soften
 from tckr.classifiers.trainer import Trainer, TrainSpec
 
 
@@ -75,7 +81,8 @@ def train_student(
         steps: optimizer steps of the teacher, `options.steps(number of members)`; the student takes
             `distillation.patience` times as many, whatever the cardinality.
         teacher: needed for labels on the fly, and for stored ones where `soft` is None. It stays on its device.
-        soft: float32 (M, n_classes), probabilities stored with the images, or (M, K, n_classes) of K fixed views.
+        soft: float32 (M, n_classes), probabilities stored with the images, or (M, K, n_classes) of K fixed views; they are
+            learnt as they are, while what a teacher says goes through `options.soft_labels`.
         device: where to train.
 
     Returns:
@@ -89,7 +96,7 @@ def train_student(
     )
     spec = student_spec(
         images, distillation, seed, steps=steps, teacher=teacher, soft=soft,
-        augmentation=options.augmentation,
+        augmentation=options.augmentation, told=options.soft_labels,
     )  # fmt: skip
     return trainer.fit([spec], "student")[0]
 
@@ -123,6 +130,7 @@ def student_spec(
     soft: Tensor | None = None,
     size: int | None = None,
     augmentation: AugmentationOptions | None = None,
+    told: SoftLabelOptions | None = None,
 ) -> TrainSpec:
     """Return the spec of one student for a `student_trainer`.
 
@@ -135,6 +143,7 @@ def student_spec(
         soft: as for `train_student`.
         size: train on the first `size` images only; None trains on all.
         augmentation: of the recipe, within which stored views lie; needed for more than one.
+        told: of the recipe, how much the stored labels of `teacher` say; None: all. On the fly the trainer sees to it.
 
     Raises:
         ValueError: no teacher, or no stored probabilities, for labels that need them.
@@ -148,6 +157,7 @@ def student_spec(
         else:
             assert augmentation is not None
             soft = labels_of_views(teacher, images, distillation.views, augmentation)
+        soft = soft if told is None else soften(soft, told)
     return TrainSpec(
         seed,
         distillation.steps(steps),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tckr.classifiers.features import LinearOnFeatures, Scattering
 from tckr.classifiers.fixed_views import show, view_table
 from tckr.classifiers.options import ClassifierOptions
+from tckr.classifiers.soft_labels import soften
 from tckr.classifiers.step import frozen
 from tckr.engine.progress import track
 from tckr.errors import UserError
@@ -59,7 +60,8 @@ def fit_heads(
     Args:
         images: uint8 (N, C, H, W); they may be memory-mapped.
         lessons: what each learns from.
-        options: the recipe, of which augmentation, ridge and label smoothing (of hard labels alone) are read.
+        options: the recipe, of which augmentation, ridge, soft labels and label smoothing (of hard labels, and of the largest
+            soft ones alone, whose zeros have no logarithm) are read.
         n_classes: classes of every network.
         device: where to compute.
 
@@ -92,9 +94,11 @@ def _same_rows(lesson: Lesson, other: Lesson) -> bool:
 def _views(lesson: Lesson, size: int) -> int:
     """Return how many views of each image are looked at: what a head of `size` asks for, of stored ones what there is."""
     wanted = min(MOST_VIEWS, math.ceil(ROWS * size / len(lesson.indices)))
-    if lesson.targets is None or _is_hard(lesson):
+    if lesson.targets is None:
         return wanted
-    return min(wanted, lesson.targets.shape[1] if lesson.targets.ndim == 3 else 1)
+    if lesson.targets.ndim == 3:
+        return min(wanted, lesson.targets.shape[1])
+    return wanted if _is_class(lesson.targets, lesson) else 1
 
 
 def _fit(
@@ -118,7 +122,7 @@ def _fit(
         None if lesson.teacher is None else frozen(lesson.teacher, torch.device(device))
         for lesson in lessons
     ]
-    hard = [_is_hard(lesson) for lesson in lessons]
+    hard = [_is_hard(lesson, options) for lesson in lessons]
     rows = len(indices) * views
     system: _Primal | _Dual
     if rows < size:
@@ -134,12 +138,17 @@ def _fit(
                 x = network.features(batch)
                 wanted = []
                 for lesson, teacher, is_hard in zip(lessons, teachers, hard, strict=True):
-                    if isinstance(teacher, LinearOnFeatures) and teacher.config == network.config:
-                        z = teacher.head(x).double()  # the same features
-                    elif teacher is not None:
-                        z = teacher(batch).double()
-                    else:
+                    if teacher is None:
                         z = _logarithms(lesson.targets, part, number, is_hard, options).to(device)
+                    else:
+                        same = (
+                            isinstance(teacher, LinearOnFeatures)
+                            and teacher.config == network.config
+                        )
+                        z = (teacher.head(x) if same else teacher(batch)).double()
+                        if not options.soft_labels.plain:
+                            told = soften(z.softmax(1), options.soft_labels)
+                            z = _logarithm(told, is_hard, options)
                     wanted.append(z - z.mean(1, keepdim=True))
                 system.add(x, wanted)
         weights = system.solve([_ridge(options, is_hard) for is_hard in hard])
@@ -239,12 +248,16 @@ def _ridge(options: ClassifierOptions, hard: bool) -> float:
     return RIDGE_HARD if hard else RIDGE
 
 
-def _is_hard(lesson: Lesson) -> bool:
-    """Return whether the targets are classes."""
+def _is_hard(lesson: Lesson, options: ClassifierOptions) -> bool:
+    """Return whether the head learns classes: the targets are some, or a teacher tells its decisions alone."""
     if lesson.targets is None:
-        return False
-    targets = lesson.targets[lesson.indices.to(lesson.targets.device)]
-    return bool(((targets == 0) | (targets == 1)).all())
+        return options.soft_labels.top_k == 1 and options.soft_labels.confidence == 1
+    return _is_class(lesson.targets, lesson)
+
+
+def _is_class(targets: Tensor, lesson: Lesson) -> bool:
+    own = targets[lesson.indices.to(targets.device)]
+    return bool(((own == 0) | (own == 1)).all())
 
 
 def _logarithms(
@@ -255,7 +268,12 @@ def _logarithms(
     own = targets[part.to(targets.device)].double()
     if own.ndim == 3:
         own = own[:, number]
-    if hard:
+    return _logarithm(own, hard, options)
+
+
+def _logarithm(told: Tensor, hard: bool, options: ClassifierOptions) -> Tensor:
+    """Return the logarithms of probabilities (B, n_classes), smoothed if some of them are 0 by design."""
+    if hard or options.soft_labels.top_k is not None:
         smoothing = options.label_smoothing or SMOOTHING
-        own = (1 - smoothing) * own + smoothing / own.shape[1]
-    return own.clamp_min(SMALLEST).log()
+        told = (1 - smoothing) * told + smoothing / told.shape[1]
+    return told.clamp_min(SMALLEST).log()

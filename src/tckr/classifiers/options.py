@@ -39,6 +39,48 @@ class AugmentationOptions(Options):
     )
 
 
+class SoftLabelOptions(Options):
+    """How much a teacher's soft labels say, on the fly and stored alike; see `tckr.classifiers.soft_labels`."""
+
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="of the probabilities: below 1 they are sharper, above 1 flatter",
+    )
+    top_k: int | None = Field(
+        default=None,
+        ge=1,
+        description="keep so many of the largest probabilities, which then add up to 1; 1: the teacher's decision alone;"
+        " null: all of them",
+    )
+    confidence: float = Field(
+        default=1.0,
+        gt=0.5,
+        le=1,
+        description="largest probability that is told; what exceeds it is shared out evenly among the other classes",
+    )
+
+    @property
+    def plain(self) -> bool:
+        """Whether labels are told as the teacher gives them."""
+        return self == SoftLabelOptions()
+
+    def described(self) -> str:
+        """Say in one sentence what was done to the labels.
+
+        >>> SoftLabelOptions(temperature=2, top_k=3).described()
+        "The teacher's labels were told at temperature 2, the 3 largest probabilities alone."
+        """
+        parts = [f"at temperature {self.temperature:g}"] if self.temperature != 1 else []
+        if self.top_k is not None:
+            alone = f"the {self.top_k} largest probabilities alone"
+            parts.append("the decision alone" if self.top_k == 1 else alone)
+        if self.confidence < 1:
+            parts.append(f"no probability above {self.confidence:g}")
+        return f"The teacher's labels were told {', '.join(parts) or 'as they are'}."
+
+
 class ClassifierOptions(Options):
     """One recipe for teacher, student and shadows: architecture, optimizer and schedule."""
 
@@ -77,6 +119,10 @@ class ClassifierOptions(Options):
     )
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="share of the target made uniform"
+    )
+    soft_labels: SoftLabelOptions = Field(
+        default=SoftLabelOptions(),
+        description="how much a teacher's labels say: to its student, to every shadow's, and in the recycled set",
     )
     ridge: float | None = Field(
         default=None,

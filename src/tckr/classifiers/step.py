@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from tckr.classifiers.augment import mix_up, views
 from tckr.classifiers.fixed_views import show, view_table
 from tckr.classifiers.options import ClassifierOptions
+from tckr.classifiers.soft_labels import soften
 
 
 def train_step(
@@ -29,7 +30,7 @@ def train_step(
         optimizer: of its weights.
         images: uint8 (N, C, H, W), all images or those of the batch; everything else is on their device.
         rows: int64 (B,), where the batch lies in them.
-        options: of which augmentation and label smoothing are read.
+        options: of which augmentation, soft labels and label smoothing are read.
         generator: on their device; draws the views.
         teacher: in evaluation mode; None trains on `target`.
         target: float32 (B, n_classes), of the batch, or (B, K, n_classes) of K fixed views of each image, of which one is
@@ -50,7 +51,7 @@ def train_step(
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         if teacher is not None:
             with torch.no_grad():
-                target = teacher(batch).float().softmax(1)
+                target = soften(teacher(batch).float().softmax(1), options.soft_labels)
         else:
             assert target is not None
             if options.augmentation.mixup:
@@ -58,8 +59,8 @@ def train_step(
                 batch, target = mix_up(batch, target, alpha, generator)
         logits = model(batch).float()
     # With a teacher T this is generative knowledge distillation (GKD: Lomurno et al., arXiv 2407.15526; TCKR,
-    # arXiv 2504.04582), at temperature 1 and with label smoothing s, for each view x and C classes:
-    # L(x) = -sum_c [(1 - s) softmax(z_T(x))_c + s / C] log softmax(z_S(x))_c
+    # arXiv 2504.04582), with `soften` (by default the identity) and label smoothing s, for each view x and C classes:
+    # L(x) = -sum_c [(1 - s) soften(softmax(z_T(x)))_c + s / C] log softmax(z_S(x))_c
     loss = F.cross_entropy(logits, target, label_smoothing=options.label_smoothing)
     loss.backward()
     optimizer.step()

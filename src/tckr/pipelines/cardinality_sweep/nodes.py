@@ -114,6 +114,7 @@ def train_students(
             teacher=teacher,
             size=plan["size"],
             augmentation=trainers[key].options.augmentation,
+            told=trainers[key].options.soft_labels,
         )
         (models[name],) = trainers[key].fit([spec], "student")
         size = plan["size"] or len(sets[plan["pool"]].images)

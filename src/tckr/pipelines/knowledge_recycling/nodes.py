@@ -245,7 +245,7 @@ def label_images(
 ) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """Add the teacher's class probabilities, so that the set can be used without it; leave out the prompts.
 
-    With `release_prompts` they stay in. An arm that labels by its prompts has no teacher here.
+    They say as much as the recipe's `soft_labels` let them. With `release_prompts` they stay in. An arm that labels by its prompts has no teacher here.
 
     Returns:
         The set that may be released, and what is poor about it and what it was made from, `about` and `text` each.
@@ -254,6 +254,7 @@ def label_images(
         UserError: the images are blank, or the teacher's probabilities are not finite.
     """
     from tckr.classifiers.predict import soft_labels_of
+    from tckr.classifiers.soft_labels import soften
 
     withheld = [] if synthesizer.knowledge_recycling.release_prompts else ["prompt"]
     released = synthetic_images.drop(columns=withheld)
@@ -261,12 +262,16 @@ def label_images(
     prompts = synthetic_images["prompt"].tolist()
     found = check_prompts(len(prompts), synthesizer.count_cut(prompts))
     found += check_distinct(synthetic_images["image_id"].tolist(), count_blank(images))
-    probabilities = None
+    probabilities, described = None, synthesizer.knowledge_recycling.described()
     if teacher is not None:
-        probabilities = soft_labels_of(teacher.to(best()), images.array).numpy()
-        released = released.assign(soft_label=list(probabilities))
+        recipe = ClassifierOptions.model_validate((teacher_recipe or {}).get("classifier", {}))
+        said = soft_labels_of(teacher.to(best()), images.array)
+        probabilities = said.numpy()
+        released = released.assign(soft_label=list(soften(said, recipe.soft_labels).numpy()))
         if (views := synthesizer.knowledge_recycling.stored_views) > 1:
-            released = _with_views(released, teacher, views, teacher_recipe or {})
+            released = _with_views(released, teacher, views, recipe)
+        if not recipe.soft_labels.plain:
+            described = [*described, recipe.soft_labels.described()]
     labels = synthetic_images["label"].to_numpy(dtype=np.int64)
     found += check_labels(labels, probabilities, class_names(synthetic_images))
     if DRAW in synthetic_images:
@@ -278,7 +283,7 @@ def label_images(
     if teacher_recipe is not None:
         earlier += check_teacher(teacher_recipe["validation"])
     found = [*earlier, *found]  # those were logged when they were found
-    released.attrs[DESCRIBED] = synthesizer.knowledge_recycling.described()
+    released.attrs[DESCRIBED] = described
     return with_warnings(released, found), [warning._asdict() for warning in found]
 
 
@@ -304,18 +309,16 @@ def describe_drawing(
 
 
 def _with_views(
-    released: pd.DataFrame, teacher: Classifier, count: int, teacher_recipe: dict[str, Any]
+    released: pd.DataFrame, teacher: Classifier, count: int, recipe: ClassifierOptions
 ) -> pd.DataFrame:
     """Add the soft labels of the fixed views that lie within the recipe's augmentation, and say which they are."""
     from tckr.classifiers.fixed_views import fixed_views, labels_of_encoded
-    from tckr.classifiers.options import ClassifierOptions
+    from tckr.classifiers.soft_labels import soften
 
-    augmentation = ClassifierOptions.model_validate(
-        teacher_recipe.get("classifier", {})
-    ).augmentation
-    labels = labels_of_encoded(teacher, released["image"].array, count, augmentation)
+    labels = labels_of_encoded(teacher, released["image"].array, count, recipe.augmentation)
+    labels = soften(labels, recipe.soft_labels)
     with_views = released.assign(soft_labels=list(labels.numpy()))
-    with_views.attrs[VIEWS] = [list(view) for view in fixed_views(count, augmentation)]
+    with_views.attrs[VIEWS] = [list(view) for view in fixed_views(count, recipe.augmentation)]
     return with_views
 
 
