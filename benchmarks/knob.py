@@ -125,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if not study.fits():
                     break
                 report.add("rows", study.row(name))
-                gc.collect()  # captured steps hold each other, and with them the memory of the GPU
+                if study.device == "cuda":
+                    gc.collect()  # captured steps hold each other, and with them memory of the card
     else:
         report.merge(_beside_each_other(given))
     report.set(summary=summary(report.result.get("rows", [])))
@@ -434,7 +435,7 @@ def _leak(found: ModelAudit, name: str) -> dict[str, Any]:
 def classifier(given: argparse.Namespace) -> ClassifierOptions:
     """Return the recipe of teacher and students: that of `conf/base`, or of `conf/gpu` for a larger set."""
     if given.small:
-        return ClassifierOptions(widths=(8, 16), epochs=2, batch_size=32)
+        return ClassifierOptions(widths=(8,), epochs=1, batch_size=32)
     if given.images is None:
         return ClassifierOptions(epochs=16)
     return ClassifierOptions(
