@@ -196,7 +196,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given.seeds = given.seeds or ([0] if given.small else [0, 1, 2])
     given.shadows = given.shadows or (4 if given.small else 16)
     given.stack = given.stack or (8 if given.images else 16)
-    given.alone = given.alone or given.small or len(given.seeds) == 1
+    given.alone = given.alone or len(given.seeds) == 1
     if given.json is None and not (given.alone or given.merge):
         parser.error("several processes need --json, beside which they save their own results")
     return given
@@ -206,7 +206,7 @@ def _beside_each_other(given: argparse.Namespace) -> list[Path]:
     """Run every seed as a process of its own on the one card, and return the files of those that did anything."""
     given.json.parent.mkdir(parents=True, exist_ok=True)
     own = ["--alone", "--shadows", given.shadows, "--stack", given.stack, "--patience", given.patience,
-           "--minutes", given.minutes, "--rows", *given.rows]  # fmt: skip
+           "--minutes", given.minutes, "--rows", *given.rows, *["--small"] * given.small]  # fmt: skip
     threads = max(1, (os.cpu_count() or 1) // len(given.seeds))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TCKR_PROGRESS": "0"}
     parts, running = [], []
