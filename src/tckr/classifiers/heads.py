@@ -138,17 +138,14 @@ def _fit(
                 x = network.features(batch)
                 wanted = []
                 for lesson, teacher, is_hard in zip(lessons, teachers, hard, strict=True):
-                    if teacher is None:
-                        z = _logarithms(lesson.targets, part, number, is_hard, options).to(device)
+                    if isinstance(teacher, LinearOnFeatures) and teacher.config == network.config:
+                        z = teacher.head(x).double()  # the same features
+                    elif teacher is not None:
+                        z = teacher(batch).double()
                     else:
-                        same = (
-                            isinstance(teacher, LinearOnFeatures)
-                            and teacher.config == network.config
-                        )
-                        z = (teacher.head(x) if same else teacher(batch)).double()
-                        if not options.soft_labels.plain:
-                            told = soften(z.softmax(1), options.soft_labels)
-                            z = _logarithm(told, is_hard, options)
+                        z = _logarithms(lesson.targets, part, number, is_hard, options).to(device)
+                    if teacher is not None and not options.soft_labels.plain:
+                        z = _logarithm(soften(z.softmax(1), options.soft_labels), is_hard, options)
                     wanted.append(z - z.mean(1, keepdim=True))
                 system.add(x, wanted)
         weights = system.solve([_ridge(options, is_hard) for is_hard in hard])
