@@ -18,7 +18,7 @@ from PIL import Image
 from tckr import __version__
 from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Audit
-from tckr.classifiers.options import RegenerationOptions
+from tckr.classifiers.options import RegenerationOptions, SoftLabelOptions
 from tckr.options import leaves
 from tckr.reporting import findings
 
@@ -141,9 +141,13 @@ def write_report(
 
 
 def _of_student(recipe: Mapping[str, Any] | None) -> list[str]:
-    """Say what was special about the student's training."""
-    regenerate = None if recipe is None else recipe["distillation"].get("regenerate")
-    return [] if not regenerate else [RegenerationOptions.model_validate(regenerate).described()]
+    """Say what was special about the student's training, and about the labels that it and the set were given."""
+    if recipe is None:
+        return []
+    regenerate = recipe["distillation"].get("regenerate")
+    told = SoftLabelOptions.model_validate(recipe.get("classifier", {}).get("soft_labels", {}))
+    said = [RegenerationOptions.model_validate(regenerate).described()] if regenerate else []
+    return said if told.plain else [*said, told.described()]
 
 
 def templates(page: str = "report.html") -> "Template":
