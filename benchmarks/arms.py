@@ -2,6 +2,7 @@
 
     python -m benchmarks.arms privimage data/01_raw/fashion_mnist_full [--epsilon 1 10] [--seeds 0 1 2]
     python -m benchmarks.arms privimage PATH --set privacy.teacher=0 --labels hard      # as published
+    python -m benchmarks.arms privimage PATH --audit --seeds 0      # half are members; attacked through shadows, as private_audit does
     python -m benchmarks.arms privimage --merge 1_0.json 1_1.json ...    # the results of several processes
     python -m benchmarks.arms privimage --small      # the shipped sample and the sizes of conf/test, on a CPU
 
@@ -24,6 +25,7 @@ from benchmarks.private_recycling import Clock, summary
 from benchmarks.private_teacher import ROOT, labelled, score
 from rich.console import Console
 
+from benchmarks import private_audit
 from tckr.classifiers.distillation import train_student
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
@@ -62,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.merge(given.merge)
     else:
         report.set(**machine(best()), arguments={k: str(v) for k, v in vars(given).items()})
+        if given.audit:
+            _attack(given, report)
+            return
         private, test = _images(given)
         report.set(members=len(private.labels), test=len(test[0]))
         for epsilon in given.epsilon:
@@ -167,6 +172,19 @@ def run(
             CONSOLE.print(time.strftime("%X"), row)
 
 
+def _attack(given: argparse.Namespace, report: Report) -> None:
+    """Attack the arm on half of the images through shadows on other halves (scope `distillation`)."""
+    given.seed = given.seeds[0]
+    images = private_audit.Images(given)
+    report.set(members=len(images.members.labels), test=len(images.test[0]))
+    for epsilon in given.epsilon:
+        arm = configured(given.arm, epsilon, given.small, given.set, given.generator)
+        with chdir(ROOT):
+            for row in private_audit.attacked(images, arm, epsilon, given.shadows):  # type: ignore[arg-type]
+                report.add("rows", row)
+    report.show(f"{given.arm}, {report.result['members']:,} members", "rows", private_audit.COLUMNS)
+
+
 def _timed(
     arm: Synthesizer, private: PrivateSet, seed: int, device: str, clock: Clock
 ) -> dict[str, Any]:
@@ -228,6 +246,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--set", nargs="*", default=[], help="options of the arm, group.field=value"
     )
     parser.add_argument("--sheet", type=Path, help="where to save ten images of each class")
+    parser.add_argument("--audit", action="store_true", help="attack through shadows instead")
+    parser.add_argument("--shadows", type=int, help="[32]")
     parser.add_argument("--merge", type=Path, nargs="+", help="results to join, instead of a run")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--json", type=Path, help="where to save the result")
@@ -236,6 +256,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given.epsilon = given.epsilon or ([50.0] if given.small else [1.0, 10.0])
     given.synthetic = given.synthetic or (80 if given.small else 60_000)
     given.steps = given.steps or (20 if given.small else 4000)
+    given.shadows = given.shadows or (4 if given.small else 32)
     return given
 
 
