@@ -70,6 +70,19 @@ def device_of(shard: int) -> tuple[str, int]:
     return os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.getpid()
 
 
+def device_at_start(shard: int) -> str:
+    time.sleep(0.5)
+    variables = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return next((v.decode() for v in variables if v.startswith(b"CUDA_VISIBLE_DEVICES=")), "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
+def test_a_device_is_set_before_the_process_starts():
+    # Not by the worker: the main program, which it imports first, may have asked CUDA for its devices by then.
+    found = map_shards(device_at_start, list(range(4)), devices=["0", "GPU-b7"])
+    assert set(found) == {"CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=GPU-b7"}
+
+
 def test_each_device_has_a_process_of_its_own():
     found = map_shards(device_of, list(range(6)), devices=["0", "GPU-b7"])
     by_process = {process: device for device, process in found}

@@ -1,6 +1,5 @@
 """Shards in processes of this machine: one per CPU core, or one per GPU."""
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -12,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -79,10 +79,6 @@ def run_in_processes(
         devices: GPUs as in CUDA_VISIBLE_DEVICES; if there are any, each process gets one.
         reader: of the results.
     """
-    context = multiprocessing.get_context("spawn")
-    free = context.SimpleQueue()
-    for device in devices:
-        free.put(device)
     with scratch("shards") as folder:
         # By file, not through torch's shared memory: /dev/shm is small in many containers.
         path = folder / "work.pickle"
@@ -90,10 +86,9 @@ def run_in_processes(
             pickle.dump(task, file, protocol=5)
         pool = ProcessPoolExecutor(
             min(workers, len(items)),
-            # Spawned, not forked: a fork after torch has started its threads can hang in the child.
-            mp_context=context,
+            mp_context=_Context(devices),
             initializer=_start_worker,
-            initargs=(os.getpid(), str(path), free if devices else None),
+            initargs=(os.getpid(), str(path)),
         )
         try:
             yield from _collect(pool, items, reader, description)
@@ -115,11 +110,10 @@ def _collect(
     ended: SimpleQueue[Future[tuple[bytes, Record]]] = SimpleQueue()
 
     def submit(count: int = 1) -> None:
-        with environment(WORKER_ENVIRONMENT):
-            for item in islice(left, count):
-                future = pool.submit(_run, pickle.dumps(item))
-                running[future] = item
-                future.add_done_callback(ended.put)
+        for item in islice(left, count):
+            future = pool.submit(_run, pickle.dumps(item))
+            running[future] = item
+            future.add_done_callback(ended.put)
 
     submit(reader.window)
     reader.on_read = submit
@@ -138,6 +132,36 @@ def _collect(
         del done
 
 
+class _Process(SpawnProcess):
+    """A process that finds its GPU in its environment when it starts.
+
+    A worker that set CUDA_VISIBLE_DEVICES itself would come too late wherever the main program, which it imports first, has
+    asked CUDA for its devices (`torch.cuda.is_available()` in a library does): all workers would then share the first GPU.
+    """
+
+    device: str | None = None
+
+    def start(self) -> None:
+        """Start, with nothing but the worker's own GPU to be seen."""
+        own = {} if self.device is None else {"CUDA_VISIBLE_DEVICES": self.device}
+        with environment(WORKER_ENVIRONMENT | own):
+            super().start()
+
+
+class _Context(SpawnContext):
+    """Gives every process a GPU of its own; spawned, not forked: a fork after torch has started its threads can hang."""
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        super().__init__()
+        self.devices = iter(devices)
+
+    def Process(self, *args: Any, **kwargs: Any) -> _Process:  # type: ignore[override]  # noqa: N802  its name there
+        """Return a process for the next GPU, or for the CPU where none is given."""
+        process = _Process(*args, **kwargs)
+        process.device = next(self.devices, None)
+        return process
+
+
 def died(description: str) -> UserError:
     """Return what to say of a worker process that died."""
     return UserError(
@@ -146,11 +170,9 @@ def died(description: str) -> UserError:
     )
 
 
-def _start_worker(parent: int, path: str, devices: Any) -> None:
-    """Claim a GPU if there are any and read the shared work; exit with the parent, which alone handles interrupts."""
+def _start_worker(parent: int, path: str) -> None:
+    """Read the shared work; exit with the parent, which alone handles interrupts."""
     global _task  # noqa: PLW0603  the one thing a worker keeps between shards
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()  # before anything imports torch
     for stop in STOPS:
         signal.signal(stop, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
