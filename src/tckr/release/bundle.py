@@ -65,6 +65,21 @@ class Release:
     writers: tuple[Writer, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True)
+class Refused:
+    """No release of a run that is sound otherwise.
+
+    Attributes:
+        why: which clause of the policy is broken, or what else forbids it; a sentence.
+    """
+
+    why: str
+
+    def __str__(self) -> str:
+        """Return what stands where the folder would be named."""
+        return f"none. {self.why}"
+
+
 def write(release: Release, folder: Path) -> None:
     """Write a release.
 

@@ -5,9 +5,9 @@ judge again: `clauses` is what stops a release, and what verifies it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tckr.audit.results import Audit, Guarantee, Result
 from tckr.errors import UserError
@@ -55,22 +55,23 @@ class Policy(Options):
 class Policies(Options):
     """The policies that there are, and which one is in force."""
 
+    of_today: ClassVar[bool] = True  # an earlier run was held to its own
+
     use: str = Field(description="name of the policy in force")
     policies: dict[str, Policy] = Field(description="policies by name")
 
     @property
     def chosen(self) -> Policy:
-        """Return the policy in force.
-
-        Raises:
-            UserError: there is none of that name.
-        """
-        if self.use not in self.policies:
-            raise UserError(
-                f"There is no policy {self.use}.",
-                f"set policy.use to one of {', '.join(self.policies)}, or write it into conf/local/policy.yml.",
-            )
+        """Return the policy in force."""
         return self.policies[self.use]
+
+    @model_validator(mode="after")
+    def _is_there(self) -> Self:
+        if self.use not in self.policies:
+            raise ValueError(
+                f"There is no policy {self.use}, there are {', '.join(self.policies)}; conf/local/policy.yml may name more"
+            )
+        return self
 
 
 class Clause(Result):
