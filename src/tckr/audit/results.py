@@ -255,6 +255,13 @@ class AttackResult(Result):
         return percent
 
 
+class Roc(Result):
+    """ROC curve of an attack at `tckr.metrics.ROC_GRID`, which is coarser than the images are many."""
+
+    fpr: tuple[float, ...] = Field(min_length=1, description="false-positive rates, ascending to 1")
+    tpr: tuple[float, ...] = Field(description="true-positive rate at each")
+
+
 class ThingAudit(Result):
     """What the audit of every released thing states."""
 
@@ -272,6 +279,7 @@ class ThingAudit(Result):
     n_non_members: int = Field(description="holdout images that were attacked beside them")
     n_shadows: int = Field(description="shadow models behind the attacks; 0 if none were trained")
     attacks: dict[str, AttackResult] = Field(description="the result of every attack by its name")
+    roc: Roc | None = Field(default=None, description="of the primary attack; None in older files")
 
     @property
     def primary(self) -> AttackResult:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tckr.attacks import ATTACKS
 from tckr.attacks.registry import scores
-from tckr.audit.audit import evaluate
+from tckr.audit.audit import coarse_roc, evaluate
 from tckr.audit.denoising import calibrated
 from tckr.audit.options import AuditOptions
 from tckr.audit.results import THINGS, ThreatAudit
@@ -151,6 +151,7 @@ def _threat(
         n_members=int(is_member.sum()),
         n_non_members=int((~is_member).sum()),
         n_shadows=n_shadows,
+        roc=coarse_roc(np.asarray(attack_scores[primary], dtype=np.float64), is_member),
         attacks={
             name: evaluate(
                 name,

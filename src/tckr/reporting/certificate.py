@@ -3,6 +3,13 @@
 from tckr.release.certificate import Certificate
 from tckr.release.policy import TITLES
 from tckr.reporting.report import templates
+from tckr.reporting.roc import draw_roc
+
+# Attacks of the row on images that look up the nearest released one, and what they measure by.
+NEAREST = {
+    "nearest": "By the features of a public encoder",
+    "nearest_pixels": "By pixels, within the class",
+}
 
 
 def write_certificate(certificate: Certificate) -> str:
@@ -24,6 +31,11 @@ def write_certificate(certificate: Certificate) -> str:
         titles=TITLES,
         rows=rows,
         sentences=sentences(certificate),
+        picture=draw_roc(
+            {row.thing: (row.title, row.roc) for row in going if row.roc is not None},
+            certificate.identifiability.limit,
+        ),
+        neighbours=neighbours(certificate),
         groups=[(row, group) for row in going if (group := row.worst_group) is not None],
         weakest=sorted(
             (
@@ -71,6 +83,34 @@ def sentences(certificate: Certificate) -> list[str]:
         said.append(
             f"Use: the student classifies {100 * certificate.use.accuracy.value:.1f} % of {certificate.use.n_test:,}"
             " private test images correctly. It knows its classes alone, and pictures like theirs."
+        )
+    return said
+
+
+def neighbours(certificate: Certificate) -> list[str]:
+    """Return how near the released images come to members, against the same count for the holdout, in words.
+
+    The distance is the one that as many of the holdout come nearer to a released image than the headline false-positive rate says:
+    what a release that copies nobody does to members and holdout alike.
+    """
+    row = certificate.identifiability.rows.get("images")
+    if row is None or not row.goes:
+        return []
+    said = []
+    for attack in (one for one in row.attacks if one.name in NEAREST):
+        tpr, measure = attack.tpr, NEAREST[attack.name]
+        if tpr.value is None or tpr.low is None or tpr.high is None:
+            said.append(f"{measure}: too few images to count at {100 * tpr.fpr:g} %.")
+            continue
+        said.append(
+            f"{measure}: a released image lies closer than a distance that {tpr.false_positives:,} of {tpr.n_non_members:,} strange"
+            f" images ({100 * tpr.realised_fpr:.1f} %) reach, to {tpr.true_positives:,} of {tpr.n_members:,} private ones"
+            f" ({100 * tpr.value:.1f} %, interval {100 * tpr.low:.1f} to {100 * tpr.high:.1f}): "
+            + (
+                "more often than to strange ones."
+                if tpr.low > tpr.fpr
+                else "no more often than chance allows."
+            )
         )
     return said
 
