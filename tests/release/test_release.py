@@ -312,3 +312,40 @@ def test_the_page_says_what_an_officer_needs_and_stands_alone(folder: Path) -> N
     assert "<script" not in page
     assert "src=" not in page
     assert files_below(folder, folder)[0] == "README.md"
+
+
+def test_the_curves_lie_below_what_is_proven_and_can_be_computed_again(tmp_path: Path) -> None:
+    write(planned(ledger=spent()), tmp_path)
+    found = Certificate.model_validate_json((tmp_path / "certificate.json").read_text())
+    limit = found.identifiability.limit
+    assert limit is not None
+    assert (np.array(limit.tpr) <= np.array(limit.tpr_of_two)).all()
+    assert limit.tpr[limit.fpr.index(0.05)] == pytest.approx(float(spent().trade_off().tpr(0.05)))
+    page = (tmp_path / "certificate.html").read_text()
+    assert "proven limit, one image more or less" in page
+    assert "no formal bound" not in page
+    verify(tmp_path, write_certificate)
+
+    edited(tmp_path, lambda one: one["identifiability"]["limit"]["tpr"].__setitem__(8, 0.031))
+    assert "identifiability.limit is not what follows" in refusal(tmp_path)
+
+
+def test_without_a_ledger_the_page_says_that_nothing_bounds_the_curves(folder: Path) -> None:
+    page = (folder / "certificate.html").read_text()
+    curve = json.loads((folder / "certificate.json").read_text())["identifiability"]["rows"]
+    lines = page.count('stroke="#16a34a"')
+
+    assert "no formal bound" in page
+    assert "proven limit" not in page
+    assert lines == 3  # the released set: two panels and the legend
+    # 100 of a kind: the curve says nothing of fewer than ten.
+    assert curve["released"]["roc"]["fpr"][0] == 0.1
+
+
+def test_an_edited_curve_contradicts_its_area(folder: Path) -> None:
+    def flatten(found: dict[str, Any]) -> None:
+        roc = found["identifiability"]["rows"]["released"]["roc"]
+        roc["tpr"] = [max(0.0, rate - 0.2) for rate in roc["tpr"][:-1]] + [1.0]
+
+    edited(folder, flatten)
+    assert "rows.released.roc is not what follows" in refusal(folder)

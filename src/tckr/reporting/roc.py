@@ -12,7 +12,7 @@ from tckr.audit.results import Roc
 from tckr.release.certificate import Limit
 from tckr.reporting.style import FORBIDDEN, IMPOSSIBLE, LIMIT, LIMIT_OF_TWO
 
-WIDTH, SIDE, LEFT, TOP, GAP, BELOW = 860, 300, 52, 22, 74, 40
+WIDTH, ACROSS, UP, LEFT, TOP, GAP, BELOW = 860, 352, 190, 50, 20, 62, 38
 PITCH, ENTRY = 16, 420  # of the legend: height of a line, width of a column
 # By the names in `tckr.audit.results.THINGS`: colour, and dashes that tell the lines apart without it.
 LINES = {
@@ -43,9 +43,9 @@ def draw_roc(curves: Mapping[str, tuple[str, Roc]], limit: Limit | None) -> str:
     """
     start = min((curve.fpr[0] for _, curve in curves.values()), default=0.1)
     start = min(start, 0.1)
-    plain, steep = _Panel(LEFT, 0.0), _Panel(LEFT + SIDE + GAP + 20, start)
+    plain, steep = _Panel(LEFT, 0.0), _Panel(LEFT + ACROSS + GAP, start)
     entries = list(_legend(curves, limit))
-    top = TOP + SIDE + BELOW + 12
+    top = TOP + UP + BELOW + 12
     height = top + PITCH * math.ceil(len(entries) / 2)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
@@ -81,7 +81,7 @@ class _Panel:
     def at(self, point: Point) -> Point:
         """Return the place of a point in the picture."""
         x, y = (self._scale(value) for value in point)
-        return round(self.left + SIDE * x, 1), round(TOP + SIDE * (1 - y), 1)
+        return round(self.left + ACROSS * x, 1), round(TOP + UP * (1 - y), 1)
 
     def line(self, points: Sequence[Point], colour: str, dashes: str, width: float) -> str:
         dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
@@ -99,17 +99,17 @@ class _Panel:
 
     def frame(self) -> Iterator[str]:
         """Draw the grid, its numbers and what the axes are."""
-        left, right, bottom = self.left, self.left + SIDE, TOP + SIDE
+        left, right, bottom = self.left, self.left + ACROSS, TOP + UP
         for tick in self._ticks():
             (x, y), text = self.at((tick, tick)), f"{100 * tick:g}"
             yield f'<path d="M{x} {TOP}V{bottom}M{left} {y}H{right}" stroke="#e6e6e6" fill="none"/>'
             yield f'<text x="{x}" y="{bottom + 15}" text-anchor="middle">{text}</text>'
             yield f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{text}</text>'
-        kind = "logarithmic axes: the few images found with hardly a false alarm" if self.start else "plain axes"  # fmt: skip
+        kind = "logarithmic axes: few false alarms" if self.start else "plain axes"  # fmt: skip
         yield f'<path d="M{left} {TOP}V{bottom}H{right}" stroke="#1c2128" fill="none"/>'
         yield f'<text x="{left}" y="{TOP - 8}" fill="#5b6470">{kind}</text>'
-        yield f'<text x="{left + SIDE / 2}" y="{bottom + 32}" text-anchor="middle">false alarms, % of strange images</text>'
-        middle = TOP + SIDE / 2
+        yield f'<text x="{left + ACROSS / 2}" y="{bottom + 32}" text-anchor="middle">false alarms, % of outside images</text>'
+        middle = TOP + UP / 2
         yield f'<text transform="translate({left - 38} {middle}) rotate(-90)" text-anchor="middle">found, % of private images</text>'
 
     def _ticks(self) -> Sequence[float]:
