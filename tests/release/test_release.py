@@ -13,15 +13,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from certified import certified, policy, whole
 from tckr.audit.audit import audit
-from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import Audit, Plan
+from tckr.audit.results import Audit
 from tckr.dp import Ledger, Noise, delta_default
 from tckr.errors import UserError
 from tckr.release.bundle import Part, Release, files_below, write
-from tckr.release.certificate import Certificate, Made, certify
+from tckr.release.certificate import Certificate
 from tckr.release.manifest import sha256_of
 from tckr.release.policy import Policies, Policy, clauses
 from tckr.release.rows import rows
@@ -32,24 +32,6 @@ ROOT = Path(__file__).parents[2]
 N, S = 200, 8
 INSIDE = np.arange(N) < N // 2
 OPTIONS = AuditOptions(n_shadows=S, release=ReleaseThreat(encoder="none"))
-NO_LIMIT = {
-    "largest_epsilon": None,
-    "largest_auc": None,
-    "largest_group_auc": None,
-    "least_accuracy": None,
-    "unmeasured": False,
-}
-MADE = Made(
-    release="2026-01-02T00.00.00.000Z",
-    run="2026-01-01T00.00.00.000Z",
-    made="2026-01-02T00:00:00+00:00",
-    commit="abc",
-    versions={"tckr": "0"},
-)
-
-
-def policy(**limits: Any) -> Policy:
-    return Policy(**{"things": ("recycled_set", "student"), **NO_LIMIT, **limits})
 
 
 def audited(leak: float, ledger: Ledger | None = None) -> Audit:
@@ -66,11 +48,7 @@ def audited(leak: float, ledger: Ledger | None = None) -> Audit:
         scope="pipeline",
     )
     things = {"student": found, "weights": found, "released": found, "teacher": found}
-    return Audit(
-        plan=Plan(n_shadows=S, requested=S, seconds_per_group=1, minutes=1, workers=1),
-        things=things,
-        guarantee=None if ledger is None else guarantee(ledger, things, OPTIONS.fprs),
-    )
+    return whole(things, ledger)
 
 
 def spent(epsilon: float = 4.0) -> Ledger:
@@ -87,23 +65,7 @@ def spent(epsilon: float = 4.0) -> Ledger:
 def planned(
     leak: float = 0.0, held_to: Policy | None = None, ledger: Ledger | None = None
 ) -> Release:
-    certificate = certify(
-        audited(leak, ledger),
-        policy_name="ours",
-        policy=held_to or policy(),
-        things=("recycled_set", "student"),
-        withheld=(),
-        arm="tckr",
-        accuracy={
-            "n_test": 50,
-            "classes": ["bag", "boot"],
-            "student": {"accuracy": 80.0, "per_class": [90.0, None]},
-        },
-        ingestion_report={"splits": {"members": 100}, "classes": ["bag", "boot"]},
-        per_class={"bag": 2, "boot": 1},
-        soft_labels=True,
-        made=MADE,
-    )
+    certificate = certified(audited(leak, ledger), held_to)
     parts = [
         Part("recycled_set", "set", write_set),
         Part("student", "student", lambda path: _file(path, "model.safetensors", b"weights")),

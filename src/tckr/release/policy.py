@@ -168,6 +168,12 @@ def reason_to_withhold(thing: Kind, policy: Policy, audit: Audit) -> str:  # noq
         return "its leak was not measured" + (f": {row.limits}" if row is not None else "")
     if thing == "adapter" and row.n_members < FEWEST_ASKED:
         return f"it was attacked with {row.n_members:,} members, and {FEWEST_ASKED:,} are needed to see a small leak"
+    worst, of_group = row.worst_group, policy.largest_group_auc
+    if worst is not None and of_group is not None and worst.auc.high > of_group:
+        return (
+            f"the AUC of its {worst.name} images may be up to {100 * worst.auc.high:.1f} %, and the policy allows"
+            f" {100 * of_group:.1f} %"
+        )
     limit = policy.largest_auc
     if limit is not None and (upper := upper_auc(row, None)) > limit:
         return (

@@ -111,7 +111,7 @@ def rows(audit: Audit, goes: frozenset[str]) -> dict[str, Row]:
             accuracy=accuracy,
             attacks=tuple(_attack(one, thing.primary_attack, accuracy) for one in ordered),
             roc=thing.roc,
-            groups=() if model is None else model.groups,
+            groups=thing.groups,
             recipe=None
             if model is None or model.recipe is None
             else Interval(**model.recipe.attack.auc.model_dump(include=set(Interval.model_fields))),

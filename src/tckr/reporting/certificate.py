@@ -109,6 +109,13 @@ def cells(certificate: Certificate) -> list[Cell]:
     return shown
 
 
+def _people(row: Row) -> str:
+    people = row.primary.auc.n_clusters
+    if people is None:
+        return ""
+    return f", of {people:,} people, whose images stand or fall together"
+
+
 def _prompts(certificate: Certificate) -> str:
     if "prompts" not in certificate.context.things:
         return "no caption is in it either."
@@ -153,13 +160,18 @@ def sentences(certificate: Certificate) -> list[str]:
             f"Proven: whoever tries to tell whether one image was among the private ones is right in at most"
             f" {limit(proven.auc)} of 100 comparisons, whatever he knows or tries (epsilon {proven.epsilon:.3g}, delta"
             f" {proven.delta:.2g}); 50 would be guessing."
+            + (
+                " It is the proof for one image: a person with several is protected less."
+                if data.unit == "person"
+                else ""
+            )
         )
     if (row := worst_row(certificate)) is not None:
         upper = certificate.identifiability.upper_auc[row.thing]
         said.append(
             f"Measured: the attacker who finds most in what goes ({row.title}) ranks a private image above an outside one"
             f" in {100 * row.primary.auc.value:.1f} of 100 comparisons, and up to {100 * upper:.1f} cannot be excluded; 50 is"
-            f" guessing, 100 is certainty. {row.n_members:,} private and {row.n_non_members:,} outside images were tried."
+            f" guessing, 100 is certainty. {row.n_members:,} private and {row.n_non_members:,} outside images were tried{_people(row)}."
         )
     said.append(
         "For you to decide: whether those who get this may be trusted not to try harder than the attacks below, since no"
