@@ -250,3 +250,13 @@ def test_stages_are_wired_without_waiting_for_torch() -> None:
 def test_no_pipeline_switches_off_pillows_guard(pipelines: dict[str, Pipeline]) -> None:
     assert pipelines
     assert Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("arm", ["__default__", *SYNTHESIZERS])
+def test_a_run_of_an_arm_ends_with_its_release(arm: str, pipelines: dict[str, Pipeline]) -> None:
+    own = "" if arm in ("__default__", DEFAULT) else f"{arm}."
+    (last,) = (node for node in pipelines[arm].nodes if f"{own}release" in node.outputs)
+
+    assert f"{own}audit" in last.inputs
+    assert not [node for node in pipelines[arm].nodes if f"{own}release" in node.inputs]
+    assert not [name for name in pipelines[COMPARISON].all_outputs() if name.endswith("release")]

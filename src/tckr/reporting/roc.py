@@ -59,7 +59,7 @@ def draw_roc(curves: Mapping[str, tuple[str, Roc]], limit: Limit | None) -> str:
         for name, (_, curve) in curves.items():
             parts.append(panel.line(_from(curve.fpr, curve.tpr, panel.start), *LINES[name], 1.8))
     if limit is None:
-        x, y = plain.at((0.03, 0.95))
+        x, y = plain.at((0.03, 0.87))
         parts.append(f'<text x="{x}" y="{y}" fill="{FORBIDDEN}">no formal bound: nothing is proven</text>')  # fmt: skip
     for number, (sample, text) in enumerate(entries):
         x, y = LEFT + ENTRY * (number % 2), top + PITCH * (number // 2)

@@ -112,7 +112,7 @@ def plan_release(
 
 @wraps(plan_release, assigned=("__annotations__",))
 def offer_release(*arm: Any, **datasets: Any) -> Any:
-    """Decide what goes out of the run that this is the last stage of: a broken policy costs the release, not the run.
+    """Decide by the policy and by the audit what of this run goes out; a broken policy costs the release, not the run.
 
     Returns:
         A `tckr.release.bundle.Release`, or a `Refused` that says why there is none.
