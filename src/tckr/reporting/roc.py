@@ -24,6 +24,7 @@ LINES = {
     "images": ("#4b5563", "1 3"),
     "prompts": ("#be185d", "4 4"),
 }
+FURTHER = ("#1c2128", "8 2 2 2")  # of a thing that has no line of its own
 GUESSING = "#9ca3af"
 PLAIN_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -57,7 +58,9 @@ def draw_roc(curves: Mapping[str, tuple[str, Roc]], limit: Limit | None) -> str:
             parts += panel.limits(limit)
         parts.append(panel.line([(start, start), (1, 1)] if panel.start else [(0, 0), (1, 1)], GUESSING, "4 3", 1))  # fmt: skip
         for name, (_, curve) in curves.items():
-            parts.append(panel.line(_from(curve.fpr, curve.tpr, panel.start), *LINES[name], 1.8))
+            parts.append(
+                panel.line(_from(curve.fpr, curve.tpr, panel.start), *LINES.get(name, FURTHER), 1.8)
+            )
     if limit is None:
         x, y = plain.at((0.03, 0.87))
         parts.append(f'<text x="{x}" y="{y}" fill="{FORBIDDEN}">no formal bound: nothing is proven</text>')  # fmt: skip
@@ -135,7 +138,7 @@ def _legend(
         return f'<polyline points="0,0 28,0" fill="none" stroke="{colour}" stroke-width="{width}"{dashed}/>'
 
     for name, (title, _) in curves.items():
-        yield sample(*LINES[name]), title
+        yield sample(*LINES.get(name, FURTHER)), title
     yield sample(GUESSING, "4 3", 1), "guessing"
     if limit is not None:
         yield sample(FORBIDDEN, "", 1.6), LIMIT
