@@ -96,9 +96,9 @@ def audit_generator(
     if shadow is None or membership is None:
         return found
     # What an adapter knows of a few images by heart is lost in the average over all.
-    values, signal = attack_scores[primary], primary.removesuffix(f"_{shadow_attack(options)}")
+    values, record = attack_scores[primary], primary.removesuffix(f"_{shadow_attack(options)}")
     groups = exposed_groups(
-        values, is_member, shadow[signal], membership, options, clusters=clusters
+        values, is_member, shadow[record], membership, options, clusters=clusters
     )
     return found.model_copy(update={"groups": groups})
 

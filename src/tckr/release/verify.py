@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
+from tckr import __version__
 from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Result, Roc
 from tckr.dp.accounting import Mechanism, gaussian_mu, mu, total_epsilon
@@ -121,8 +122,18 @@ def _figures(
             yield f"{CERTIFICATE} and {MANIFEST} disagree about {path}"
     page_file = folder / PAGE
     if page_file.is_file() and page_file.read_text("utf-8", "replace") != page(found):
-        yield f"{PAGE} does not say what {CERTIFICATE} says"
+        yield f"{PAGE} does not say what {CERTIFICATE} says{_other_version(found)}"
     yield from (f"{CERTIFICATE}: {what} is not what follows" for what in _derived(folder, found))
+
+
+def _other_version(found: Certificate) -> str:
+    """Say which version drew the page, where that is not this one."""
+    drawn_by = found.governance.made.versions.get("tckr")
+    return (
+        ""
+        if drawn_by == __version__
+        else f" as tckr {__version__} draws it: verify it with {drawn_by}"
+    )
 
 
 def _derived(folder: Path, found: Certificate) -> Iterator[str]:
