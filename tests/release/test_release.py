@@ -311,3 +311,24 @@ def test_an_edited_curve_contradicts_its_area(folder: Path) -> None:
 
     edited(folder, flatten)
     assert "rows.released.roc is not what follows" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "words"),
+    [
+        (None, "no proof stops them"),
+        (4.0, "whether that limit is low enough"),
+        (200.0, "it excludes next to nothing"),
+    ],
+)
+def test_the_first_half_page_ends_with_what_is_left_to_decide(
+    epsilon: float | None, words: str
+) -> None:
+    ledger = None if epsilon is None else spent(epsilon)
+    page = write_certificate(planned(ledger=ledger).certificate)
+    top = page[page.index("<body>") : page.index("1. Context")]
+
+    assert words in top
+    assert "It may go under the policy" in top
+    assert "Strongest attack tried" in top
+    assert "Use: accuracy" in top

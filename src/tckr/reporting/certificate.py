@@ -16,6 +16,7 @@ NEAREST = {
 }
 
 
+VACUOUS = 0.99  # AUC from which a limit is none in practice
 LISTED = 12  # files; the manifest has all
 
 
@@ -75,7 +76,7 @@ def cells(certificate: Certificate) -> list[Cell]:
         if proven is None
         else Cell(
             "Formal guarantee",
-            f"epsilon {proven.epsilon:.3g}",
+            f"epsilon {_short(proven.epsilon)}",
             f"no attack is right in more than {limit(proven.auc)} of 100 comparisons",
         )
     ]
@@ -109,11 +110,30 @@ def cells(certificate: Certificate) -> list[Cell]:
     return shown
 
 
+def _short(epsilon: float) -> str:
+    return f"{epsilon:,.0f}" if epsilon >= 100 else f"{epsilon:.3g}"
+
+
 def _people(row: Row) -> str:
     people = row.primary.auc.n_clusters
     if people is None:
         return ""
     return f", of {people:,} people, whose images stand or fall together"
+
+
+def _left_to_decide(certificate: Certificate) -> str:
+    proven = certificate.proven
+    if proven is None:
+        return (
+            "whether those who get this may be trusted not to try harder than the attacks below, since no proof stops them. If"
+            " not, have the set made by an arm under differential privacy."
+        )
+    if proven.auc > VACUOUS:
+        return (
+            "whether what was measured is low enough. The limit that is proven is so high that it excludes next to nothing:"
+            " take this for a release without a guarantee."
+        )
+    return "whether that limit is low enough. It holds for everybody who gets this, whatever else they know, now and later."
 
 
 def _prompts(certificate: Certificate) -> str:
@@ -158,7 +178,7 @@ def sentences(certificate: Certificate) -> list[str]:
     else:
         said.append(
             f"Proven: whoever tries to tell whether one image was among the private ones is right in at most"
-            f" {limit(proven.auc)} of 100 comparisons, whatever he knows or tries (epsilon {proven.epsilon:.3g}, delta"
+            f" {limit(proven.auc)} of 100 comparisons, whatever he knows or tries (epsilon {_short(proven.epsilon)}, delta"
             f" {proven.delta:.2g}); 50 would be guessing."
             + (
                 " It is the proof for one image: a person with several is protected less."
@@ -173,13 +193,7 @@ def sentences(certificate: Certificate) -> list[str]:
             f" in {100 * row.primary.auc.value:.1f} of 100 comparisons, and up to {100 * upper:.1f} cannot be excluded; 50 is"
             f" guessing, 100 is certainty. {row.n_members:,} private and {row.n_non_members:,} outside images were tried{_people(row)}."
         )
-    said.append(
-        "For you to decide: whether those who get this may be trusted not to try harder than the attacks below, since no"
-        " proof stops them. If not, have the set made by an arm under differential privacy."
-        if proven is None
-        else "For you to decide: whether that limit is low enough. It holds for everybody who gets this, whatever else they"
-        " know, now and later."
-    )
+    said.append(f"For you to decide: {_left_to_decide(certificate)}")
     return said
 
 

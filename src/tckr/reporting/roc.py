@@ -12,7 +12,7 @@ from tckr.audit.results import Roc
 from tckr.release.certificate import Limit
 from tckr.reporting.style import FORBIDDEN, IMPOSSIBLE, LIMIT, LIMIT_OF_TWO
 
-WIDTH, ACROSS, UP, LEFT, TOP, GAP, BELOW = 860, 352, 190, 50, 20, 62, 38
+WIDTH, ACROSS, UP, LEFT, TOP, GAP, BELOW = 860, 352, 160, 50, 20, 62, 38
 PITCH, ENTRY = 16, 420  # of the legend: height of a line, width of a column
 # By the names in `tckr.audit.results.THINGS`: colour, and dashes that tell the lines apart without it.
 LINES = {
