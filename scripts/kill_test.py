@@ -272,7 +272,7 @@ def run_trial(project: Project, attempt: Attempt, expected: dict[str, str]) -> T
     began = time.monotonic()
     last = project.finish(*more, "resume=last")
     taken = sum(made.run != last.run for made in last.artefacts.values())
-    before = {entry for one in dead for entry in one.artefacts} - {"report"}
+    before = {entry for one in dead for entry in one.artefacts} - {"report", "release"}
     again = sum(last.artefacts[entry].run == last.run for entry in before)
     faults += faults_of(project, last, expected)
     return Trial(name, lived, taken, again, time.monotonic() - began, tuple(faults))

@@ -23,7 +23,7 @@ from tckr.disk import explained
 from tckr.errors import UserError, user_error
 from tckr.interrupt import Interrupted, unwinding
 from tckr.parameters import parse
-from tckr.pipeline_registry import NAMES, STAGES
+from tckr.pipeline_registry import NAMES, RELEASE, STAGES
 
 DEFAULT = "knowledge_recycling"
 
@@ -76,10 +76,17 @@ def named(namespaces: Sequence[str]) -> list[str]:
 
     >>> named(["student_training"]), named(["unadapted.student_training"])
     (['knowledge_recycling'], ['unadapted'])
+    >>> named(["release"]), named(["privacy_audit", "release"])
+    (['release'], ['knowledge_recycling'])
     """
     owners = [name.split(".")[0] for name in namespaces]
     beside = list(dict.fromkeys(name for name in owners if name in NAMES and name not in STAGES))
-    return beside if beside and all(owner in beside for owner in owners) else [DEFAULT, *beside]
+    if beside and all(owner in beside for owner in owners):
+        return beside
+    return [
+        DEFAULT,
+        *(name for name in beside if name != RELEASE),
+    ]  # beside others it is their last
 
 
 class Run(click.Command):

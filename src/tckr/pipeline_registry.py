@@ -25,7 +25,8 @@ COMPARISON = "comparison"
 # The recycled set of an earlier run for other tools; that of another arm is `<arm>.export`.
 EXPORT = "export"
 EXPORTS = (EXPORT, *(f"{arm}.{EXPORT}" for arm in SYNTHESIZERS if arm != DEFAULT))
-# What may go out of an earlier run, with its certificate; that of another arm is `<arm>.release`.
+# What may go out of an earlier run, with its certificate; that of another arm is `<arm>.release`. Of its own run it is the last
+# stage of the whole loop, and of every arm.
 RELEASE = "release"
 RELEASES = (RELEASE, *(f"{arm}.{RELEASE}" for arm in SYNTHESIZERS if arm != DEFAULT))
 # Whether a folder is what the release wrote.
@@ -44,8 +45,8 @@ def stage(name: str, *arguments: Any) -> Pipeline:
 def register_pipelines() -> dict[str, Pipeline]:
     """Return every pipeline by its name.
 
-    `student_training` stops before the audit; `knowledge_recycling`, the papers' name for the whole loop, is the whole
-    loop of the default arm, and so are `privacy_audit`, its last stage, and the arm's own name.
+    `student_training` stops before the audit, `privacy_audit` after it; `knowledge_recycling`, the papers' name for the
+    whole loop, is the whole loop of the default arm with what may go of it, and so is the arm's own name.
     """
     from tckr.pipelines.arm import arm_release, arm_stages, shared_pipeline
     from tckr.pipelines.stage import in_namespace
@@ -57,15 +58,18 @@ def register_pipelines() -> dict[str, Pipeline]:
     pipelines, so_far = {}, Pipeline([])
     for name in STAGES:
         so_far = pipelines[name] = so_far + stages[name]
-    pipelines["knowledge_recycling"] = pipelines["__default__"] = pipelines["privacy_audit"]
-    pipelines[EXPORT], pipelines[RELEASE] = stage(EXPORT, default), arm_release(DEFAULT)
+    whole = pipelines["privacy_audit"] + arm_release(DEFAULT, of_this_run=True)
+    pipelines["knowledge_recycling"] = pipelines["__default__"] = whole
+    pipelines[EXPORT] = stage(EXPORT, default)
+    pipelines[RELEASE] = arm_release(DEFAULT, of_this_run=False)
     pipelines[VERIFY] = stage(VERIFY)
     for arm in SYNTHESIZERS:
-        pipelines[arm] = sum(arm_stages(arm).values(), ingestion + shared_pipeline(arm))
+        released = arm_release(arm, of_this_run=True)
+        pipelines[arm] = sum(arm_stages(arm).values(), ingestion + shared_pipeline(arm)) + released
         if arm != DEFAULT:
             exported = stage(EXPORT, synthesizer_class(arm))
             pipelines[f"{arm}.{EXPORT}"] = in_namespace(arm, exported, (), ())
-            pipelines[f"{arm}.{RELEASE}"] = arm_release(arm)
+            pipelines[f"{arm}.{RELEASE}"] = arm_release(arm, of_this_run=False)
     recycling = import_module("tckr.pipelines.knowledge_recycling")
     generators = teacher + recycling.create_generators_pipeline(default)
     pipelines[SWEEP] = pipelines["generator_adaptation"] + generators + stage(SWEEP, default)
@@ -92,7 +96,8 @@ def wired(parameters: Mapping[str, Any], registered: Mapping[str, Pipeline]) -> 
 
 
 def _comparison(arms: Sequence[str], registered: Mapping[str, Pipeline]) -> Pipeline:
-    from tckr.pipelines.arm import in_a_box
+    from tckr.pipelines.arm import arm_release, in_a_box
 
-    each = [in_a_box(arm, registered[arm]) for arm in arms]
+    # What is compared is not handed out yet.
+    each = [in_a_box(arm, registered[arm] - arm_release(arm, of_this_run=True)) for arm in arms]
     return sum(each, stage(COMPARISON, arms))

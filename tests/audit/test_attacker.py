@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from certified import broken, certified, policy, whole
 from tckr.audit import attacker, tables
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
@@ -96,6 +97,12 @@ def test_a_label_column_that_memorises_is_found(memorises: bool) -> None:
     assert found.primary.aop is None
     assert (found.primary.auc.low > 0.7) == memorises
     assert found.primary.covers_half == (not memorises)
+
+    held_to = policy(largest_auc=0.75)
+    certificate = certified(whole({"released": found}), held_to, ("recycled_set",))
+    assert broken(certificate) == (["largest_auc"] if memorises else [])
+    named = certificate.context.clauses[2].text
+    assert "Recycled set as handed out (images and labels)" in named
 
 
 def test_the_attacker_trains_on_the_labels_that_are_handed_out() -> None:

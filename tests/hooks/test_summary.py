@@ -1,12 +1,19 @@
 """The table at the end of a run says what is proven."""
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.io import DataCatalog
+from kedro.io.core import Version
 from rich.console import Console
 
-from tckr.hooks.summary import results_table
+from tckr.datasets.release import ReleaseDataset
+from tckr.hooks.clock import Clock
+from tckr.hooks.lineage import Lineage
+from tckr.hooks.summary import Summary, results_table
+from tckr.release.bundle import Refused
 
 FIGURES = {
     f"{prefix}{name}": value
@@ -35,3 +42,24 @@ def test_the_table_says_what_is_proven(proven: dict[str, Any], words: str) -> No
     printed = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     assert words in printed
     assert "recycled (student)" in printed
+
+
+def test_a_refused_release_is_a_line_that_says_why_and_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = {"summary": "release", "inside": {"certificate": "certificate.html"}}
+    release = ReleaseDataset(
+        filepath=str(tmp_path / "09_release"), version=Version("1", "1"), metadata=metadata
+    )
+    summary = Summary(clock := Clock(), Lineage())
+    summary._catalog = DataCatalog({"release": release})
+    refused = Refused("It breaks the policy ours, clause largest_auc.")
+    release.save(refused)
+    summary.after_dataset_saved("release", refused)
+    assert clock.seconds == {}
+    summary.after_pipeline_run()
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "release none. It breaks the policy ours, clause largest_auc." in printed
+    assert "certificate" not in printed
+    assert not (tmp_path / "09_release").exists()

@@ -22,6 +22,7 @@ from tckr.pipeline_registry import (
     COMPARISON,
     EXPORTS,
     NAMES,
+    RELEASE,
     RELEASES,
     STAGES,
     SWEEP,
@@ -80,8 +81,9 @@ def test_names(pipelines: dict[str, Pipeline]) -> None:
 def test_a_name_runs_everything_up_to_its_stage(name: str, pipelines: dict[str, Pipeline]) -> None:
     stages = {node.namespace for node in pipelines[name].nodes}
 
-    last = len(STAGES) if name == "knowledge_recycling" else STAGES.index(name) + 1
-    assert stages == set(STAGES[:last])
+    whole = {*STAGES, RELEASE}
+    last = STAGES.index(name) + 1
+    assert stages == (whole if name == "knowledge_recycling" else set(STAGES[:last]))
     assert {i for i in pipelines[name].inputs() if not i.startswith("params:")} <= {
         "raw_images",
         "parameters",
@@ -248,3 +250,13 @@ def test_stages_are_wired_without_waiting_for_torch() -> None:
 def test_no_pipeline_switches_off_pillows_guard(pipelines: dict[str, Pipeline]) -> None:
     assert pipelines
     assert Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("arm", ["__default__", *SYNTHESIZERS])
+def test_a_run_of_an_arm_ends_with_its_release(arm: str, pipelines: dict[str, Pipeline]) -> None:
+    own = "" if arm in ("__default__", DEFAULT) else f"{arm}."
+    (last,) = (node for node in pipelines[arm].nodes if f"{own}release" in node.outputs)
+
+    assert f"{own}audit" in last.inputs
+    assert not [node for node in pipelines[arm].nodes if f"{own}release" in node.inputs]
+    assert not [name for name in pipelines[COMPARISON].all_outputs() if name.endswith("release")]

@@ -55,6 +55,11 @@ def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -
     assert set(audit["things"]) == {"teacher", "student", "weights", "released", "images"}
     assert audit["guarantee"]["epsilon"] == pytest.approx(ledger.epsilon())
     assert "What is proven" in newest("08_reporting", "private", "report.html").read_text()
+    released = max(Path("data/test/09_release/private").glob("2*"))
+    certificate = json.loads((released / "certificate.json").read_text())["identifiability"]
+    assert certificate["guarantee"]["epsilon"] == pytest.approx(ledger.epsilon())
+    assert certificate["limit"]["tpr"][-1] == 1
+    assert json.loads((released / "ledger.json").read_text())["entries"]
     recycled = pd.read_parquet(newest("07_model_output", "private", "recycled_set") / "data")
     assert len(recycled) == 60
     assert "prompt" not in recycled

@@ -11,16 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from certified import certified, policy, whole
 from tckr.audit.audit import audit
-from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import Audit, Plan
+from tckr.audit.results import Audit
 from tckr.dp import Ledger, Noise, delta_default
 from tckr.errors import UserError
 from tckr.release.bundle import Part, Release, files_below, write
-from tckr.release.certificate import Certificate, Made, certify
+from tckr.release.certificate import Certificate
 from tckr.release.manifest import sha256_of
 from tckr.release.policy import Policies, Policy, clauses
 from tckr.release.rows import rows
@@ -31,24 +32,6 @@ ROOT = Path(__file__).parents[2]
 N, S = 200, 8
 INSIDE = np.arange(N) < N // 2
 OPTIONS = AuditOptions(n_shadows=S, release=ReleaseThreat(encoder="none"))
-NO_LIMIT = {
-    "largest_epsilon": None,
-    "largest_auc": None,
-    "largest_group_auc": None,
-    "least_accuracy": None,
-    "unmeasured": False,
-}
-MADE = Made(
-    release="2026-01-02T00.00.00.000Z",
-    run="2026-01-01T00.00.00.000Z",
-    made="2026-01-02T00:00:00+00:00",
-    commit="abc",
-    versions={"tckr": "0"},
-)
-
-
-def policy(**limits: Any) -> Policy:
-    return Policy(**{"things": ("recycled_set", "student"), **NO_LIMIT, **limits})
 
 
 def audited(leak: float, ledger: Ledger | None = None) -> Audit:
@@ -65,11 +48,7 @@ def audited(leak: float, ledger: Ledger | None = None) -> Audit:
         scope="pipeline",
     )
     things = {"student": found, "weights": found, "released": found, "teacher": found}
-    return Audit(
-        plan=Plan(n_shadows=S, requested=S, seconds_per_group=1, minutes=1, workers=1),
-        things=things,
-        guarantee=None if ledger is None else guarantee(ledger, things, OPTIONS.fprs),
-    )
+    return whole(things, ledger)
 
 
 def spent(epsilon: float = 4.0) -> Ledger:
@@ -86,23 +65,7 @@ def spent(epsilon: float = 4.0) -> Ledger:
 def planned(
     leak: float = 0.0, held_to: Policy | None = None, ledger: Ledger | None = None
 ) -> Release:
-    certificate = certify(
-        audited(leak, ledger),
-        policy_name="ours",
-        policy=held_to or policy(),
-        things=("recycled_set", "student"),
-        withheld=(),
-        arm="tckr",
-        accuracy={
-            "n_test": 50,
-            "classes": ["bag", "boot"],
-            "student": {"accuracy": 80.0, "per_class": [90.0, None]},
-        },
-        ingestion_report={"splits": {"members": 100}, "classes": ["bag", "boot"]},
-        per_class={"bag": 2, "boot": 1},
-        soft_labels=True,
-        made=MADE,
-    )
+    certificate = certified(audited(leak, ledger), held_to)
     parts = [
         Part("recycled_set", "set", write_set),
         Part("student", "student", lambda path: _file(path, "model.safetensors", b"weights")),
@@ -288,8 +251,8 @@ def test_the_shipped_policies_are_valid_and_only_external_asks_for_a_proof() -> 
     assert found.chosen == found.policies["research"]
     assert found.chosen.largest_epsilon is None
     assert found.policies["external"].largest_epsilon == 10
-    with pytest.raises(UserError, match="There is no policy ours"):
-        _ = Policies.model_validate({**shipped, "use": "ours"}).chosen
+    with pytest.raises(ValidationError, match="There is no policy ours"):
+        Policies.model_validate({**shipped, "use": "ours"})
 
 
 def test_the_page_says_what_an_officer_needs_and_stands_alone(folder: Path) -> None:
@@ -311,3 +274,61 @@ def test_the_page_says_what_an_officer_needs_and_stands_alone(folder: Path) -> N
     assert "<script" not in page
     assert "src=" not in page
     assert files_below(folder, folder)[0] == "README.md"
+
+
+def test_the_curves_lie_below_what_is_proven_and_can_be_computed_again(tmp_path: Path) -> None:
+    write(planned(ledger=spent()), tmp_path)
+    found = Certificate.model_validate_json((tmp_path / "certificate.json").read_text())
+    limit = found.identifiability.limit
+    assert limit is not None
+    assert (np.array(limit.tpr) <= np.array(limit.tpr_of_two)).all()
+    assert limit.tpr[limit.fpr.index(0.05)] == pytest.approx(float(spent().trade_off().tpr(0.05)))
+    page = (tmp_path / "certificate.html").read_text()
+    assert "proven limit, one image more or less" in page
+    assert "no formal bound" not in page
+    verify(tmp_path, write_certificate)
+
+    edited(tmp_path, lambda one: one["identifiability"]["limit"]["tpr"].__setitem__(8, 0.031))
+    assert "identifiability.limit is not what follows" in refusal(tmp_path)
+
+
+def test_without_a_ledger_the_page_says_that_nothing_bounds_the_curves(folder: Path) -> None:
+    page = (folder / "certificate.html").read_text()
+    curve = json.loads((folder / "certificate.json").read_text())["identifiability"]["rows"]
+    lines = page.count('stroke="#16a34a"')
+
+    assert "no formal bound" in page
+    assert "proven limit" not in page
+    assert lines == 3  # the released set: two panels and the legend
+    # 100 of a kind: the curve says nothing of fewer than ten.
+    assert curve["released"]["roc"]["fpr"][0] == 0.1
+
+
+def test_an_edited_curve_contradicts_its_area(folder: Path) -> None:
+    def flatten(found: dict[str, Any]) -> None:
+        roc = found["identifiability"]["rows"]["released"]["roc"]
+        roc["tpr"] = [max(0.0, rate - 0.2) for rate in roc["tpr"][:-1]] + [1.0]
+
+    edited(folder, flatten)
+    assert "rows.released.roc is not what follows" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "words"),
+    [
+        (None, "no proof stops them"),
+        (4.0, "whether that limit is low enough"),
+        (200.0, "it excludes next to nothing"),
+    ],
+)
+def test_the_first_half_page_ends_with_what_is_left_to_decide(
+    epsilon: float | None, words: str
+) -> None:
+    ledger = None if epsilon is None else spent(epsilon)
+    page = write_certificate(planned(ledger=ledger).certificate)
+    top = page[page.index("<body>") : page.index("1. Context")]
+
+    assert words in top
+    assert "It may go under the policy" in top
+    assert "Strongest attack tried" in top
+    assert "Use: accuracy" in top

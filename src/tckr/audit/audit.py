@@ -21,6 +21,7 @@ from tckr.audit.results import (
     ModelAudit,
     Ppv,
     Recipe,
+    Roc,
     Separation,
     Tpr,
     Transferred,
@@ -155,6 +156,7 @@ def audit(
             )
             for name, values in attack_scores.items()
         },
+        roc=coarse_roc(attack_scores[options.attack], is_member),
         canaries=canaries,
         groups=()
         if why
@@ -332,6 +334,12 @@ def evaluate(
         aop=aop,
         separation=separation,
     )
+
+
+def coarse_roc(values: NDArray[np.float64], is_member: NDArray[np.bool_]) -> Roc:
+    """Return the ROC curve of an attack's scores (N,), as it may be published."""
+    fpr, tpr = metrics.coarse_roc(values, is_member)
+    return Roc(fpr=tuple(fpr.tolist()), tpr=tuple(tpr.round(6).tolist()))
 
 
 def one_run(

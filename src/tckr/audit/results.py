@@ -255,6 +255,29 @@ class AttackResult(Result):
         return percent
 
 
+class Roc(Result):
+    """ROC curve of an attack at `tckr.metrics.ROC_GRID`, which is coarser than the images are many."""
+
+    fpr: tuple[float, ...] = Field(min_length=1, description="false-positive rates, ascending to 1")
+    tpr: tuple[float, ...] = Field(description="true-positive rate at each")
+
+
+class Group(Result):
+    """The primary attack in some of the images, chosen without a look at the target's scores."""
+
+    kind: Literal["exposed", "class"] = Field(
+        description="the images that the shadows call most exposed, or those of a class"
+    )
+    name: str = Field(description="in words")
+    images: int = Field(description="members and others in it")
+    auc: Auc = Field(description="area under the ROC curve within the group")
+    fpr: float = Field(description="false-positive rate, among all images, of the threshold below")
+    found: Interval | None = Field(
+        description="share of its members above that threshold; None where people have several images"
+    )
+    false_alarms: Interval | None = Field(description="share of its non-members above it")
+
+
 class ThingAudit(Result):
     """What the audit of every released thing states."""
 
@@ -272,6 +295,11 @@ class ThingAudit(Result):
     n_non_members: int = Field(description="holdout images that were attacked beside them")
     n_shadows: int = Field(description="shadow models behind the attacks; 0 if none were trained")
     attacks: dict[str, AttackResult] = Field(description="the result of every attack by its name")
+    roc: Roc | None = Field(default=None, description="of the primary attack; None in older files")
+    groups: tuple[Group, ...] = Field(
+        default=(),
+        description="the most exposed images, and every class; empty without shadows, and in older files",
+    )
 
     @property
     def primary(self) -> AttackResult:
@@ -308,22 +336,6 @@ class Canaries(Result):
     over_shadows: AttackResult | None = Field(
         description="every shadow attacked with the others, pooled; None if there are too few shadows"
     )
-
-
-class Group(Result):
-    """The primary attack in some of the images, chosen without a look at the target's scores."""
-
-    kind: Literal["exposed", "class"] = Field(
-        description="the images that the shadows call most exposed, or those of a class"
-    )
-    name: str = Field(description="in words")
-    images: int = Field(description="members and others in it")
-    auc: Auc = Field(description="area under the ROC curve within the group")
-    fpr: float = Field(description="false-positive rate, among all images, of the threshold below")
-    found: Interval | None = Field(
-        description="share of its members above that threshold; None where people have several images"
-    )
-    false_alarms: Interval | None = Field(description="share of its non-members above it")
 
 
 class Transferred(Result):
@@ -368,9 +380,6 @@ class ModelAudit(ThingAudit):
         description="of the model on the test split, in percent; None of one that an attacker trained"
     )
     canaries: Canaries | None = Field(description="figures of the canaries; None without any")
-    groups: tuple[Group, ...] = Field(
-        default=(), description="the most exposed images, and every class; empty in older files"
-    )
     recipe: Recipe | None = Field(
         default=None,
         description="every shadow attacked in turn; None with fewer than six, where the audit shows nothing, and in older files",

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from tckr.attacks import ATTACKS
 from tckr.attacks.registry import scores
-from tckr.audit.audit import evaluate
+from tckr.audit.audit import coarse_roc, evaluate
 from tckr.audit.denoising import calibrated
+from tckr.audit.groups import exposed_groups
 from tckr.audit.options import AuditOptions
 from tckr.audit.results import THINGS, ThreatAudit
 
@@ -89,9 +90,17 @@ def audit_generator(
         )
     primary = "loss_calibrated" if shadow is None else f"loss_{shadow_attack(options)}"
     n_shadows = 0 if membership is None or shadow is None else len(membership)
-    return _threat(
+    found = _threat(
         "generator", attack_scores, primary, is_member, options, labels, n_shadows, clusters, limits
     )
+    if shadow is None or membership is None:
+        return found
+    # What an adapter knows of a few images by heart is lost in the average over all.
+    values, record = attack_scores[primary], primary.removesuffix(f"_{shadow_attack(options)}")
+    groups = exposed_groups(
+        values, is_member, shadow[record], membership, options, clusters=clusters
+    )
+    return found.model_copy(update={"groups": groups})
 
 
 def shadow_attack(options: AuditOptions) -> str:
@@ -151,6 +160,7 @@ def _threat(
         n_members=int(is_member.sum()),
         n_non_members=int((~is_member).sum()),
         n_shadows=n_shadows,
+        roc=coarse_roc(np.asarray(attack_scores[primary], dtype=np.float64), is_member),
         attacks={
             name: evaluate(
                 name,

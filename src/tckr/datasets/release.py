@@ -7,7 +7,9 @@ from tckr.datasets.folder import FolderDataset
 
 
 class ReleaseDataset(FolderDataset[Any]):
-    """A `tckr.release.Release` as the folder `<filepath>/<version>`, which is handed out as it is.
+    """A `tckr.release.bundle.Release` as the folder `<filepath>/<version>`, which is handed out as it is.
+
+    Of a `tckr.release.bundle.Refused` nothing is written.
 
     In the catalog:
 
@@ -22,6 +24,13 @@ class ReleaseDataset(FolderDataset[Any]):
     def read(self, path: Path) -> Path:
         """Return the folder, which other tools open."""
         return path
+
+    def save(self, data: Any) -> None:
+        """Write the release; of a refused one leave no folder."""
+        from tckr.release.bundle import Refused
+
+        if not isinstance(data, Refused):
+            super().save(data)
 
     def write(self, data: Any, path: Path) -> None:
         """Write the release.

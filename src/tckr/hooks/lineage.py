@@ -273,6 +273,7 @@ class Lineage:
         dataset = self._catalog.get(dataset_name)
         versioned = isinstance(dataset, AbstractVersionedDataset) and dataset._version is not None
         path = saved_path(dataset) if versioned else Path()
+        versioned = versioned and path.exists()  # a release that is refused leaves nothing
         artefact = Artefact(
             entry=dataset_name,
             run=self.manifest.run,

@@ -67,6 +67,8 @@ def restore_settings(
 ) -> dict[str, tuple[Any, Any]]:
     """Put the settings of the past into the catalog, below what the command line gives now.
 
+    What a run is held to, rather than made by, is always of today: options that say `of_today`.
+
     Args:
         past: what the run starts from.
         given: parameters of the command line.
@@ -80,7 +82,12 @@ def restore_settings(
         UserError: a given parameter would change nothing, or an old setting is no longer valid.
     """
     groups = {name.removeprefix(PREFIX) for name in pipeline.inputs() if name.startswith(PREFIX)}
-    flat, settings, inherited = dict(leaves(given)), past.settings, past.inherited
+    flat, inherited = dict(leaves(given)), past.inherited
+    settings = {
+        group: values
+        for group, values in past.settings.items()
+        if not (group in groups and getattr(catalog.load(f"{PREFIX}{group}"), "of_today", False))
+    }
     for key, value in flat.items():
         if key not in NAMES and key.split(".")[0] != ENGINE:
             _check_effect(key, value, past, groups, pipeline)

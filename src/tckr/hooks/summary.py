@@ -31,7 +31,8 @@ WARNINGS, REMARKS, DESCRIBED = "warnings", "remarks", "described"
 class Summary:
     """Print the plan and the results; which ones, the catalog's metadata say.
 
-    * `summary: <title>`: say where this entry lies once the run has figures.
+    * `summary: <title>`: say where this entry lies once the run has figures; if nothing was saved, what it says of that.
+    * `inside: {<title>: <file>}`: say where a file of that entry lies, too.
     * `mlflow: metrics`: print the figures of teacher and student.
     * `mlflow: children`: print the table of models, or that of arms, which stands for the figures of each.
     * `summary: remarks`: print the sentences that belong below a table.
@@ -53,6 +54,8 @@ class Summary:
         self._remarks: list[str] = []
         self._warnings: list[str] = []
         self._saved: dict[str, Path] = {}
+        self._absent: dict[str, str] = {}  # of what was not saved, why
+        self._inside: dict[str, dict[str, str]] = {}
         self._titles: dict[str, str] = {}
         self._catalog: CatalogProtocol | None = None
 
@@ -106,7 +109,10 @@ class Summary:
             whose = f"{arm}: " if arm else ""
             self._warnings += [f"{whose}{warning['text']}" for warning in data]
         elif getattr(dataset, "_filepath", None) is not None:
-            self._saved[dataset_name] = saved_path(dataset)
+            self._saved[dataset_name] = path = saved_path(dataset)
+            if not path.exists():
+                self._absent[dataset_name] = str(data)
+            self._inside[dataset_name] = metadata.get("inside", {}) if path.exists() else {}
             if title := metadata.get("summary"):
                 self._titles[dataset_name] = str(title)
 
@@ -124,9 +130,15 @@ class Summary:
         chosen = list(self._titles) if self._tables or self._compared else list(self._saved)
         several = len({name.rpartition(".")[0] for name in chosen}) > 1
         for name in chosen:
-            path = os.path.relpath(self._saved[name])
             title = name if several else self._titles.get(name, name)
+            if name in self._absent:
+                line = f"  {title:<21} {self._absent[name]}"
+                self._console.print(line, markup=False, style="yellow")
+                continue
+            path = os.path.relpath(self._saved[name])
             self._console.print(f"  {title:<21} {path}", markup=False)
+            for inner, file in self._inside[name].items():
+                self._console.print(f"  {inner:<21} {path}/{file}", markup=False)
         stages = {stage: s for stage, s in self._clock.stages.items() if s >= 1}
         parts = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
         total = _duration(sum(self._clock.seconds.values()))

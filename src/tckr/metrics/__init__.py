@@ -25,13 +25,14 @@ from tckr.metrics.estimate import (
     TprEstimate,
     clopper_pearson,
 )
-from tckr.metrics.rates import ppv, roc, tpr_at_fpr
+from tckr.metrics.rates import ROC_GRID, coarse_roc, ppv, roc, tpr_at_fpr
 from tckr.metrics.roc_auc import accuracy_over_privacy, auc, covers_half
 from tckr.metrics.runs import RunsAuc, auc_of_runs, tpr_of_runs
 from tckr.metrics.separation import Separation, separation
 
 __all__ = [
     "FEWEST_FALSE_POSITIVES",
+    "ROC_GRID",
     "AucEstimate",
     "Estimate",
     "PpvEstimate",
@@ -43,6 +44,7 @@ __all__ = [
     "auc",
     "auc_of_runs",
     "clopper_pearson",
+    "coarse_roc",
     "covers_half",
     "epsilon_lower_bound",
     "epsilon_one_run",

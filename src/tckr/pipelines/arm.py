@@ -51,9 +51,10 @@ def arm_stages(arm: str) -> dict[str, Pipeline]:
     return {name: _of_arm(arm, made) for name, made in stages.items()}
 
 
-def arm_release(arm: str) -> Pipeline:
-    """Return the release of an arm, on what an earlier run made."""
-    return _of_arm(arm, _stage("release", synthesizer_class(arm)))
+def arm_release(arm: str, *, of_this_run: bool) -> Pipeline:
+    """Return the release of an arm: the last stage of its run, or a job on what an earlier run made."""
+    module = import_module("tckr.pipelines.release")
+    return _of_arm(arm, module.create_pipeline(synthesizer_class(arm), of_this_run=of_this_run))
 
 
 def _of_arm(arm: str, made: Pipeline) -> Pipeline:

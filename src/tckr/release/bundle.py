@@ -1,8 +1,9 @@
 """Write a release into a folder: its things, then the certificate that names their hashes, then the manifest of all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from tckr.release.certificate import Certificate
 from tckr.release.manifest import FILES, make_manifest, sha256_of
@@ -16,9 +17,7 @@ README_TEXT = """\
 {things}
 | file | what it is |
 | --- | --- |
-| `certificate.html` | what this is, what is proven and measured of it, and whether it may go; prints to two sheets |
-| `certificate.json` | the same for programs |
-| `manifest.json` | SHA-256 of every other file here{signed} |
+{beside}| `manifest.json` | SHA-256 of every other file here{signed} |
 
 To verify this folder, with tckr {version} installed in a project:
 
@@ -26,6 +25,11 @@ To verify this folder, with tckr {version} installed in a project:
 kedro run --pipeline=verify_release --params=release=<this folder>
 ```
 """
+
+
+# Writes files that describe a release: given its folder, which holds all that goes, and the certificate with the hashes of
+# that; returns what each file is that it wrote, by path, which the manifest repeats.
+Writer: TypeAlias = Callable[[Path, Certificate], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,29 @@ class Release:
         certificate: without the hashes of files, which are known once they are written.
         parts: what goes.
         page: draws the certificate as HTML.
+        writers: of what else describes it, in order, after the certificate; a README that lists their files, and the
+            manifest, which has the hash of every file, come last.
     """
 
     certificate: Certificate
     parts: tuple[Part, ...]
     page: Callable[[Certificate], str] = field(repr=False)
+    writers: tuple[Writer, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No release of a run that is sound otherwise.
+
+    Attributes:
+        why: which clause of the policy is broken, or what else forbids it; a sentence.
+    """
+
+    why: str
+
+    def __str__(self) -> str:
+        """Return what stands where the folder would be named."""
+        return f"none. {self.why}"
 
 
 def write(release: Release, folder: Path) -> None:
@@ -68,31 +90,52 @@ def write(release: Release, folder: Path) -> None:
     Raises:
         UserError: it breaks its policy; then nothing is written.
     """
-    certificate = release.certificate
-    check(certificate.context.policy_name, certificate.context.clauses)
+    check(release.certificate.context.policy_name, release.certificate.context.clauses)
     what: dict[str, str] = {}
     for part in release.parts:
         part.write(folder / part.place)
         what |= dict.fromkeys(files_below(folder, folder / part.place), part.what)
     hashes = {path: sha256_of(folder / path) for path in sorted(what)}
-    data = certificate.data.model_copy(update={"files": hashes})
-    certificate = certificate.model_copy(update={"data": data})
-    made = certificate.governance.made
+    data = release.certificate.data.model_copy(update={"files": hashes})
+    certificate = release.certificate.model_copy(update={"data": data})
+    for writer in (_write_certificate, _page_by(release.page), *release.writers):
+        what |= writer(folder, certificate)
+    what |= _write_readme(release, folder, what)
+    make_manifest(folder, certificate.governance.made, what).save(folder / MANIFEST_NAME)
+
+
+def _write_certificate(folder: Path, certificate: Certificate) -> dict[str, str]:
     (folder / CERTIFICATE).write_text(certificate.model_dump_json(indent=1) + "\n", "utf-8")
-    # Of the text that others will read: what is drawn from it can be drawn again.
-    written = Certificate.model_validate_json((folder / CERTIFICATE).read_text("utf-8"))
-    (folder / PAGE).write_text(release.page(written), "utf-8")
+    return {CERTIFICATE: FILES[CERTIFICATE]}
+
+
+def _page_by(draw: Callable[[Certificate], str]) -> Writer:
+    def write_page(folder: Path, certificate: Certificate) -> dict[str, str]:
+        del certificate
+        # Of the text that others will read: what is drawn from it can be drawn again.
+        written = Certificate.model_validate_json((folder / CERTIFICATE).read_text("utf-8"))
+        (folder / PAGE).write_text(draw(written), "utf-8")
+        return {PAGE: FILES[PAGE]}
+
+    return write_page
+
+
+def _write_readme(release: Release, folder: Path, what: Mapping[str, str]) -> dict[str, str]:
+    """Write what lies in the folder, for whoever opens it: the parts, then every file beside them."""
+    made, places = release.certificate.governance.made, [part.place for part in release.parts]
     text = README_TEXT.format(
         release=made.release,
         things="".join(f"- `{part.place}`: {part.what}\n" for part in release.parts),
+        beside="".join(
+            f"| `{path}` | {said} |\n"
+            for path, said in what.items()
+            if path not in places and path.partition("/")[0] not in places
+        ),
         signed="; it is not signed",
         version=made.versions.get("tckr", ""),
     )
     (folder / README).write_text(text, "utf-8")
-    what |= FILES
-    make_manifest(folder, made, {path: what[path] for path in files_below(folder, folder)}).save(
-        folder / MANIFEST_NAME
-    )
+    return {README: FILES[README]}
 
 
 def files_below(folder: Path, place: Path) -> list[str]:

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Audit, Guarantee, Interval, ModelAudit, Result
-from tckr.metrics import clopper_pearson
+from tckr.dp.accounting import Mechanism
+from tckr.dp.trade_off import trade_off
+from tckr.metrics import ROC_GRID, clopper_pearson
 from tckr.release.policy import ATTACKED, Clause, Kind, Policy, clauses, upper_aucs
 from tckr.release.rows import Row, rows
 
@@ -79,12 +81,21 @@ class Data(Result):
     )
 
 
+class Limit(Result):
+    """Curve above which no ROC can lie if the ledger is right, at `tckr.metrics.ROC_GRID`."""
+
+    fpr: tuple[float, ...] = Field(description="false-positive rates, ascending to 1")
+    tpr: tuple[float, ...] = Field(description="largest true-positive rate: one image more or less")
+    tpr_of_two: tuple[float, ...] = Field(description="the same for two changes, as in the audit")
+
+
 class Identifiability(Result):
     """What is proven, what was measured, what was not tried."""
 
     guarantee: Guarantee | None = Field(
         description="what the ledger proves; None: no formal guarantee"
     )
+    limit: Limit | None = Field(description="its trade-off curve; None: no formal bound")
     rows: dict[str, Row] = Field(description="everything that was attacked, by name")
     upper_auc: dict[str, float] = Field(
         description="of everything that goes: what no attack is known to pass, a share"
@@ -185,6 +196,7 @@ def certify(
         ),
         identifiability=Identifiability(
             guarantee=audit.guarantee,
+            limit=None if proven is None else limit(proven),
             rows=table,
             upper_auc=upper_aucs(things, table, proven),
             not_tried=NOT_TRIED,
@@ -201,6 +213,22 @@ def certify(
         ),
         governance=Governance(made=made, needs_private_data=NEEDS_PRIVATE_DATA),
     )
+
+
+def limit(proven: Guarantee) -> Limit:
+    """Return the trade-off curve of all mechanisms of a guarantee together; see `tckr.dp.trade_off`."""
+    curve = trade_off(mechanisms(proven))
+    return Limit(
+        fpr=ROC_GRID,
+        tpr=tuple(curve.tpr(ROC_GRID).tolist()),
+        tpr_of_two=tuple(curve.twice.tpr(ROC_GRID).tolist()),
+    )
+
+
+def mechanisms(stated: Guarantee) -> list[Mechanism]:
+    """Return what a guarantee says was spent."""
+    fields = set(Mechanism.model_fields)
+    return [Mechanism(**entry.model_dump(include=fields)) for entry in stated.entries]
 
 
 def unit_of(audit: Audit) -> Literal["image", "person"]:

@@ -13,8 +13,8 @@ from tckr.release.certificate import Made
 
 MANIFEST = "manifest.json"
 FILES = {
-    "certificate.json": "certificate, for programs",
-    "certificate.html": "certificate, for people",
+    "certificate.json": "the certificate for programs",
+    "certificate.html": "what this is, what is proven and measured of it, and whether it may go; prints to two sheets",
     "README.md": "what lies here",
 }
 WHY_UNSIGNED = (

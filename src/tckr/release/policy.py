@@ -5,9 +5,9 @@ judge again: `clauses` is what stops a release, and what verifies it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tckr.audit.results import Audit, Guarantee, Result
 from tckr.errors import UserError
@@ -55,22 +55,23 @@ class Policy(Options):
 class Policies(Options):
     """The policies that there are, and which one is in force."""
 
+    of_today: ClassVar[bool] = True  # an earlier run was held to its own
+
     use: str = Field(description="name of the policy in force")
     policies: dict[str, Policy] = Field(description="policies by name")
 
     @property
     def chosen(self) -> Policy:
-        """Return the policy in force.
-
-        Raises:
-            UserError: there is none of that name.
-        """
-        if self.use not in self.policies:
-            raise UserError(
-                f"There is no policy {self.use}.",
-                f"set policy.use to one of {', '.join(self.policies)}, or write it into conf/local/policy.yml.",
-            )
+        """Return the policy in force."""
         return self.policies[self.use]
+
+    @model_validator(mode="after")
+    def _is_there(self) -> Self:
+        if self.use not in self.policies:
+            raise ValueError(
+                f"There is no policy {self.use}, there are {', '.join(self.policies)}; conf/local/policy.yml may name more"
+            )
+        return self
 
 
 class Clause(Result):
@@ -167,6 +168,12 @@ def reason_to_withhold(thing: Kind, policy: Policy, audit: Audit) -> str:  # noq
         return "its leak was not measured" + (f": {row.limits}" if row is not None else "")
     if thing == "adapter" and row.n_members < FEWEST_ASKED:
         return f"it was attacked with {row.n_members:,} members, and {FEWEST_ASKED:,} are needed to see a small leak"
+    worst, of_group = row.worst_group, policy.largest_group_auc
+    if worst is not None and of_group is not None and worst.auc.high > of_group:
+        return (
+            f"the AUC of its {worst.name} images may be up to {100 * worst.auc.high:.1f} %, and the policy allows"
+            f" {100 * of_group:.1f} %"
+        )
     limit = policy.largest_auc
     if limit is not None and (upper := upper_auc(row, None)) > limit:
         return (

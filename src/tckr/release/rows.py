@@ -14,6 +14,7 @@ from tckr.audit.results import (
     Interval,
     ModelAudit,
     Result,
+    Roc,
     Tpr,
 )
 
@@ -55,6 +56,7 @@ class Row(Result):
         description="of the thing on the test images, percent; None of what is no classifier"
     )
     attacks: tuple[Attack, ...] = Field(min_length=1, description="the primary attack first")
+    roc: Roc | None = Field(description="of the primary attack; None in an older audit")
     groups: tuple[Group, ...] = Field(description="the most exposed images, and every class")
     recipe: Interval | None = Field(
         description="AUC to expect of a further run; None: too few shadows"
@@ -108,7 +110,8 @@ def rows(audit: Audit, goes: frozenset[str]) -> dict[str, Row]:
             n_shadows=thing.n_shadows,
             accuracy=accuracy,
             attacks=tuple(_attack(one, thing.primary_attack, accuracy) for one in ordered),
-            groups=() if model is None else model.groups,
+            roc=thing.roc,
+            groups=thing.groups,
             recipe=None
             if model is None or model.recipe is None
             else Interval(**model.recipe.attack.auc.model_dump(include=set(Interval.model_fields))),

@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field, ValidationError
 
+from tckr import __version__
 from tckr.audit.guarantee import certified_aop
-from tckr.audit.results import Guarantee, Result
+from tckr.audit.results import Result, Roc
 from tckr.dp.accounting import Mechanism, gaussian_mu, mu, total_epsilon
 from tckr.dp.trade_off import trade_off
 from tckr.errors import UserError
 from tckr.release.bundle import CERTIFICATE, PAGE, files_below
-from tckr.release.certificate import Certificate, accuracy_interval
+from tckr.release.certificate import Certificate, accuracy_interval, limit, mechanisms
 from tckr.release.manifest import MANIFEST, ReleaseManifest, sha256_of
 from tckr.release.policy import clauses, upper_aucs
-from tckr.release.rows import aop
+from tckr.release.rows import Row, aop
 
 LEDGER, SET = "ledger.json", "recycled_set"
 # Another version of dp-accounting may round otherwise.
@@ -27,7 +29,8 @@ RECOMPUTED = (
     "number of images of the set, and of each class",
     "accuracy over privacy of each attack, from accuracy and AUC",
     "interval of the accuracy, from its value and the number of test images",
-    "epsilon, mu and the largest AUC and rates of the guarantee, from the ledger's entries",
+    "epsilon, mu, the largest AUC and rates of the guarantee and its curve, from the ledger's entries",
+    "that each ROC curve has the area that is stated",
     "every clause of the policy",
     "the page, from the certificate",
 )
@@ -119,8 +122,18 @@ def _figures(
             yield f"{CERTIFICATE} and {MANIFEST} disagree about {path}"
     page_file = folder / PAGE
     if page_file.is_file() and page_file.read_text("utf-8", "replace") != page(found):
-        yield f"{PAGE} does not say what {CERTIFICATE} says"
+        yield f"{PAGE} does not say what {CERTIFICATE} says{_other_version(found)}"
     yield from (f"{CERTIFICATE}: {what} is not what follows" for what in _derived(folder, found))
+
+
+def _other_version(found: Certificate) -> str:
+    """Say which version drew the page, where that is not this one."""
+    drawn_by = found.governance.made.versions.get("tckr")
+    return (
+        ""
+        if drawn_by == __version__
+        else f" as tckr {__version__} draws it: verify it with {drawn_by}"
+    )
 
 
 def _derived(folder: Path, found: Certificate) -> Iterator[str]:
@@ -135,11 +148,7 @@ def _derived(folder: Path, found: Certificate) -> Iterator[str]:
         if not _near(found.use.certified_aop, certified_aop(share, proven)):
             yield "use.certified_aop"
     for name, row in rows.items():
-        for one in row.attacks:
-            if not one.auc.low <= one.auc.value <= one.auc.high:
-                yield f"identifiability.rows.{name}.attacks.{one.name}.auc"
-            if row.accuracy is not None and not _near(one.aop, aop(row.accuracy, one.auc)):
-                yield f"identifiability.rows.{name}.attacks.{one.name}.aop"
+        yield from (f"identifiability.rows.{name}.{what}" for what in _attacked(row))
     for name in ("student", "weights"):
         if name in rows and share is not None and not _near(rows[name].accuracy, share):
             yield f"identifiability.rows.{name}.accuracy"
@@ -152,19 +161,40 @@ def _derived(folder: Path, found: Certificate) -> Iterator[str]:
         same = clause.holds == again_clause.holds and clause.limit == again_clause.limit
         if not (same and clause.holds and _near(clause.found, again_clause.found)):
             yield f"context.clauses.{again_clause.name}"
-    yield from _proven(folder, found.identifiability.guarantee)
+    yield from _proven(folder, found)
     yield from _counted(folder, found)
 
 
-def _proven(folder: Path, stated: Guarantee | None) -> Iterator[str]:
+def _attacked(row: Row) -> Iterator[str]:
+    """Yield the figures of a row that contradict one another."""
+    for one in row.attacks:
+        if not one.auc.low <= one.auc.value <= one.auc.high:
+            yield f"attacks.{one.name}.auc"
+        if row.accuracy is not None and not _near(one.aop, aop(row.accuracy, one.auc)):
+            yield f"attacks.{one.name}.aop"
+    if row.roc is not None and not _has_area(row.roc, row.primary.auc.value):
+        yield "roc"
+
+
+def _has_area(curve: Roc, auc: float) -> bool:
+    """Whether a curve that rises through these points can have this area: it is between their lower and upper sums."""
+    fpr, tpr = np.array([0.0, *curve.fpr]), np.array([0.0, *curve.tpr])
+    if len(fpr) != len(tpr) or (np.diff(fpr) <= 0).any() or (np.diff(tpr) < 0).any():
+        return False
+    lower, upper = (float((np.diff(fpr) * side).sum()) for side in (tpr[:-1], tpr[1:]))
+    return (fpr[-1], tpr[-1]) == (1, 1) and lower - 1e-5 <= auc <= upper + 1e-5
+
+
+def _proven(folder: Path, found: Certificate) -> Iterator[str]:
     """Yield the figures of the guarantee that do not follow from the mechanisms that it lists."""
-    file = folder / LEDGER
+    file, stated = folder / LEDGER, found.identifiability.guarantee
+    if (found.proven is None) != (found.identifiability.limit is None):
+        yield "identifiability.limit"
     if stated is None:
         if file.is_file():
             yield "identifiability.guarantee, for which there is a ledger"
         return
-    fields = set(Mechanism.model_fields)
-    spent = [Mechanism(**entry.model_dump(include=fields)) for entry in stated.entries]
+    spent = mechanisms(stated)
     epsilon = total_epsilon(spent, stated.delta)
     if not _near(stated.epsilon, epsilon, SLACK):
         yield "identifiability.guarantee.epsilon"
@@ -178,6 +208,11 @@ def _proven(folder: Path, stated: Guarantee | None) -> Iterator[str]:
         [b.tpr for b in stated.tprs], [float(curve.tpr(b.fpr)) for b in stated.tprs], SLACK
     ):
         yield "identifiability.guarantee.tprs"
+    if found.identifiability.limit is not None:
+        drawn, again = found.identifiability.limit.model_dump(), limit(stated).model_dump()
+        if not all(_near(drawn[name], again[name], SLACK) for name in again):
+            yield "identifiability.limit"
+    fields = set(Mechanism.model_fields)
     try:
         ledger = json.loads(file.read_text("utf-8"))
         listed = [{name: each[name] for name in fields} for each in ledger["entries"]]

@@ -12,7 +12,16 @@ from tckr.audit.results import Attribution
 from tckr.dp.trade_off import TradeOff
 from tckr.images.fonts import drawable
 from tckr.images.names import one_line
-from tckr.reporting.style import COLORS, new_figure, notice, rendered
+from tckr.reporting.style import (
+    COLORS,
+    FORBIDDEN,
+    IMPOSSIBLE,
+    LIMIT,
+    LIMIT_OF_TWO,
+    new_figure,
+    notice,
+    rendered,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +37,6 @@ FAINT = "#6b7280"
 FRAME = "#dcdcd6"
 OTHERS = "#9ca3af"
 BAR = "#0f766e"
-FORBIDDEN = "#b91c1c"
 BINS = 40
 
 # A tile: one image uint8 (C, H, W), or a pair drawn side by side, and the lines of its caption.
@@ -155,11 +163,9 @@ def draw_roc(
 def _draw_bounds(axes: "Axes", proven: TradeOff, at: NDArray[np.float64]) -> None:
     """Draw what is proven: no attack on one image can come above the solid line, nor the audit above the dotted one."""
     one, two = proven.tpr(at), proven.twice.tpr(at)
-    impossible = "impossible if the ledger is right"
-    axes.fill_between(at, two, 1, color=FORBIDDEN, alpha=0.09, lw=0, label=impossible)
-    axes.plot(at, one, color=FORBIDDEN, linewidth=1.6, label="proven limit, one image more or less")
-    label = "proven limit, one image in another's place (as in this audit)"
-    axes.plot(at, two, color=FORBIDDEN, linewidth=1.2, linestyle=":", label=label)
+    axes.fill_between(at, two, 1, color=FORBIDDEN, alpha=0.09, lw=0, label=IMPOSSIBLE)
+    axes.plot(at, one, color=FORBIDDEN, linewidth=1.6, label=LIMIT)
+    axes.plot(at, two, color=FORBIDDEN, linewidth=1.2, linestyle=":", label=LIMIT_OF_TWO)
 
 
 def draw_attribution(found: Attribution | None) -> Image.Image:

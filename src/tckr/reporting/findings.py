@@ -71,7 +71,7 @@ class CanaryRow(NamedTuple):
 
 
 class ExposureTable(NamedTuple):
-    """What an average hides of one model: the recipe over its shadows, the most exposed images, every class."""
+    """What an average hides of one thing: the recipe over its shadows, the most exposed images, every class."""
 
     name: str
     title: str
@@ -182,11 +182,11 @@ def canaries(audit: Audit) -> list[CanaryRow]:
 
 
 def exposure(audit: Audit) -> list[ExposureTable]:
-    """Return one table per model whose leak was measured."""
+    """Return one table per thing that was measured with shadows."""
     return [
-        ExposureTable(name, described(name, audit).title, found.primary, found.recipe, found.groups)
+        ExposureTable(name, described(name, audit).title, found.primary, recipe, found.groups)
         for name, found in present(audit).items()
-        if isinstance(found, ModelAudit) and (found.groups or found.recipe)
+        if (recipe := found.recipe if isinstance(found, ModelAudit) else None) or found.groups
     ]
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 PER_CLASS = 12
 CLASSES = 20
 DOTS_PER_INCH = 160
+FORBIDDEN = "#b91c1c"
+LIMIT = "proven limit, one image more or less"
+LIMIT_OF_TWO = "proven limit, one image in another's place (as in this audit)"
+IMPOSSIBLE = "impossible if the ledger is right"
 COLORS = {"teacher": "#b45309", "student": "#2563eb"}
 
 

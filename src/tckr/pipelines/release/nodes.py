@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,26 @@ def plan_release(
         text = ledger.to_json(release=True) + "\n"
         parts.append(Part("ledger.json", "privacy ledger", lambda path: _write_text(text, path)))
     return Release(certificate, tuple(parts), write_certificate)
+
+
+@wraps(plan_release, assigned=("__annotations__",))
+def offer_release(*arm: Any, **datasets: Any) -> Any:
+    """Decide by the policy and by the audit what of this run goes out; a broken policy costs the release, not the run.
+
+    Returns:
+        A `tckr.release.bundle.Release`, or a `Refused` that says why there is none.
+    """
+    from tckr.release.bundle import Refused
+    from tckr.release.policy import check
+
+    try:
+        lineage = datasets["lineage"]
+        own = {**lineage, "Starts from run": lineage.get("Run", "unknown")}
+        planned = plan_release(*arm, **{**datasets, "lineage": own})
+        check(planned.certificate.context.policy_name, planned.certificate.context.clauses)
+    except UserError as refused:
+        return Refused(refused.problem)
+    return planned
 
 
 def check_apart(images: pd.DataFrame, recycled_set: pd.DataFrame) -> None:

@@ -3,15 +3,21 @@
 from kedro.pipeline import Pipeline
 
 from tckr.pipelines.arm import arm_node
-from tckr.pipelines.release.nodes import plan_release
+from tckr.pipelines.release.nodes import offer_release, plan_release
 from tckr.pipelines.stage import as_stage
 from tckr.synthesizers.base import Synthesizer
 
 POLICY = "params:policy"
 
 
-def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
-    """Wire the release of an arm: what it made, audit, accuracy, the ledger of an arm that has one -> release."""
+def create_pipeline(arm: type[Synthesizer], *, of_this_run: bool) -> Pipeline:
+    """Wire the release of an arm: what it made, audit, accuracy, the ledger of an arm that has one -> release.
+
+    Args:
+        arm: whose release.
+        of_this_run: as the last stage of the run that made it all, which a broken policy does not spoil; otherwise of an
+            earlier run, and then a broken policy is an error.
+    """
     proven = {"ledger": "ledger", "teacher": "teacher"} if arm.ledger() else {}
     adapter = {"adapter": "adapter"} if "adapter" in arm.artefacts() else {}
     read = {
@@ -22,7 +28,7 @@ def create_pipeline(arm: type[Synthesizer]) -> Pipeline:
         )
     }
     node = arm_node(
-        plan_release,
+        offer_release if of_this_run else plan_release,
         arm,
         {**read, **proven, "policies": POLICY},
         "release",
