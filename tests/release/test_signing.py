@@ -1,19 +1,15 @@
 """A signature stands for the whole folder, names its signer, and is found wrong after one flipped bit."""
 
-import datetime
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from releases import released
+from signers import Signer as Owner
 from tckr.engine.credentials import hold
 from tckr.errors import UserError
 from tckr.release.manifest import sha256_of
@@ -23,94 +19,10 @@ from tckr.reporting.certificate import write_certificate
 
 pytest.importorskip("c2pa", reason="the extra tckr[signing] is not installed")
 
-PEM = serialization.Encoding.PEM
-FOR = datetime.timedelta(days=1)
-
-
-class Owner:
-    """An issuer, and a signer with a certificate of the purpose that C2PA asks for."""
-
-    def __init__(self, folder: Path, name: str, make: Callable[[], Any], **usage: Any) -> None:
-        folder.mkdir()
-        self.certificate, self.key, self.issuer = (
-            folder / f"{part}.pem" for part in ("chain", "key", "issuer")
-        )
-        issuing, signing = make(), make()
-        root = self._certified(f"{name} root", issuing, f"{name} root", issuing, issuer=True)
-        own = self._certified(name, signing, f"{name} root", issuing, **usage)
-        self.issuer.write_bytes(root.public_bytes(PEM))
-        self.certificate.write_bytes(own.public_bytes(PEM) + root.public_bytes(PEM))
-        self._private = signing
-        self.save_key()
-
-    def save_key(self, passphrase: bytes | None = None) -> None:
-        """Write the private key, encrypted or not."""
-        locked = (
-            serialization.NoEncryption()
-            if passphrase is None
-            else serialization.BestAvailableEncryption(passphrase)
-        )
-        self.key.write_bytes(
-            self._private.private_bytes(PEM, serialization.PrivateFormat.PKCS8, locked)
-        )
-
-    @property
-    def signing(self) -> Signing:
-        """Return the options with which it signs."""
-        return Signing(certificate=str(self.certificate), key=str(self.key))
-
-    @staticmethod
-    def _certified(
-        name: str,
-        key: Any,
-        by: str,
-        issuing: Any,
-        issuer: bool = False,
-        purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.EMAIL_PROTECTION,
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        flags = dict.fromkeys(
-            (
-                *("digital_signature", "content_commitment", "key_encipherment", "crl_sign"),
-                *("data_encipherment", "key_agreement", "key_cert_sign"),
-                *("encipher_only", "decipher_only"),
-            ),
-            False,
-        )
-        flags["key_cert_sign" if issuer else "digital_signature"] = True
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_named(name))
-            .issuer_name(_named(by))
-            .public_key(key.public_key())
-            .serial_number(4711)
-            .not_valid_before(now - FOR)
-            .not_valid_after(now + FOR)
-            .add_extension(x509.BasicConstraints(issuer, None), critical=True)
-            .add_extension(x509.KeyUsage(**flags), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing.public_key()), False
-            )
-        )
-        if not issuer:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        algorithm = None if isinstance(issuing, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-        return builder.sign(issuing, algorithm)
-
-
-def _named(name: str) -> x509.Name:
-    parts = {NameOID.COMMON_NAME: name, NameOID.ORGANIZATION_NAME: "Clinic"}
-    return x509.Name([x509.NameAttribute(kind, text) for kind, text in parts.items()])
-
-
-def p256() -> Any:
-    return ec.generate_private_key(ec.SECP256R1())
-
 
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
-    return Owner(tmp_path_factory.mktemp("owner") / "pem", "Steward", p256)
+    return Owner(tmp_path_factory.mktemp("owner") / "pem", "Steward")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +134,7 @@ def test_somebody_elses_signature_is_named_where_the_signer_is_known(
 def test_an_encrypted_key_is_opened_by_the_passphrase_of_the_credentials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner = Owner(tmp_path / "own", "Steward", p256)
+    owner = Owner(tmp_path / "own", "Steward")
     owner.save_key(b"open sesame")
     monkeypatch.setenv("RELEASE_PASSPHRASE", "wrong")
     with pytest.raises(UserError, match="its passphrase is wrong"):
@@ -239,7 +151,7 @@ def test_an_encrypted_key_is_opened_by_the_passphrase_of_the_credentials(
 
 
 def test_what_cannot_sign_is_refused_with_its_file(tmp_path: Path, owner: Owner) -> None:
-    other = Owner(tmp_path / "other", "Other", p256)
+    other = Owner(tmp_path / "other", "Other")
     mixed = Signing(certificate=str(owner.certificate), key=str(other.key))
     with pytest.raises(UserError, match="is not of the key"):
         mixed.signer()
@@ -253,7 +165,7 @@ def test_what_cannot_sign_is_refused_with_its_file(tmp_path: Path, owner: Owner)
 
 
 def test_a_certificate_of_another_purpose_is_refused(tmp_path: Path) -> None:
-    owner = Owner(tmp_path / "own", "Server", p256, purpose=ExtendedKeyUsageOID.SERVER_AUTH)
+    owner = Owner(tmp_path / "own", "Server", purpose=ExtendedKeyUsageOID.SERVER_AUTH)
 
     with pytest.raises(UserError, match="C2PA does not sign with this certificate"):
         owner.signing.signer()
