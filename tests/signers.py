@@ -13,7 +13,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tckr.release.signing import Signing
 
 PEM = serialization.Encoding.PEM
-FOR = datetime.timedelta(days=1)
 
 
 def p256() -> Any:
@@ -35,7 +34,8 @@ class Signer:
         root = self._certified(f"{name} root", issuing, f"{name} root", issuing, issuer=True)
         own = self._certified(name, signing, f"{name} root", issuing, **usage)
         self.issuer.write_bytes(root.public_bytes(PEM))
-        self.certificate.write_bytes(own.public_bytes(PEM) + root.public_bytes(PEM))
+        self.own = own.public_bytes(PEM)
+        self.certificate.write_bytes(self.own + root.public_bytes(PEM))
         self._private = signing
         self.save_key()
 
@@ -63,6 +63,8 @@ class Signer:
         issuing: Any,
         issuer: bool = False,
         purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.EMAIL_PROTECTION,
+        serial: int = 4711,
+        days: float = 1.0,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         flags = dict.fromkeys(
@@ -79,9 +81,9 @@ class Signer:
             .subject_name(_named(name))
             .issuer_name(_named(by))
             .public_key(key.public_key())
-            .serial_number(4711)
-            .not_valid_before(now - FOR)
-            .not_valid_after(now + FOR)
+            .serial_number(serial)
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(issuer, None), critical=True)
             .add_extension(x509.KeyUsage(**flags), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_manifest_that_was_made_to_agree_is_named(folder: Path) -> None:
     content["files"]["student/model.safetensors"]["sha256"] = sha256_of(weights)
     file.write_text(json.dumps(content))
 
-    assert "assertion.dataHash.mismatch" in refusal(folder)
+    assert "manifest.json is not what was signed" in refusal(folder)
 
 
 def test_a_signature_that_was_taken_away_is_named(folder: Path, owner: Owner) -> None:
@@ -129,6 +130,28 @@ def test_somebody_elses_signature_is_named_where_the_signer_is_known(
     said = refusal(again, owner.issuer)
     assert "was signed by Thief" in said
     assert "does not vouch for" in said
+
+
+def test_another_certificate_of_the_same_issuer_will_not_do_where_the_signers_is_given(
+    folder: Path, owner: Owner, tmp_path: Path
+) -> None:
+    colleague = Owner(tmp_path / "other", "Colleague", serial=4712)
+    both = tmp_path / "both.pem"
+    both.write_bytes(colleague.own + owner.issuer.read_bytes())
+    assert "does not vouch for" in refusal(folder, both)
+
+    both.write_bytes(owner.own)
+    assert "holds no issuer's certificate" in refusal(folder, both)
+
+
+def test_an_expired_certificate_is_named(tmp_path: Path) -> None:
+    owner = Owner(tmp_path / "own", "Steward", days=2 / 86_400)
+    released_to = tmp_path / "release"
+    released_to.mkdir()
+    released(released_to, signer=owner.signing.signer())
+    time.sleep(2.5)
+
+    assert "the signer's certificate has expired" in refusal(released_to)
 
 
 def test_an_encrypted_key_is_opened_by_the_passphrase_of_the_credentials(

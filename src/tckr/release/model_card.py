@@ -22,8 +22,8 @@ CARD = "README.md"
 MODELS: tuple[Kind, ...] = ("student", "teacher", "adapter")
 TITLES = {"student": "Student", "teacher": "Private teacher", "adapter": "Adapter of the generator"}
 MADE_OF = {
-    "student": "It was trained on the synthetic images and labels of the recycled set alone and never read a private image;"
-    " what it knows of them came through that set.",
+    "student": "It was trained on synthetic images alone, under the labels of a teacher, and never read a private image; what it"
+    " knows of them came through those images and labels.",
     "teacher": "It was trained on the private images themselves, under differential privacy.",
     "adapter": "It changes a public text-to-image generator so that it draws images like the private ones, on which it was"
     " trained.",

@@ -35,7 +35,11 @@ WHICH_KEY = (
     "give an Ed25519, ECDSA (P-256, P-384, P-521) or RSA key as PEM; see docs/release.md, Signing."
 )
 UNTRUSTED = {"signingCredential.untrusted"}  # what C2PA says of a signer whom it does not know
-BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+# What a verifier can do about it, by C2PA's code.
+FOUND = {
+    "assertion.dataHash.mismatch": "manifest.json is not what was signed",
+    "signingCredential.expired": "the signer's certificate has expired",
+}
 
 
 class Signing(Options):
@@ -93,9 +97,7 @@ class Signature(Result):
     organisation: str = Field(description="of the same; empty if it names none")
     serial_number: str = Field(description="of the certificate")
     algorithm: str = Field(description="in C2PA's words, such as Es256")
-    trusted: bool = Field(
-        description="whether the certificate was issued by one that the verifier gave"
-    )
+    trusted: bool = Field(description="whether it was issued by whom the verifier named")
     source_type: str = Field(description="C2PA's digitalSourceType")
 
     @property
@@ -107,7 +109,7 @@ class Signature(Result):
         )
         if self.trusted:
             return f"{who}, whose certificate you trust"
-        return f"{who}; whether that certificate is theirs was not checked: add signer=<PEM file that you have from them>"
+        return f"{who}; whether that certificate is theirs was not checked: add signer=<PEM file of their issuer>"
 
 
 def sign(folder: Path, release: str, version: str, source_type: str, signer: Signer) -> None:
@@ -133,14 +135,15 @@ def check_signature(folder: Path, anchors: Path | None = None) -> Signature:
 
     Args:
         folder: of a signed release.
-        anchors: PEM file of the certificates that the verifier trusts: the signer's own, or an issuer's.
+        anchors: PEM file of the certificates of issuers that the verifier trusts; with that of a signer beside them, no other
+            certificate of these issuers will do.
 
     Raises:
         UserError: c2pa-python is not installed, or the anchors cannot be read.
         SignatureError: it is missing or wrong, or, with anchors, by somebody else.
     """
     c2pa = _c2pa()
-    trusted = None if anchors is None else _pem(_read("signer", str(anchors)), anchors)
+    issuers, serials = ("", set()) if anchors is None else _trusted(anchors)
     file = folder / SIGNATURE
     if not file.is_file():
         raise SignatureError(f"{SIGNATURE} is missing")
@@ -149,7 +152,7 @@ def check_signature(folder: Path, anchors: Path | None = None) -> Signature:
             FORMAT,
             io.BytesIO((folder / "manifest.json").read_bytes()),
             manifest_data=file.read_bytes(),
-            context=c2pa.Context(settings=c2pa.Settings.from_dict(_settings(trusted))),
+            context=c2pa.Context(settings=c2pa.Settings.from_dict(_settings(issuers))),
         )
         found = json.loads(reader.json())
         claim = found["manifests"][found["active_manifest"]]
@@ -159,18 +162,17 @@ def check_signature(folder: Path, anchors: Path | None = None) -> Signature:
     state = found.get("validation_state")
     codes = {status["code"] for status in found.get("validation_status", ())}
     if state not in ("Valid", "Trusted"):
-        raise SignatureError(
-            f"manifest.json is not what was signed, or {SIGNATURE} was changed ({', '.join(sorted(codes - UNTRUSTED))})"
-        )
+        changed = f"{SIGNATURE} was changed ({', '.join(sorted(codes - UNTRUSTED))})"
+        raise SignatureError("; ".join(FOUND[code] for code in FOUND if code in codes) or changed)
     signature = Signature(
         name=str(info.get("common_name", "")),
         organisation=str(info.get("issuer", "")),
         serial_number=str(info.get("cert_serial_number", "")),
         algorithm=str(info.get("alg", "")),
-        trusted=state == "Trusted" and trusted is not None,
+        trusted=state == "Trusted" and (not serials or info.get("cert_serial_number") in serials),
         source_type=_source_type(claim),
     )
-    if trusted is not None and not signature.trusted:
+    if anchors is not None and not signature.trusted:
         raise SignatureError(
             f"it was signed by {signature.name}, whom {anchors} does not vouch for"
         )
@@ -211,9 +213,45 @@ def _signed(content: bytes, release: str, version: str, source_type: str, signer
         ) from error
 
 
-def _settings(trusted: str | None) -> dict[str, Any]:
-    """Return settings with which nothing is fetched, and nobody is trusted but who the verifier names."""
-    trust = {} if trusted is None else {"user_anchors": trusted, "allowed_list": trusted}
+def _trusted(file: Path) -> tuple[str, set[str]]:
+    """Return the issuers' certificates of a PEM file, and the serial numbers of the others, which are signers'.
+
+    Raises:
+        UserError: it cannot be read, or has no issuer's.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    content = _read("signer", str(file))
+    remedy = "name a PEM file with the certificate of whoever issued the signer's."
+    try:
+        found = x509.load_pem_x509_certificates(content)
+    except ValueError as error:
+        raise UserError(f"{file} holds no readable certificate.", remedy) from error
+    issuers, serials = "", set()
+    for one in found:
+        if _issues(one):
+            issuers += one.public_bytes(Encoding.PEM).decode()
+        else:
+            serials.add(str(one.serial_number))
+    if not issuers:
+        raise UserError(f"{file} holds no issuer's certificate.", remedy)
+    return issuers, serials
+
+
+def _issues(certificate: Any) -> bool:
+    from cryptography import x509
+
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    return bool(found.value.ca)
+
+
+def _settings(issuers: str) -> dict[str, Any]:
+    """Return settings with which nothing is fetched, and nobody is trusted but whom the verifier names."""
+    trust = {"user_anchors": issuers} if issuers else {}
     verify = {"verify_trust": True, "ocsp_fetch": False, "remote_manifest_fetch": False}
     return {"trust": trust, "verify": verify}
 
@@ -294,13 +332,6 @@ def _read(what: str, path: str) -> bytes:
             f"The file of {what}, {path}, cannot be read: {error.strerror}.",
             "name a PEM file that is there.",
         ) from error
-
-
-def _pem(content: bytes, file: Path) -> str:
-    text = content.decode("ascii", "replace")
-    if BEGIN not in text or END not in text:
-        raise UserError(f"{file} holds no certificate.", "name a PEM file of certificates.")
-    return text
 
 
 def _line(error: Exception) -> str:

@@ -72,7 +72,7 @@ def verify(
     Args:
         folder: of the release.
         page: draws a certificate as HTML.
-        signer: PEM file of certificates that must have signed or issued; None: a signature is checked, and its signer named.
+        signer: PEM file of issuers that must have certified the signer (`tckr.release.signing`); None: a signature is checked, and its signer named.
 
     Raises:
         UserError: it is no release, or not as it was written; names every file and every figure that differs.

@@ -11,7 +11,7 @@ def verify_release(release: str | None, signer: str | None) -> dict[str, Any]:
 
     Args:
         release: its folder.
-        signer: PEM file of the certificates that must have signed it, or issued the signer's; None: whoever signed is named.
+        signer: PEM file of the issuers that must have certified whoever signed it; None: whoever signed is named.
 
     Raises:
         UserError: no folder is named, or it is not what was written: the error names each file and figure.
