@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -185,6 +186,16 @@ def test_what_cannot_sign_is_refused_with_its_file(tmp_path: Path, owner: Owner)
     with pytest.raises(UserError, match="no readable private key"):
         Signing(certificate=str(owner.certificate), key=str(owner.certificate)).signer()
     assert Signing().signer() is None
+
+
+def test_without_the_extra_a_signature_is_neither_made_nor_checked(
+    folder: Path, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+
+    with pytest.raises(UserError, match=r"pip install 'tckr\[signing\]'"):
+        owner.signing.signer()
+    assert "tckr[signing]" in refusal(folder)
 
 
 def test_a_certificate_of_another_purpose_is_refused(tmp_path: Path) -> None:
