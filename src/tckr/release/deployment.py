@@ -89,7 +89,7 @@ def _basic(certificate: Certificate, publication: Publication) -> dict[str, Any]
     found = {
         "name": publication.title or f"Release {made.release}",
         "data_curators": [curator],
-        "description": f"Made of {data.members:,} private images of {len(data.classes)} classes, whose place it takes:"
+        "description": f"Stands for {data.members:,} private images of {len(data.classes)} classes, which do not go:"
         f" {', '.join(TITLES[thing] for thing in things)}."
         + (f" The set has {data.images:,} synthetic images." if draws else ""),
         "intended_use": publication.intended_use or NOT_STATED,
