@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from huggingface_hub import DatasetCard
 from kedro.io import DataCatalog, DatasetError
 from kedro.io.core import Version
 from PIL import Image
@@ -150,6 +151,25 @@ def test_the_card_says_what_it_is_and_what_it_leaks(versioned, private, recycled
     assert "soft_label" not in text
 
 
+def test_the_hub_reads_features_size_and_tags_from_the_card(versioned, recycled, tmp_path):
+    dataset = versioned(card={"title": "Recycled ants", "tags": ["synthetic"]})
+    card_of(dataset, recycled)
+    folder = dataset._get_load_path()
+    about = DatasetCard.load(f"{folder}/README.md").data
+    found = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+
+    assert about.tags == ["synthetic"]
+    assert about.size_categories == ["n<1K"]
+    described = datasets.Features._from_yaml_list(about.to_dict()["dataset_info"]["features"])
+    assert described == found.features
+    assert described["label"].names == CLASSES
+    assert len(found) == len(recycled)
+
+
+def test_a_table_that_is_not_synthetic_is_not_tagged(versioned, private):
+    assert "tags:" not in card_of(versioned(), private)
+
+
 def test_an_unknown_key_of_the_card_is_refused(tmp_path):
     entry = {
         "type": "tckr.datasets.image_table.ImageTableDataset",
@@ -210,7 +230,9 @@ def test_odd_class_names_open_as_they_are_and_leave_the_card_whole(versioned, re
     start = lines.index("| class | train |") + 2
     assert len([line for line in lines[start:] if line.startswith("| ")]) == len(ODD)
     assert all(re.fullmatch(r"\| .+ \| \d+ \|", line) for line in lines[start : start + len(ODD)])
-    assert "<script>" not in text
+    _, header, body = text.split("---\n", 2)
+    assert yaml.safe_load(header)["pretty_name"] == "Image table"  # odd names are in it too, quoted
+    assert "<script>" not in body
     assert yaml.safe_load(text.split("---")[1])["configs"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
@@ -63,6 +64,16 @@ def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -
     recycled = pd.read_parquet(newest("07_model_output", "private", "recycled_set") / "data")
     assert len(recycled) == 60
     assert "prompt" not in recycled
+
+    (release,) = Path("data/test/09_release/private").glob("[!.]*")
+    record = yaml.safe_load((release / "deployment.yml").read_text())["deployment"]
+    proven = {"epsilon": audit["guarantee"]["epsilon"], "delta": audit["guarantee"]["delta"]}
+    assert record["privacy_loss"]["privacy_parameters"] == proven
+    assert ledger.data_hash not in "".join(
+        file.read_text() for file in release.iterdir() if file.is_file()
+    )
+    verified = kedro("--pipeline=verify_release", f"--params=release={release}")
+    assert verified.exit_code == 0, verified.output
     mlflow.set_tracking_uri(f"sqlite:///{Path.cwd() / 'mlflow.db'}")
     (found,) = mlflow.search_runs(
         experiment_names=["tckr"],

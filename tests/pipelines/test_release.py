@@ -12,12 +12,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import ModelCard
 from kedro.framework.startup import bootstrap_project
 
 import datasets
+from signers import Signer
 from tckr.classifiers.models import load
 from tckr.cli import run
 from tckr.lineage import hash_files
+from tckr.release.manifest import sha256_of
 
 Done = subprocess.CompletedProcess[str]
 DATA = Path("data/test")
@@ -50,18 +53,23 @@ def verified(folder: Path) -> Any:
 @pytest.mark.slow
 def test_what_goes_out_is_what_was_attacked(released: Path, tmp_path: Path) -> None:
     assert sorted(one.name for one in released.iterdir()) == [
-        *("README.md", "certificate.html", "certificate.json", "manifest.json"),
+        *("README.md", "certificate.html", "certificate.json", "croissant.json", "manifest.json"),
         *("recycled_set", "student"),
     ]
-    for name in ("recycled_set", "student"):
-        assert hash_files(released / name) == hash_files(
-            of_run(released.name, f"07_model_output/{name}")
-        )
+    without_card = shutil.ignore_patterns("README.md")
+    student = shutil.copytree(released / "student", tmp_path / "student", ignore=without_card)
+    for folder, entry in {student: "student", released / "recycled_set": "recycled_set"}.items():
+        assert hash_files(folder) == hash_files(of_run(released.name, f"07_model_output/{entry}"))
     opened = datasets.load_dataset(
         str(released / "recycled_set"), split="train", cache_dir=str(tmp_path)
     )
     assert len(opened) == 60
     assert load(released / "student")
+    assert ModelCard.load(released / "student/README.md").data.eval_results
+    described = json.loads((released / "croissant.json").read_text())
+    assert described["distribution"][0]["sha256"] == sha256_of(
+        released / described["distribution"][0]["contentUrl"]
+    )
     withheld = json.loads((released / "certificate.json").read_text())["context"]["withheld"]
     assert [one["thing"] for one in withheld] == ["adapter"]
     assert "1,000 members or more" in withheld[0]["why"]
@@ -128,6 +136,26 @@ def test_nothing_private_is_in_a_release(released: Path, private_images: Path) -
         assert not found, f"{file.name}: {found[:3]}"
         assert not any(picture in content for picture in pictures), file.name
     assert not [secret for secret in secrets for text in texts if secret in text]
+
+
+@pytest.mark.slow
+def test_an_owners_key_signs_it_and_whoever_has_the_certificate_knows(
+    released: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("c2pa", reason="the extra tckr[signing] is not installed")
+    owner, other = (Signer(tmp_path / name, name) for name in ("owner", "other"))
+    key = f"signing.certificate={owner.certificate},signing.key={owner.key}"
+    done = kedro("--pipeline=release", f"--params=parent={released.name},{key}")
+    assert done.exit_code == 0, done.output
+    signed = f"release={releases()[-1]}"
+
+    assert "signed by owner (Clinic)" in kedro(
+        "--pipeline=verify_release", f"--params={signed},signer={owner.issuer}"
+    ).output.replace("\n", " ")
+    refused = kedro("--pipeline=verify_release", f"--params={signed},signer={other.issuer}")
+    assert "does not vouch for" in " ".join(refused.output.split())
+    half = kedro("--pipeline=release", f"--params=parent={released.name},signing.key={owner.key}")
+    assert "signing.certificate is missing" in half.output
 
 
 @pytest.mark.slow

@@ -62,6 +62,7 @@ class Card(Options):
     title: str = Field(default="Image table", description="heading of the card")
     licence: str = Field(default="other", description="licence identifier of the Hugging Face hub")
     description: str = Field(default="", description="what this is and how it was made (Markdown)")
+    tags: tuple[str, ...] = Field(default=(), description="words by which the hub finds it")
 
 
 class ImageTableDataset(FolderDataset[pd.DataFrame]):
@@ -143,8 +144,9 @@ class ImageTableDataset(FolderDataset[pd.DataFrame]):
             rows = data[data["split"] == split].drop(columns="split")
             _write_split(rows, names, path / "data" / identity.shard(split))
         digest = identity.name_by_content(path / "data")
+        features = _stored_features(_files(path)[0])
         (path / "README.md").write_text(
-            _card_text(data, names, splits, self._card, digest), encoding="utf-8"
+            _card_text(data, names, splits, self._card, digest, features), encoding="utf-8"
         )
 
     def preview(self, columns: int = 8, classes: int = 10) -> ImagePreview:
@@ -185,14 +187,42 @@ def _stored_names(file: Path) -> list[str]:
     return [str(name) for name in names]
 
 
+def _stored_features(file: Path) -> Any:
+    """Return the feature types of `datasets` that the schema of a file holds."""
+    from datasets import Features
+
+    return Features.from_arrow_schema(pq.read_schema(file))
+
+
+def _size_category(images: int) -> str:
+    """Return the hub's word for a number of rows.
+
+    >>> _size_category(60), _size_category(3000), _size_category(10_000_000)
+    ('n<1K', '1K<n<10K', '10M<n<100M')
+    """
+    steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B"]
+    passed = sum(images >= 1000 * 10**power for power in range(len(steps)))
+    if passed in (0, len(steps)):
+        return "n<1K" if passed == 0 else "n>1B"
+    return f"{steps[passed - 1]}<n<{steps[passed]}"
+
+
 def _card_text(
-    table: pd.DataFrame, names: list[str], splits: list[str], card: Card, digest: str
+    table: pd.DataFrame,
+    names: list[str],
+    splits: list[str],
+    card: Card,
+    digest: str,
+    features: Any,
 ) -> str:
     """Return the README.md of the folder: YAML for the hub and `load_dataset`, then the facts in prose."""
     header = {
         "license": card.licence,
         "pretty_name": card.title,
         "task_categories": ["image-classification"],
+        "size_categories": [_size_category(len(table))],
+        **({"tags": [*card.tags]} if card.tags else {}),
+        "dataset_info": {"features": features._to_yaml_list()},
         "configs": [
             {
                 "config_name": "default",

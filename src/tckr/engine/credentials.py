@@ -1,4 +1,4 @@
-"""Keys of endpoints, by name: parameters hold the name alone, so that no key is logged, hashed or recorded with a run.
+"""Keys of endpoints, and passphrases of keys, by name: parameters hold the name alone, so that no key is logged, hashed or recorded with a run.
 
 A key lies in the environment of the process, where worker processes find it too: as the user put it there, or as a run took it
 from Kedro's `credentials.yml` (`hold`).
@@ -19,12 +19,15 @@ from pydantic import SecretStr
 
 from tckr.errors import UserError
 
+FIELDS = ("api_key", "passphrase")
+
 
 def hold(credentials: Mapping[str, Any]) -> None:
-    """Take the keys of `{name: {"api_key": ...}}`, before those of the environment; entries of another form are not ours."""
+    """Take `{name: {"api_key": ..., "passphrase": ...}}`, before those of the environment; other fields are not ours."""
     for name, entry in credentials.items():
-        if isinstance(entry, Mapping) and entry.get("api_key"):
-            os.environ[variable(name)] = str(entry["api_key"])
+        for field in FIELDS:
+            if isinstance(entry, Mapping) and entry.get(field):
+                os.environ[variable(name, field)] = str(entry[field])
 
 
 def api_key(name: str) -> SecretStr | None:
@@ -41,13 +44,19 @@ def api_key(name: str) -> SecretStr | None:
     return SecretStr(key) if key else None
 
 
-def variable(name: str) -> str:
-    """Return the environment variable that holds a key.
+def passphrase(name: str) -> SecretStr | None:
+    """Return the passphrase called `name`: the variable `<NAME>_PASSPHRASE`; None where there is none."""
+    found = os.environ.get(variable(name, "passphrase"), "")
+    return SecretStr(found) if found else None
 
-    >>> variable("text_source")
-    'TEXT_SOURCE_API_KEY'
+
+def variable(name: str, field: str = "api_key") -> str:
+    """Return the environment variable that holds a key, or a passphrase.
+
+    >>> variable("text_source"), variable("release", "passphrase")
+    ('TEXT_SOURCE_API_KEY', 'RELEASE_PASSPHRASE')
     """
-    return f"{name.upper().replace('-', '_').replace('.', '_')}_API_KEY"
+    return f"{name.upper().replace('-', '_').replace('.', '_')}_{field.upper()}"
 
 
 def where(name: str) -> str:

@@ -21,6 +21,7 @@ from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.hooks.restore import ENGINE
 from tckr.pipeline_registry import ASIDE
 from tckr.pipelines.charged import check_charged
+from tckr.release.signing import Signing
 
 # Parameters that the catalog and mlflow.yml read, not a node.
 OUTSIDE = {"images", "run_name", "parent", "resume", ENGINE}
@@ -60,6 +61,8 @@ class Checks:
             if _stage_runs(name, pipeline):
                 check_adapter(name.removeprefix("params:"), options)
             check_places(name.removeprefix("params:"), options)
+            if isinstance(options, Signing):
+                options.signer()
         self._drawing = {
             name: options
             for name, options in groups.items()

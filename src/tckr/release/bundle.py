@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tckr.release.certificate import Certificate
+from tckr.release.description import describe_by
 from tckr.release.manifest import FILES, make_manifest, sha256_of
 from tckr.release.manifest import MANIFEST as MANIFEST_NAME
 from tckr.release.policy import check
+from tckr.release.publication import Publication
+from tckr.release.signing import DATA, MEDIA, SIGNATURE, Signer, sign
 
 CERTIFICATE, PAGE, README = "certificate.json", "certificate.html", "README.md"
+NOT_SIGNED = "; it is not signed"
+SIGNED = f", signed by `{SIGNATURE}` (C2PA)"
 README_TEXT = """\
 # Release {release}
 
@@ -57,12 +62,16 @@ class Release:
         page: draws the certificate as HTML.
         writers: of what else describes it, in order, after the certificate; a README that lists their files, and the
             manifest, which has the hash of every file, come last.
+        publication: who hands it out, for the cards; None: no cards are written.
+        signer: whose key signs the manifest; None: it says that it is not signed.
     """
 
     certificate: Certificate
     parts: tuple[Part, ...]
     page: Callable[[Certificate], str] = field(repr=False)
     writers: tuple[Writer, ...] = field(default=(), repr=False)
+    publication: Publication | None = None
+    signer: Signer | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -98,10 +107,16 @@ def write(release: Release, folder: Path) -> None:
     hashes = {path: sha256_of(folder / path) for path in sorted(what)}
     data = release.certificate.data.model_copy(update={"files": hashes})
     certificate = release.certificate.model_copy(update={"data": data})
-    for writer in (_write_certificate, _page_by(release.page), *release.writers):
+    who, made, signer = release.publication, certificate.governance.made, release.signer
+    cards = () if who is None else (describe_by(who),)
+    for writer in (_write_certificate, _page_by(release.page), *cards, *release.writers):
         what |= writer(folder, certificate)
     what |= _write_readme(release, folder, what)
-    make_manifest(folder, certificate.governance.made, what).save(folder / MANIFEST_NAME)
+    manifest = make_manifest(folder, made, what, who, signed=signer is not None)
+    manifest.save(folder / MANIFEST_NAME)
+    if signer is not None:
+        kind = MEDIA if "recycled_set" in certificate.context.things else DATA
+        sign(folder, made.release, made.versions.get("tckr", ""), kind, signer)
 
 
 def _write_certificate(folder: Path, certificate: Certificate) -> dict[str, str]:
@@ -131,7 +146,7 @@ def _write_readme(release: Release, folder: Path, what: Mapping[str, str]) -> di
             for path, said in what.items()
             if path not in places and path.partition("/")[0] not in places
         ),
-        signed="; it is not signed",
+        signed=NOT_SIGNED if release.signer is None else SIGNED,
         version=made.versions.get("tckr", ""),
     )
     (folder / README).write_text(text, "utf-8")

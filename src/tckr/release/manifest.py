@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from tckr.audit.results import Result
 from tckr.errors import UserError
 from tckr.release.certificate import Made
+from tckr.release.publication import Publication
 
 MANIFEST = "manifest.json"
 FILES = {
@@ -36,8 +37,11 @@ class ReleaseManifest(Result):
 
     version: Literal[1] = 1
     made: Made = Field(description="by which run, commit and versions")
-    signed: Literal[False] = Field(description="whether a signature stands for this file")
-    why_unsigned: str = Field(description="what that means")
+    signed: bool = Field(description="whether a signature stands for this file: manifest.c2pa")
+    why_unsigned: str | None = Field(description="what that means; None: it is signed")
+    publication: Publication | None = Field(
+        None, description="what the cards say of who hands it out; None: there are no cards"
+    )
     files: dict[str, File] = Field(description="every other file of the folder, by path")
 
     def save(self, path: Path) -> None:
@@ -61,13 +65,21 @@ class ReleaseManifest(Result):
             raise UserError(f"{path} is no readable manifest.", remedy) from error
 
 
-def make_manifest(folder: Path, made: Made, what: Mapping[str, str]) -> ReleaseManifest:
+def make_manifest(
+    folder: Path,
+    made: Made,
+    what: Mapping[str, str],
+    publication: Publication | None = None,
+    signed: bool = False,
+) -> ReleaseManifest:
     """Return the manifest of the files of a folder.
 
     Args:
         folder: of the release.
         made: by what.
         what: what each file is, by its path.
+        publication: who hands it out, if there are cards.
+        signed: whether it will be.
     """
     files = {
         path: File(
@@ -75,7 +87,13 @@ def make_manifest(folder: Path, made: Made, what: Mapping[str, str]) -> ReleaseM
         )
         for path in sorted(what)
     }
-    return ReleaseManifest(made=made, signed=False, why_unsigned=WHY_UNSIGNED, files=files)
+    return ReleaseManifest(
+        made=made,
+        signed=signed,
+        why_unsigned=None if signed else WHY_UNSIGNED,
+        publication=publication,
+        files=files,
+    )
 
 
 def sha256_of(file: Path) -> str:

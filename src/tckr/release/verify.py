@@ -17,9 +17,11 @@ from tckr.dp.trade_off import trade_off
 from tckr.errors import UserError
 from tckr.release.bundle import CERTIFICATE, PAGE, files_below
 from tckr.release.certificate import Certificate, accuracy_interval, limit, mechanisms
+from tckr.release.description import changed
 from tckr.release.manifest import MANIFEST, ReleaseManifest, sha256_of
 from tckr.release.policy import clauses, upper_aucs
 from tckr.release.rows import Row, aop
+from tckr.release.signing import SIGNATURE, Signature, SignatureError, check_signature
 
 LEDGER, SET = "ledger.json", "recycled_set"
 # Another version of dp-accounting may round otherwise.
@@ -32,7 +34,7 @@ RECOMPUTED = (
     "epsilon, mu, the largest AUC and rates of the guarantee and its curve, from the ledger's entries",
     "that each ROC curve has the area that is stated",
     "every clause of the policy",
-    "the page, from the certificate",
+    "the page, the cards, croissant.json and deployment.yml, from the certificate",
 )
 
 
@@ -43,6 +45,7 @@ class Verified(Result):
     folder: str = Field(description="that was verified")
     manifest_sha256: str = Field(description="of the manifest itself, to compare by another way")
     signed: bool = Field(description="whether a signature stands for the manifest")
+    signature: Signature | None = Field(None, description="whose; None: it is not signed")
     files: int = Field(description="files whose hashes agree")
     recomputed: tuple[str, ...] = Field(description="what was computed again and agrees")
     needs_private_data: tuple[str, ...] = Field(
@@ -55,23 +58,28 @@ class Verified(Result):
         return [
             f"{self.folder}: {self.files} files are what release {self.release} wrote, and every figure that needs no"
             " private data is right.",
-            f"SHA-256 of its manifest, which is {'signed' if self.signed else 'not signed'}: {self.manifest_sha256}",
+            f"SHA-256 of its manifest, which is {'not signed' if self.signature is None else self.signature.described}:"
+            f" {self.manifest_sha256}",
             f"Not verified, since it needs private data: {'; '.join(self.needs_private_data)}.",
         ]
 
 
-def verify(folder: Path, page: Callable[[Certificate], str]) -> Verified:
+def verify(
+    folder: Path, page: Callable[[Certificate], str], signer: Path | None = None
+) -> Verified:
     """Verify a release.
 
     Args:
         folder: of the release.
         page: draws a certificate as HTML.
+        signer: PEM file of issuers that must have certified the signer (`tckr.release.signing`); None: a signature is checked, and its signer named.
 
     Raises:
         UserError: it is no release, or not as it was written; names every file and every figure that differs.
     """
     manifest = ReleaseManifest.load(folder)
-    wrong = list(_files(folder, manifest))
+    signature, unsigned = _signature(folder, manifest, signer)
+    wrong = [*unsigned, *_files(folder, manifest)]
     wrong += _figures(folder, manifest, page)
     if wrong:
         raise UserError(
@@ -84,15 +92,28 @@ def verify(folder: Path, page: Callable[[Certificate], str]) -> Verified:
         folder=str(folder),
         manifest_sha256=sha256_of(folder / MANIFEST),
         signed=manifest.signed,
+        signature=signature,
         files=len(manifest.files),
         recomputed=RECOMPUTED,
         needs_private_data=certificate.governance.needs_private_data,
     )
 
 
+def _signature(
+    folder: Path, manifest: ReleaseManifest, signer: Path | None
+) -> tuple[Signature | None, list[str]]:
+    """Return whose signature stands for the manifest, and what is wrong with it."""
+    if not manifest.signed:
+        return None, [] if signer is None else [f"{MANIFEST} is not signed, and {signer} is given"]
+    try:
+        return check_signature(folder, signer), []
+    except SignatureError as error:
+        return None, [str(error)]
+
+
 def _files(folder: Path, manifest: ReleaseManifest) -> Iterator[str]:
     """Yield what is wrong with the files."""
-    there = set(files_below(folder, folder)) - {MANIFEST}
+    there = set(files_below(folder, folder)) - {MANIFEST, *([SIGNATURE] if manifest.signed else [])}
     for path, file in manifest.files.items():
         if path not in there:
             yield f"{path} is missing"
@@ -123,11 +144,19 @@ def _figures(
     page_file = folder / PAGE
     if page_file.is_file() and page_file.read_text("utf-8", "replace") != page(found):
         yield f"{PAGE} does not say what {CERTIFICATE} says{_other_version(found)}"
+    if manifest.publication is not None:
+        try:
+            yield from (
+                f"{path} does not say what {CERTIFICATE} says{_other_version(found)}"
+                for path in changed(folder, found, manifest.publication)
+            )
+        except (OSError, ValueError, KeyError):
+            yield "the cards cannot be drawn again"
     yield from (f"{CERTIFICATE}: {what} is not what follows" for what in _derived(folder, found))
 
 
 def _other_version(found: Certificate) -> str:
-    """Say which version drew the page, where that is not this one."""
+    """Say which version drew page and cards, where that is not this one."""
     drawn_by = found.governance.made.versions.get("tckr")
     return (
         ""

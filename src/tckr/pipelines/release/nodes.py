@@ -13,6 +13,8 @@ from tckr.errors import UserError
 from tckr.images.tables import class_names
 from tckr.pipelines.types import Classifier
 from tckr.release.policy import TITLES, Kind, Policies, reason_to_withhold
+from tckr.release.publication import Publication
+from tckr.release.signing import Signing
 from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.registry import arm_of
 
@@ -28,6 +30,8 @@ def plan_release(
     ingestion_report: dict[str, Any],
     lineage: dict[str, str],
     policies: Policies,
+    publication: Publication,
+    signing: Signing,
     ledger: Any = None,
     teacher: Classifier | None = None,
 ) -> Any:
@@ -107,7 +111,13 @@ def plan_release(
     if ledger is not None:
         text = ledger.to_json(release=True) + "\n"
         parts.append(Part("ledger.json", "privacy ledger", lambda path: _write_text(text, path)))
-    return Release(certificate, tuple(parts), write_certificate)
+    return Release(
+        certificate,
+        tuple(parts),
+        write_certificate,
+        publication=publication,
+        signer=signing.signer(),
+    )
 
 
 @wraps(plan_release, assigned=("__annotations__",))

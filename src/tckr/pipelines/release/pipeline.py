@@ -7,7 +7,11 @@ from tckr.pipelines.release.nodes import offer_release, plan_release
 from tckr.pipelines.stage import as_stage
 from tckr.synthesizers.base import Synthesizer
 
-POLICY = "params:policy"
+GROUPS = {
+    "policies": "params:policy",
+    "publication": "params:publication",
+    "signing": "params:signing",
+}
 
 
 def create_pipeline(arm: type[Synthesizer], *, of_this_run: bool) -> Pipeline:
@@ -30,7 +34,7 @@ def create_pipeline(arm: type[Synthesizer], *, of_this_run: bool) -> Pipeline:
     node = arm_node(
         offer_release if of_this_run else plan_release,
         arm,
-        {**read, **proven, "policies": POLICY},
+        {**read, **proven, **GROUPS},
         "release",
         extra=adapter,
     )

@@ -7,8 +7,11 @@ from tckr.pipelines.verify_release.nodes import verify_release
 
 
 def create_pipeline() -> Pipeline:
-    """params:release -> verification."""
+    """params:release, params:signer -> verification."""
     node = Node(
-        verify_release, inputs="params:release", outputs="verification", name="verify_release"
+        verify_release,
+        inputs=["params:release", "params:signer"],
+        outputs="verification",
+        name="verify_release",
     )
     return as_stage("verify_release", [node])
