@@ -67,6 +67,19 @@ class ReleaseThreat(Options):
         description="folder of a transformers CLIPModel: features of images"
     )
     neighbours: int = Field(default=1, ge=1, le=100, description="k of the density ratio")
+    extraction: tuple[float, ...] = Field(
+        default=(0.0, 0.01),
+        min_length=1,
+        description="distances within which a released image counts as a member's copy: shares of the holdout that may lie as"
+        " near; 0: nearer than every holdout image",
+    )
+
+    @field_validator("extraction")
+    @classmethod
+    def _shares(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 <= value < 0.5 for value in values):
+            raise ValueError("must lie between 0 and 0.5, shares of the holdout")
+        return values
 
 
 class AttackerOptions(Options):

@@ -370,7 +370,7 @@ def pixel_proximity(
     pixels = [side / np.float32(np.sqrt(side.shape[1])) for side in pixels]
     classes = tuple(labels.numpy() for _, labels in sides)
     found = proximity_within(*pixels, classes, neighbours)  # type: ignore[call-arg, arg-type]
-    return {f"{name}_pixels": found[name] for name in ("nearest", "density_ratio")}
+    return {f"{name}_pixels": values for name, values in found.items()}
 
 
 def attack_models(

@@ -61,7 +61,7 @@ def audit_generator(
         attack_scores[name] = signal
         labels[name] = f"{title}, uncalibrated"
         attack_scores[f"{name}_calibrated"] = calibrated(signal, base[name])
-        labels[f"{name}_calibrated"] = f"{title}, minus that of the base generator"
+        labels[f"{name}_calibrated"] = f"{title} minus that of the base generator"
         if shadow is not None and membership is not None:
             for attack in dict.fromkeys((shadow_attack(options), "lira_online", "rmia")):
                 key = f"{name}_{attack}"

@@ -25,6 +25,7 @@ from tckr.metrics.estimate import (
     TprEstimate,
     clopper_pearson,
 )
+from tckr.metrics.extraction import Extracted, extraction
 from tckr.metrics.rates import ppv, roc, tpr_at_fpr
 from tckr.metrics.roc_auc import accuracy_over_privacy, auc, covers_half
 from tckr.metrics.runs import RunsAuc, auc_of_runs, tpr_of_runs
@@ -34,6 +35,7 @@ __all__ = [
     "FEWEST_FALSE_POSITIVES",
     "AucEstimate",
     "Estimate",
+    "Extracted",
     "PpvEstimate",
     "RateEstimate",
     "RunsAuc",
@@ -46,6 +48,7 @@ __all__ = [
     "covers_half",
     "epsilon_lower_bound",
     "epsilon_one_run",
+    "extraction",
     "one_run_bound",
     "ppv",
     "roc",

@@ -44,6 +44,7 @@ def audit_release(
     """
     del artefacts
     from tckr.audit import threats
+    from tckr.audit.extraction import extract
     from tckr.audit.guarantee import guarantee
     from tckr.audit.results import Audit, Plan
 
@@ -97,6 +98,7 @@ def audit_release(
     audit = Audit(
         plan=Plan.model_validate(audit_plan),
         things=things,
+        extraction=extract(part(release, "images"), inside, options, tables.people(audited)),
         attribution=attributed,
         guarantee=None if ledger is None else guarantee(ledger, things, options.fprs),
     )
