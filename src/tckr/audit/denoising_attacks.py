@@ -7,6 +7,7 @@ generator, calibrate every one of them alike (`tckr.audit.threats`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -95,7 +96,7 @@ def secmi(denoiser: Denoiser, latents: Tensor, queries: Queries) -> Tensor:
     del queries
     grid = [denoiser.step(SECMI * i / SECMI_STEPS) for i in range(SECMI_STEPS + 2)]
     reached = latents
-    for step, to in zip(grid[:-2], grid[1:-1], strict=True):
+    for step, to in pairwise(grid[:-1]):
         reached = denoiser.ddim(reached, step, to)  # Phi_theta(x_0, t_SEC), by phi_theta
     # Section 3, t-error: |psi_theta(phi_theta(x_t, t), t) - x_t|^2.
     further = denoiser.ddim(reached, grid[-2], grid[-1])

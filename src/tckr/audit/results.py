@@ -5,7 +5,7 @@ All are frozen and refuse unknown fields. `Audit.model_dump(mode="json")` is the
 
     Audit
       plan: Plan
-      things: name -> ModelAudit (student, weights, released, teacher) or ThreatAudit (generator, images, prompts)
+      things: name -> ModelAudit (student, weights, released, teacher) or ThreatAudit (generator, joint, images, prompts)
         attacks: name -> AttackResult
           auc: Auc, tprs: Tpr (each with its Ppv), epsilon: Epsilon, aop: Interval
       extraction: Extraction, one per space and distance
@@ -63,6 +63,12 @@ THINGS: dict[str, Thing] = {
         "Generator (white box)",
         "The adapter is released. The attacker holds its weights, the base generator, and the candidate image with its"
         " caption, and measures how well the denoiser fits the image.",
+    ),
+    "joint": Thing(
+        "Student, recycled set and adapter together",
+        "The attacker holds everything at once: the student's file, the recycled set as handed out and, where shadows adapted"
+        " a generator of their own, the adapter. They attack each as above and weigh the answers by what a logistic"
+        " regression learnt on the shadows, whose training sets they know.",
     ),
     "images": Thing(
         "Images alone",
