@@ -77,5 +77,12 @@ def test_what_is_not_there_is_not_counted() -> None:
     ratio = np.arange(40.0)
     assert extract({}, ratio > 20, OPTIONS) == ()
     assert set(SPACES) == {"pixels", "encoder"}
+    space = {"density_ratio": ratio, "nearest_index": np.arange(40)}
+    (one,) = extract(
+        space, ratio > 20, OPTIONS
+    )  # a hundredth of 21 images is none, as the first share
+    assert (one.share, one.needed) == (0.0, 4)
+    (alone,) = extract(space, ratio > 20, OPTIONS.model_copy(update={"confidence": 0.99}))
+    assert alone.needed > one.needed
     with pytest.raises(ValueError, match="shares of the holdout"):
         ReleaseThreat(encoder="none", extraction=(0.6,))

@@ -38,7 +38,7 @@ class Denoiser:
 
     def noised(self, latents: Tensor, noise: Tensor, step: int) -> Tensor:
         """Return x_t = sqrt(bar alpha_t) x_0 + sqrt(1 - bar alpha_t) eps."""
-        return self.schedule.add_noise(latents, noise, torch.tensor(step))  # type: ignore[arg-type]
+        return self.schedule.add_noise(latents, noise, torch.tensor(step))
 
     def predict_noise(self, noisy: Tensor, step: int) -> Tensor:
         """Return eps_theta(x_t, t), float32 like `noisy` (B, C, h, w).

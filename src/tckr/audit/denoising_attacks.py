@@ -105,7 +105,7 @@ def secmi(denoiser: Denoiser, latents: Tensor, queries: Queries) -> Tensor:
 
 
 # fmt: off
-SIGNALS: dict[SignalName, Signal] = {signal.name: signal for signal in (
+SIGNALS: dict[str, Signal] = {signal.name: signal for signal in (
     Signal("loss", "denoising loss", loss),
     Signal("one_query", "noise predicted in the clean latent (SimA)", one_query),
     Signal("pia", "noise found in the image against that found in the image with it (PIA)", pia),

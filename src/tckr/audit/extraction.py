@@ -47,18 +47,17 @@ def extract(
     (15, 0, True)
     """
     spaces = [space for space, names in SPACES.items() if all(name in images for name in names)]
-    shares = options.release.extraction
-    confidence = 1 - (1 - options.confidence) / max(1, len(spaces) * len(shares))
     holdout = int((~is_member).sum())
     if clusters is not None:
         holdout = len(np.unique(clusters[~is_member]))
+    # Of few images two shares may be the same number of them, which is then one distance.
+    distances = {int(share * holdout): share for share in reversed(options.release.extraction)}
+    confidence = 1 - (1 - options.confidence) / max(1, len(spaces) * len(distances))
     found = []
     for space in spaces:
         nearness, index = (images[name] for name in SPACES[space])
-        for share in shares:
-            one = metrics.extraction(
-                nearness, is_member, int(share * holdout), confidence, clusters
-            )
+        for allowed, share in sorted(distances.items()):
+            one = metrics.extraction(nearness, is_member, allowed, confidence, clusters)
             of_members, of_holdout = (
                 len(np.unique(index[one.near & side])) for side in (is_member, ~is_member)
             )

@@ -11,7 +11,7 @@ from tckr.attacks.registry import scores
 from tckr.audit.audit import evaluate
 from tckr.audit.denoising import calibrated
 from tckr.audit.denoising_attacks import SIGNALS
-from tckr.audit.options import AuditOptions, SignalName
+from tckr.audit.options import AuditOptions
 from tckr.audit.results import THINGS, ThreatAudit
 
 PIXELS = ("nearest_pixels", "density_ratio_pixels")
@@ -28,11 +28,11 @@ FEWEST_ASKED = 1000  # members, and other images: with 500 a leak of 5 points sh
 
 
 def audit_generator(
-    adapted: Mapping[SignalName, NDArray[np.float64]],
-    base: Mapping[SignalName, NDArray[np.float64]],
+    adapted: Mapping[str, NDArray[np.float64]],
+    base: Mapping[str, NDArray[np.float64]],
     is_member: NDArray[np.bool_],
     options: AuditOptions,
-    shadow: Mapping[SignalName, NDArray[np.float64]] | None = None,
+    shadow: Mapping[str, NDArray[np.float64]] | None = None,
     membership: NDArray[np.bool_] | None = None,
     clusters: NDArray[np.int64] | None = None,
     made_elsewhere: bool = False,
