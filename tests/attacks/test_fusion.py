@@ -10,7 +10,7 @@ from tckr.audit.vulnerability import leave_one_out
 from tckr.errors import UserError
 from tckr.metrics import auc
 
-S, N = 8, 4000
+S, N = 8, 2400
 IS_MEMBER = np.arange(N) < N // 2
 
 
@@ -26,7 +26,7 @@ def drawn(leaks: list[float], seed: int) -> tuple[np.ndarray, np.ndarray, np.nda
     return target, random.normal(size=(S, N, len(leaks))) + shift * inside[..., None], inside
 
 
-@pytest.mark.parametrize("leaks", [(0.3, 0.3), (0.4, 0.3), (0.3, 0.0, 0.4)])
+@pytest.mark.parametrize("leaks", [(0.4, 0.4), (0.5, 0.4), (0.4, 0.0, 0.4)])
 def test_squared_distances_add_up(leaks: tuple[float, ...]) -> None:
     found = np.mean([auc(fuse(*drawn(list(leaks), s)).scores, IS_MEMBER).value for s in range(4)])
     spread = np.sqrt((N + 1) / (12 * (N / 2) ** 2) / 4)
@@ -45,9 +45,9 @@ def test_every_shadow_is_scored_by_a_model_of_the_others() -> None:
 
 
 def test_nothing_is_found_where_nothing_leaks() -> None:
-    fused = [fuse(*drawn([0.0, 0.0], seed)) for seed in range(10)]
+    fused = [fuse(*drawn([0.0, 0.0], seed)) for seed in range(6)]
     areas = [auc(one.scores, IS_MEMBER).value for one in fused]
-    assert abs(np.mean(areas) - 0.5) < 3 * np.sqrt((N + 1) / (12 * (N / 2) ** 2) / 10)
+    assert abs(np.mean(areas) - 0.5) < 3 * np.sqrt((N + 1) / (12 * (N / 2) ** 2) / 6)
     assert any(not one.weights.any() for one in fused)
 
 
