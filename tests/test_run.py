@@ -82,10 +82,13 @@ def test_everything_released_is_attacked_on_its_own(project: Path, finished: Don
     things = audit["things"]
     assert things["student"]["scope"] == "pipeline"
     assert things["generator"]["n_shadows"] == things["student"]["n_shadows"] == plan["n_shadows"]
-    for name in ("student", "weights", "released", "teacher", "generator", "images", "prompts"):
+    models = ("student", "weights", "released", "teacher")
+    for name in (*models, "generator", "joint", "images", "prompts"):
         for attack, figures in things[name]["attacks"].items():
             assert 0 <= figures["auc"]["low"] <= figures["auc"]["high"] <= 1, attack
             assert len(figures["tprs"]) == 3
+    assert {"loss_rmia", "pia_rmia"} <= set(things["generator"]["attacks"])
+    assert [row["space"] for row in audit["extraction"]] == ["pixels", "encoder"]
     shares = {row["channel"]: row["share"] for row in audit["attribution"]["channels"]}
     total = shares.pop("all")
     assert sum(shares.values()) == pytest.approx(total)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tckr.audit.attribution import attribute, every_way, student_name
 from tckr.audit.audit import audit
+from tckr.audit.extraction import extract
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.results import THINGS, Audit, ModelAudit, Plan
@@ -46,6 +47,14 @@ def found() -> Audit:
                 "images", {"density_ratio": random.normal(size=N)}, IS_MEMBER, OPTIONS
             ),
         },
+        extraction=extract(
+            {
+                "density_ratio": random.normal(size=N) + 9 * (np.arange(N) < 12),
+                "nearest_index": np.arange(N),
+            },
+            IS_MEMBER,
+            OPTIONS,
+        ),
         attribution=attribute(scores, MEMBERSHIP, CHANNELS),
     )
 
@@ -54,12 +63,12 @@ def test_json_gives_the_same_audit_back(found: Audit) -> None:
     written = json.dumps(found.model_dump(mode="json"), allow_nan=False)
 
     assert Audit.model_validate(json.loads(written)) == found
-    assert json.loads(written)["version"] == 5
+    assert json.loads(written)["version"] == 6
 
 
 def test_a_file_of_version_3_is_read(found: Audit) -> None:
     old = found.model_dump(mode="json") | {"version": 3}
-    del old["guarantee"]
+    del old["guarantee"], old["extraction"]
     for thing in old["things"].values():
         for attack in thing["attacks"].values():
             del attack["separation"]
@@ -67,8 +76,9 @@ def test_a_file_of_version_3_is_read(found: Audit) -> None:
     read = Audit.model_validate(old)
 
     assert (read.version, read.guarantee, read.proven) == (3, None, None)
+    assert read.extraction == ()
     assert read.things["student"].primary.auc == found.things["student"].primary.auc
-    with pytest.raises(ValidationError, match="3, 4 or 5"):
+    with pytest.raises(ValidationError, match="3, 4, 5 or 6"):
         Audit.model_validate(old | {"version": 2})
 
 

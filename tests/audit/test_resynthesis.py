@@ -133,6 +133,7 @@ def test_sets_and_queries(resynthesis: Resynthesis) -> None:
     assert {name: values.shape for name, values in signals.items()} == {
         "loss": (2,),
         "one_query": (2,),
+        "pia": (2,),
     }
     closed = replace(resynthesis, closed={"base": TCKR.channels})
     there, here = (
@@ -176,7 +177,8 @@ def config(resynthesis: Resynthesis, **changes) -> ShadowConfig:
 def test_shadows_of_the_whole_pipeline(resynthesis: Resynthesis, tmp_path: Path) -> None:
     e = config(resynthesis)
     scores = run_shadows(e, MEMBERSHIP[:2], folder=tmp_path)
-    assert set(scores) == {"teacher", "generator.loss", "generator.one_query", *e.students}
+    signals = {f"generator.{name}" for name in GeneratorThreat().signals}
+    assert set(scores) == {"teacher", *signals, *e.students}
     assert scores["nothing"].shape == (2, N, 1)
     assert scores["generator.loss"].shape == (2, 2, 1)
     again = run_shadows(e, MEMBERSHIP[:2])

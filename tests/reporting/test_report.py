@@ -14,6 +14,7 @@ from scipy.special import ndtr, ndtri
 
 from tckr.audit.attribution import attribute, every_way, student_name
 from tckr.audit.audit import audit
+from tckr.audit.extraction import extract
 from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
@@ -21,6 +22,7 @@ from tckr.audit.results import (
     VERSION,
     Attribution,
     Audit,
+    Extraction,
     ModelAudit,
     Plan,
     ThreatAudit,
@@ -84,6 +86,12 @@ def released(leak: float) -> dict[str, ThreatAudit]:
     }
 
 
+def copies(count: int) -> tuple[Extraction, ...]:
+    """Count the copies in a release that holds so many."""
+    near = np.random.default_rng(3).normal(size=N) + 99 * (np.arange(N) < count)
+    return extract({"density_ratio": near, "nearest_index": np.arange(N)}, INSIDE, OPTIONS)
+
+
 @cache
 def channels() -> Attribution:
     random = np.random.default_rng(2)
@@ -102,6 +110,7 @@ def whole(
     attribution: Attribution | None = None,
     without: tuple[str, ...] = (),
     ledger: Ledger | None = None,
+    copied: int | None = None,
     **things: ThreatAudit,
 ) -> Audit:
     """Return an audit of every thing except those in `without`."""
@@ -115,6 +124,7 @@ def whole(
     return Audit(
         plan=Plan(n_shadows=8, requested=16, seconds_per_group=12.5, minutes=0.8, workers=2),
         things=there,
+        extraction=() if copied is None else copies(copied),
         attribution=attribution,
         guarantee=None if ledger is None else guarantee(ledger, there, OPTIONS.fprs),
     )
@@ -316,6 +326,20 @@ def test_channels_have_a_table_if_they_were_measured() -> None:
     assert f"{100 * share.share:+.1f}" in text
     assert span(share) in text
     assert all(student_name(way, CHANNELS) in text for way in every_way(CHANNELS))
+
+
+def test_copies_have_a_table_if_they_were_counted() -> None:
+    assert "Copies of private images" not in page()
+
+    none = page(audit=whole(copied=0))
+    assert "No member was shown to be reproduced" in none
+    assert "Copies of 5 members or fewer could have gone unnoticed" in none
+    ten = page(audit=whole(copied=10))
+    (nearest, _) = copies(10)
+    assert f"At least\n{nearest.at_least} of" in ten.replace(" At least ", " At least\n")
+    assert "The release reproduces members: 1" in ten
+    assert "any of the 1,000 holdout images" in ten
+    assert '<p class="leaks"><strong>The release reproduces' in ten
 
 
 def test_the_design_is_told() -> None:

@@ -26,6 +26,7 @@ True
 
 from tckr.attacks.arrays import Variance
 from tckr.attacks.bavaria import bavaria_t
+from tckr.attacks.fusion import Fused, fuse
 from tckr.attacks.lira import lira
 from tckr.attacks.paper_compat import paper_compat, paper_compat_score
 from tckr.attacks.qmia import qmia
@@ -36,8 +37,10 @@ from tckr.attacks.threshold import threshold
 __all__ = [
     "ATTACKS",
     "Attack",
+    "Fused",
     "Variance",
     "bavaria_t",
+    "fuse",
     "lira",
     "paper_compat",
     "paper_compat_score",

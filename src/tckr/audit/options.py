@@ -13,13 +13,23 @@ if TYPE_CHECKING:
 else:
     AttackName = Literal[tuple(ATTACKS)]
 Scope = Literal["classifier", "distillation", "pipeline"]
+SignalName = Literal["loss", "one_query", "pia", "secmi"]
+PIA_PASSES, SECMI_STEPS = 2, 10  # the papers' own: see `tckr.audit.denoising_attacks`
 FEWEST_FOR_A_VARIANCE = 8
 FEWEST_TO_LEAVE_ONE_OUT = 6
 
 
 class GeneratorThreat(Options):
-    """White-box attack on the adapted generator."""
+    """White-box attack on the adapted generator; what each signal is, `tckr.audit.denoising_attacks` says."""
 
+    signals: tuple[SignalName, ...] = Field(
+        default=("loss", "one_query", "pia"),
+        min_length=1,
+        description="what is computed about each image: loss, and one pass (one_query), two (pia), twelve (secmi)",
+    )
+    record: SignalName = Field(
+        default="loss", description="the signal of the primary attack, one of `signals`"
+    )
     timesteps: tuple[float, ...] = Field(
         default=(0.1, 0.3, 0.5),
         min_length=1,
@@ -30,12 +40,24 @@ class GeneratorThreat(Options):
 
     @property
     def passes(self) -> int:
-        """Passes of the denoiser for each image: the loss at each query, and the one query."""
-        return len(self.timesteps) * self.noises + 1
+        """Passes of the denoiser for each image."""
+        passes: dict[SignalName, int] = {
+            "loss": len(self.timesteps) * self.noises,
+            "one_query": 1,
+            "pia": PIA_PASSES,
+            "secmi": SECMI_STEPS + 2,
+        }
+        return sum(passes[name] for name in self.signals)
 
     def queries(self) -> dict[str, Any]:
         """Arguments of `denoising_signals`."""
-        return {"timesteps": self.timesteps, "noises": self.noises, "seed": self.seed}
+        return self.model_dump(exclude={"record"})
+
+    @model_validator(mode="after")
+    def _record_is_computed(self) -> "GeneratorThreat":
+        if self.record not in self.signals:
+            raise ValueError(f"record: {self.record} is not one of the signals")
+        return self
 
 
 class ReleaseThreat(Options):
@@ -45,6 +67,19 @@ class ReleaseThreat(Options):
         description="folder of a transformers CLIPModel: features of images"
     )
     neighbours: int = Field(default=1, ge=1, le=100, description="k of the density ratio")
+    extraction: tuple[float, ...] = Field(
+        default=(0.0, 0.01),
+        min_length=1,
+        description="distances within which a released image counts as a member's copy: shares of the holdout that may lie as"
+        " near; 0: nearer than every holdout image",
+    )
+
+    @field_validator("extraction")
+    @classmethod
+    def _shares(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 <= value < 0.5 for value in values):
+            raise ValueError("must lie between 0 and 0.5, shares of the holdout")
+        return values
 
 
 class AttackerOptions(Options):

@@ -5,9 +5,10 @@ All are frozen and refuse unknown fields. `Audit.model_dump(mode="json")` is the
 
     Audit
       plan: Plan
-      things: name -> ModelAudit (student, weights, released, teacher) or ThreatAudit (generator, images, prompts)
+      things: name -> ModelAudit (student, weights, released, teacher) or ThreatAudit (generator, joint, images, prompts)
         attacks: name -> AttackResult
           auc: Auc, tprs: Tpr (each with its Ppv), epsilon: Epsilon, aop: Interval
+      extraction: Extraction, one per space and distance
       attribution: Attribution, if measured
       guarantee: Guarantee, if the arm has a ledger
 """
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from tckr.metrics import Estimate
 
 # Of the layout of audit.json. 3 knew no separation and no guarantee, 4 neither the released set as an attacker uses it nor
-# what an audit cannot measure, and called `covers_half` `no_leak`; both are read too.
-VERSION: Literal[5] = 5
+# what an audit cannot measure, and called `covers_half` `no_leak`, 5 knew no extraction and no joint attacker; all are read.
+VERSION: Literal[6] = 6
 
 
 class Thing(NamedTuple):
@@ -62,6 +63,12 @@ THINGS: dict[str, Thing] = {
         "Generator (white box)",
         "The adapter is released. The attacker holds its weights, the base generator, and the candidate image with its"
         " caption, and measures how well the denoiser fits the image.",
+    ),
+    "joint": Thing(
+        "Student, recycled set and adapter together",
+        "The attacker holds everything at once: the student's file, the recycled set as handed out and, where shadows adapted"
+        " a generator of their own, the adapter. They attack each as above and weigh the answers by what a logistic"
+        " regression learnt on the shadows, whose training sets they know.",
     ),
     "images": Thing(
         "Images alone",
@@ -396,6 +403,40 @@ class ThreatAudit(ThingAudit):
     assumes: str = Field(description="what is released and what the attacker holds, in words")
 
 
+class Extraction(Result):
+    """Members that something released lies nearer to than to all but a few of the holdout; see `tckr.metrics.extraction`.
+
+    Counts are of people where some have several images.
+    """
+
+    space: Literal["pixels", "encoder"] = Field(
+        description="in which distances were measured: pixels within the class, or features of the encoder; relative to the"
+        " nearest of other images"
+    )
+    share: float = Field(
+        description="of the holdout that may lie as near, fixed before the run; 0: none"
+    )
+    near_members: int = Field(description="members within the distance")
+    n_members: int = Field(description="members")
+    near_holdout: int = Field(description="holdout images within it")
+    n_holdout: int = Field(description="holdout images")
+    chance: float = Field(description="members within it that are expected if none is reproduced")
+    p_value: float = Field(
+        description="probability of as many members or more, if none is reproduced"
+    )
+    at_least: int = Field(
+        description="reproduced members, lower end of the one-sided interval; 0: none shown"
+    )
+    needed: int = Field(description="members within it from which `at_least` is positive")
+    confidence: float = Field(description="with which the bounds of all spaces and shares hold")
+    released_of_members: int = Field(
+        description="released images that are the nearest of those members"
+    )
+    released_of_holdout: int = Field(
+        description="released images that are the nearest of those holdout images"
+    )
+
+
 class ChannelShare(Result):
     """What one channel adds to the student's leak."""
 
@@ -549,10 +590,14 @@ class Guarantee(Result):
 class Audit(Result):
     """Everything that `audit.json` contains: one audit per thing, each attacked on its own."""
 
-    version: Literal[3, 4, 5] = Field(default=VERSION, description="of this layout")
+    version: Literal[3, 4, 5, 6] = Field(default=VERSION, description="of this layout")
     plan: Plan = Field(description="of the shadows")
     things: dict[str, ModelAudit | ThreatAudit] = Field(
         description="audit of each thing by its name in `THINGS`; a thing that an arm does not have is absent"
+    )
+    extraction: tuple[Extraction, ...] = Field(
+        default=(),
+        description="members that were reproduced, by space and distance; empty without images and before version 6",
     )
     attribution: Attribution | None = Field(
         default=None, description="where the student's leak comes from; None if not measured"

@@ -194,6 +194,27 @@ def students_of(
     return students
 
 
+def released_models(students: Mapping[str, Mapping[str, Any]], scope: Scope) -> dict[str, str]:
+    """Return the classifiers that a holder of the release can query, in words, but for those of which a scope shows nothing.
+
+    >>> recipe = {"student": {"labels": "hard"}, "released": {"labels": "stored"}, "other": {"labels": "stored"}}
+    >>> released_models(recipe, "distillation")
+    {'released': 'recycled set'}
+    >>> released_models(recipe, "pipeline")
+    {'weights': 'student', 'released': 'recycled set'}
+    """
+    from tckr.audit import attacker
+    from tckr.audit.audit import blind
+    from tckr.audit.signals import STUDENT, WEIGHTS
+
+    named = ((STUDENT, WEIGHTS, "student"), (attacker.RELEASED, attacker.RELEASED, "recycled set"))
+    return {
+        scores: title
+        for student, scores, title in named
+        if student in students and not blind(scope, students[student]["labels"])
+    }
+
+
 def weights_queries(classifier: ClassifierOptions, options: AuditOptions) -> int:
     """Return with how many views a student is queried whose weights are held: as many as its augmentation has, at most."""
     from tckr.audit.signals import every_view
@@ -370,7 +391,7 @@ def pixel_proximity(
     pixels = [side / np.float32(np.sqrt(side.shape[1])) for side in pixels]
     classes = tuple(labels.numpy() for _, labels in sides)
     found = proximity_within(*pixels, classes, neighbours)  # type: ignore[call-arg, arg-type]
-    return {f"{name}_pixels": found[name] for name in ("nearest", "density_ratio")}
+    return {f"{name}_pixels": values for name, values in found.items()}
 
 
 def attack_models(

@@ -10,16 +10,13 @@ from tckr.attacks import ATTACKS
 from tckr.attacks.registry import scores
 from tckr.audit.audit import coarse_roc, evaluate
 from tckr.audit.denoising import calibrated
+from tckr.audit.denoising_attacks import SIGNALS
 from tckr.audit.groups import exposed_groups
 from tckr.audit.options import AuditOptions
 from tckr.audit.results import THINGS, ThreatAudit
 
 PIXELS = ("nearest_pixels", "density_ratio_pixels")
 LABELS = {
-    "loss": "denoising loss, uncalibrated",
-    "loss_calibrated": "denoising loss minus that of the base generator",
-    "one_query": "noise predicted in the clean latent (SimA), uncalibrated",
-    "one_query_calibrated": "noise predicted in the clean latent minus that of the base generator",
     "nearest": "distance to the nearest released one",
     "density_ratio": "distance to the nearest released one, relative to the nearest of others",
     "nearest_pixels": "distance in pixels to the nearest released one of its class",
@@ -43,11 +40,11 @@ def audit_generator(
 ) -> ThreatAudit:
     """Attack the adapted generator.
 
-    The primary attack is the denoising loss, calibrated by shadow adapters if there are any, else by the base
-    generator.
+    The primary attack is the signal that `options.generator.record` names, calibrated by shadow adapters if there are any,
+    else by the base generator.
 
     Args:
-        adapted: signals (N,) by name, `loss` and `one_query`.
+        adapted: signals (N,) by their names in `denoising_attacks.SIGNALS`.
         base: the same signals of the generator before adaptation.
         is_member: bool (N,).
         options: with shadows, its primary attack is also that of the generator; see `shadow_attack`.
@@ -59,18 +56,20 @@ def audit_generator(
     if made_elsewhere:
         shadow = membership = None
     attack_scores: dict[str, NDArray[np.float64]] = {}
-    labels = dict(LABELS)
+    labels: dict[str, str] = {}
     for name, signal in adapted.items():
+        title = SIGNALS[name].title
         attack_scores[name] = signal
+        labels[name] = f"{title}, uncalibrated"
         attack_scores[f"{name}_calibrated"] = calibrated(signal, base[name])
+        labels[f"{name}_calibrated"] = f"{title} minus that of the base generator"
         if shadow is not None and membership is not None:
             for attack in dict.fromkeys((shadow_attack(options), "lira_online", "rmia")):
                 key = f"{name}_{attack}"
                 attack_scores[key] = scores(
                     attack, signal, shadow[name], membership, variance=options.variance
                 )
-                plain = LABELS[name].removesuffix(", uncalibrated")
-                labels[key] = f"{plain}, shadow adapters: {ATTACKS[attack].title}"
+                labels[key] = f"{title}, shadow adapters: {ATTACKS[attack].title}"
     fewest = min(int(is_member.sum()), int((~is_member).sum()))
     limits = ""
     if made_elsewhere:
@@ -88,7 +87,8 @@ def audit_generator(
             f"{fewest:,} images of a kind are too few to see a leak of a few points: measure with privacy_audit.asked: null"
             f" and {FEWEST_ASKED:,} members or more."
         )
-    primary = "loss_calibrated" if shadow is None else f"loss_{shadow_attack(options)}"
+    record = options.generator.record
+    primary = f"{record}_calibrated" if shadow is None else f"{record}_{shadow_attack(options)}"
     n_shadows = 0 if membership is None or shadow is None else len(membership)
     found = _threat(
         "generator", attack_scores, primary, is_member, options, labels, n_shadows, clusters, limits

@@ -25,6 +25,7 @@ from tckr.metrics.estimate import (
     TprEstimate,
     clopper_pearson,
 )
+from tckr.metrics.extraction import Extracted, extraction
 from tckr.metrics.rates import ROC_GRID, coarse_roc, ppv, roc, tpr_at_fpr
 from tckr.metrics.roc_auc import accuracy_over_privacy, auc, covers_half
 from tckr.metrics.runs import RunsAuc, auc_of_runs, tpr_of_runs
@@ -35,6 +36,7 @@ __all__ = [
     "ROC_GRID",
     "AucEstimate",
     "Estimate",
+    "Extracted",
     "PpvEstimate",
     "RateEstimate",
     "RunsAuc",
@@ -48,6 +50,7 @@ __all__ = [
     "covers_half",
     "epsilon_lower_bound",
     "epsilon_one_run",
+    "extraction",
     "one_run_bound",
     "ppv",
     "roc",

@@ -12,6 +12,7 @@ from tckr.audit.results import (
     Audit,
     Canaries,
     Epsilon,
+    Extraction,
     Group,
     Interval,
     ModelAudit,
@@ -68,6 +69,14 @@ class CanaryRow(NamedTuple):
 
     model: str
     canaries: Canaries
+
+
+class Copies(NamedTuple):
+    """How many members the released images reproduce, and what that says, a sentence."""
+
+    rows: tuple[Extraction, ...]
+    finding: str
+    found: bool
 
 
 class ExposureTable(NamedTuple):
@@ -179,6 +188,35 @@ def canaries(audit: Audit) -> list[CanaryRow]:
         for name in MODELS
         if name in models and (found := models[name].canaries) is not None
     ]
+
+
+def copies(audit: Audit) -> Copies | None:
+    """Return what is known of reproduced members; None if nothing was counted."""
+    if not audit.extraction:
+        return None
+    rows = audit.extraction
+    worst = max(rows, key=lambda row: (row.at_least, -row.p_value))
+    where = {"pixels": "in pixels", "encoder": "to the image encoder"}[worst.space]
+    if worst.at_least:
+        finding = (
+            f"The release reproduces members: {worst.near_members:,} of {worst.n_members:,} have a released image nearer"
+            f" {where} than {_all_but(worst)}, where about {worst.chance:.0f} would by chance. At least"
+            f" {worst.at_least:,} of them are no chance ({100 * worst.confidence:g} % sure)."
+        )
+        return Copies(rows, finding, True)
+    nearest = min(rows, key=lambda row: row.share)
+    finding = (
+        "No member was shown to be reproduced: chance explains how near the released images come to members, judging by the"
+        f" holdout, which they cannot know. Copies of {nearest.needed - 1:,} members or fewer could have gone unnoticed, and of"
+        " more if a holdout image happens to lie as near."
+    )
+    return Copies(rows, finding, False)
+
+
+def _all_but(row: Extraction) -> str:
+    if not row.near_holdout:
+        return f"any of the {row.n_holdout:,} holdout images"
+    return f"all but {row.near_holdout:,} of the {row.n_holdout:,} holdout images"
 
 
 def exposure(audit: Audit) -> list[ExposureTable]:

@@ -99,6 +99,7 @@ def write_report(
         verdicts=rows,
         attacks=findings.attacks(audit),
         canaries=findings.canaries(audit),
+        copies=findings.copies(audit),
         exposure=findings.exposure(audit),
         confidence=confidence,
         guarantee=audit.guarantee,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tckr.audit.results import Attribution, Audit, ThreatAudit
 
 MODELS = ("teacher", "student")
+GENERATOR = "generator."  # before the name of a signal among the shadows' scores
 INFINITY = "infinity"  # the epsilon of a run that proves nothing: JSON has no number for it
 ELSEWHERE = (
     "The adapter was made elsewhere and is the same in all of them: what it leaks is not measured."
@@ -44,6 +45,7 @@ def audit_release(
     """
     del artefacts
     from tckr.audit import threats
+    from tckr.audit.extraction import extract
     from tckr.audit.guarantee import guarantee
     from tckr.audit.results import Audit, Plan
 
@@ -81,6 +83,17 @@ def audit_release(
             options,
             _made_elsewhere(synthesizer),
         )
+    joint = _audit_joint(
+        audited,
+        target_scores,
+        shadow_scores,
+        None if _made_elsewhere(synthesizer) else generator_scores,
+        membership_matrix,
+        students,
+        options,
+    )
+    if joint is not None:
+        things["joint"] = joint
     for threat, rows in (("images", slice(None)), ("prompts", release["rows"])):
         if threat in synthesizer.threats:
             things[threat] = threats.audit_release(
@@ -97,6 +110,7 @@ def audit_release(
     audit = Audit(
         plan=Plan.model_validate(audit_plan),
         things=things,
+        extraction=extract(part(release, "images"), inside, options, tables.people(audited)),
         attribution=attributed,
         guarantee=None if ledger is None else guarantee(ledger, things, options.fprs),
     )
@@ -123,9 +137,9 @@ def _audit_generator(
 
     queried = tables.as_arrays(generator_scores)
     shadows = {
-        name.removeprefix("generator."): scores[..., 0].astype(np.float64)
+        name.removeprefix(GENERATOR): scores[..., 0].astype(np.float64)
         for name, scores in tables.as_arrays(shadow_scores).items()
-        if name.startswith("generator.")
+        if name.startswith(GENERATOR)
     }
     people = tables.people(audited.iloc[queried["rows"]])
     of_shadows = (
@@ -141,6 +155,42 @@ def _audit_generator(
         people,
         made_elsewhere,
     )
+
+
+def _audit_joint(
+    audited: pd.DataFrame,
+    target_scores: Tensors,
+    shadow_scores: Tensors,
+    generator_scores: Tensors | None,
+    membership_matrix: pd.DataFrame,
+    students: Mapping[str, Mapping[str, Any]],
+    options: AuditOptions,
+) -> "ThreatAudit | None":
+    """Attack what the attacker's figures are not fixed of by design: student and set, with shadow adapters the adapter."""
+    from tckr.audit.joint import audit_joint
+
+    rows = np.arange(len(audited))
+    targets, shadows = tables.as_arrays(target_scores), tables.as_arrays(shadow_scores)
+    adapters = {name: of for name, of in shadows.items() if name.startswith(GENERATOR)}
+    queried: dict[str, Any] = {}
+    if generator_scores is not None and adapters:
+        queried = tables.as_arrays(generator_scores)
+        rows = queried["rows"]
+    held = {
+        title: (targets[name][rows], shadows[name][:, rows])
+        for name, title in tables.released_models(students, options.scope).items()
+    }
+    if queried:
+        held |= {
+            f"adapter, {name.removeprefix(GENERATOR)}": (
+                queried[f"adapted.{name.removeprefix(GENERATOR)}"][:, None],
+                of,
+            )
+            for name, of in adapters.items()
+        }
+    inside = tables.memberships(membership_matrix, audited)[:, rows]
+    people = tables.people(audited.iloc[rows])
+    return audit_joint(held, inside, tables.is_member(audited)[rows], options, people)
 
 
 def _made_elsewhere(synthesizer: Synthesizer) -> bool:
