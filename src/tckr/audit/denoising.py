@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tckr.diffusion.embeddings import PromptEmbeds, encode_prompts
+from tckr.diffusion.latents import encode_images
 from tckr.diffusion.loss import noise_schedule
 from tckr.diffusion.options import AdaptationOptions
-from tckr.diffusion.pipeline import encode_images, load
+from tckr.diffusion.pipeline import load
 from tckr.diffusion.update import Adaptation
 from tckr.engine.progress import track
 from tckr.errors import UserError
