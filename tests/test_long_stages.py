@@ -48,7 +48,9 @@ class Work:
         self.table = self._saved(folder / "table")
         small = slice(0, 24)
         self.private = PrivateSet(self.pixels[small], self.labels[small], ("bag", "boot", "coat"))
-        self.teacher = train_teacher(self.private.images, self.private.labels, RECIPE, 0, 3, steps=3)
+        self.teacher = train_teacher(
+            self.private.images, self.private.labels, RECIPE, 0, 3, steps=3
+        )
         self.arm = KR(
             generator_adaptation=FinetuningOptions(
                 generator=str(folder / "generator"),

@@ -209,7 +209,7 @@ def examine(examiner: Examiner, students: Sequence[Student], workers: int = 1) -
         missing = [one._replace(arm=one.arm.in_one_process()) for one in missing]
     work = Sent(examiner, tuple(one.snapshot for one in missing))
     new = iter(map_shards(_score, missing, workers, "short students", shared=work, devices=devices))
-    return [Score(*next(new)) if score is None else score for score in found]
+    return [Score(**next(new)) if score is None else score for score in found]
 
 
 def crew(count: int, workers: int) -> tuple[int, list[str]]:
@@ -237,8 +237,10 @@ class Sent:
         artefacts = {name: self._of(made) for name, made in self.examiner.artefacts.items()}
         pixels, labels = self.examiner.validation
         shared: Any = Shared(pixels)
-        given = {"artefacts": artefacts, "validation": (shared, labels)}
-        return replace(self.examiner, **given, drawn={}, loaded={})
+        seen = (shared, labels)
+        return replace(
+            self.examiner, artefacts=artefacts, validation=seen, drawn={}, loaded={}, study=None
+        )
 
     def _of(self, made: Any) -> Any:
         from tckr.diffusion.snapshots import Snapshots
@@ -258,6 +260,7 @@ class Sent:
         return Sent, (self._light, self.snapshots)
 
 
-def _score(student: Student, sent: Sent) -> list[float]:
+def _score(student: Student, sent: Sent) -> dict[str, Any]:
+    """Return the fields of a student's score: plain values travel."""
     best()  # a worker starts with torch's own settings, under which equal students may come out unequal
-    return list(sent.examiner.score(student.arm, student.share))
+    return sent.examiner.score(student.arm, student.share)._asdict()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tckr.engine import map_shards
+from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.synthesizers.choice import Choice, ChoiceOptions, TuningOptions
 from tckr.synthesizers.students import Examiner, Score, Sent, crew
@@ -187,7 +188,7 @@ def search(
             _try, trials, workers, "trials", shared=_Search(judge, known, options), devices=devices
         )
         for trial, scores in zip(trials, judged, strict=True):
-            study.add_trial(_finished(trial, [Score(*score) for score in scores]))
+            study.add_trial(_finished(trial, [Score(**score) for score in scores]))
     return study
 
 
@@ -223,16 +224,17 @@ def _propose(number: int, known: "Sequence[FrozenTrial]", space: SearchSpace, se
     return _Trial(number, space.suggest(trial), dict(trial.distributions))
 
 
-def _try(trial: _Trial, search: _Search) -> list[list[float]]:
+def _try(trial: _Trial, search: _Search) -> list[dict[str, Any]]:
     """Return the scores of one proposal, rung by rung, until it is given up or the last student is scored."""
     from optuna.pruners import MedianPruner
 
+    best()  # a worker starts with torch's own settings, under which equal students may come out unequal
     study = _study(search.known)
     study.pruner = MedianPruner(n_startup_trials=search.options.prune_after)
     own, scores = study.ask(), []
     for rung in range(len(RUNGS)):
         score = search.judge(trial.values, rung)
-        scores.append(list(score))
+        scores.append(score._asdict())
         own.report(score.accuracy, rung)
         if own.should_prune():
             break
