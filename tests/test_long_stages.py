@@ -19,7 +19,7 @@ from tckr.diffusion import latents
 from tckr.diffusion.latents import stream_latents
 from tckr.diffusion.options import FinetuningOptions, SamplingOptions
 from tckr.diffusion.pipeline import load
-from tckr.engine import EngineOptions, use_engine
+from tckr.engine import EngineOptions, ShardError, use_engine
 from tckr.engine.checkpoint import Checkpoints
 from tckr.images.tensors import to_png
 from tckr.options import Schedule
@@ -161,8 +161,6 @@ def test_it_is_the_same_to_the_bit_whoever_does_it(
 def test_an_error_names_the_shard(
     work: Work, stages: Callable[[], set[str]], tmp_path: Path
 ) -> None:
-    from tckr.engine import ShardError
-
     broken = torch.nn.Linear(3, 3)  # of images it makes nothing
-    with pytest.raises(ShardError, match=r"shard range\(0, 1024\) failed: RuntimeError"):
+    with pytest.raises(ShardError, match=r"shard range\(\d+, \d+\) failed: RuntimeError"):
         soft_labels_of(broken, work.table["image"].array)
