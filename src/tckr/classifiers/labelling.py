@@ -140,6 +140,6 @@ def _label_shard(rows: range, work: _Work) -> Tensor:
     return torch.cat(parts)
 
 
-def _travel(images: Sequence[bytes]) -> bool:
+def _travel(images: object) -> bool:
     """Whether other processes can read the images where they lie; sending them would hold all in memory."""
     return not isinstance(images, EncodedImages) or images.named
