@@ -57,10 +57,11 @@ from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
 from tckr.images.tables import of_split
 from tckr.options import Schedule
-from tckr.synthesizers.choice import Choice, ChoiceOptions, Examiner, TuningOptions, choose
+from tckr.synthesizers.choice import Choice, ChoiceOptions, TuningOptions, choose
 from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.kr import KR, KRDrawingOptions
 from tckr.synthesizers.private_set import PrivateSet, SyntheticSet
+from tckr.synthesizers.students import Examiner
 from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
 from tckr.text.captioner import caption, captions_table
 from tckr.text.captioner import load as load_captioner

@@ -1,4 +1,4 @@
-"""How long a stage takes on 1 to 1,000 workers: measured times of shards, handed out as `tckr.engine.cluster` does.
+"""How long a stage takes on 1 to 1,000 workers: measured times of shards, handed out as `tckr.engine.job` does.
 
     python -m benchmarks.scaling data/runs/<run>.shards.jsonl --stage "synthetic images" [--shards 1563] [--start 30]
     python -m benchmarks.scaling --seconds 13.3 --shards 1954     # all alike, of a rate measured elsewhere

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tckr.diffusion import pipeline as generator
 from tckr.diffusion.frames import to_bytes, to_frame
+from tckr.diffusion.latents import to_latents
 from tckr.engine.seeds import derive
 from tckr.foundation.attributes import describe
 from tckr.foundation.captioner import ClipShape
@@ -151,7 +152,7 @@ def psnr(pipeline: StableDiffusionPipeline, images: Tensor) -> dict[str, float]:
     vae = pipeline.vae
     errors = []
     for part in frames.split(250):
-        latents = generator.to_latents(pipeline, to_signed(part)) / vae.config.scaling_factor
+        latents = to_latents(pipeline, to_signed(part)) / vae.config.scaling_factor
         rebuilt = to_bytes(vae.decode(latents).sample.cpu())
         errors.append(((rebuilt.float() - part.float()) ** 2).mean((1, 2, 3)))
     error = torch.cat(errors).double().clamp(min=1e-9)

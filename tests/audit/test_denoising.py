@@ -14,8 +14,8 @@ from tckr.audit.denoising import calibrated, denoising_signals
 from tckr.audit.denoising_attacks import SIGNALS
 from tckr.audit.options import GeneratorThreat
 from tckr.diffusion.embeddings import encode_prompts
+from tckr.diffusion.latents import encode_images
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
-from tckr.diffusion.pipeline import encode_images
 from tckr.errors import UserError
 
 MEMBERS, OTHERS = slice(8), slice(8, 16)

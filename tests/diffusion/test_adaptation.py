@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tckr.diffusion import lora as adaptation
 from tckr.diffusion.embeddings import PromptEmbeds
+from tckr.diffusion.latents import encode_images
 from tckr.diffusion.lora import Adapter, adapt
 from tckr.diffusion.loss import DenoisingLoss, min_snr, noise_schedule
 from tckr.diffusion.memory import RowsOnDevice, RowsOnDisk, cache_rows, scratch
@@ -158,9 +159,9 @@ def test_every_pass_shows_every_image_once(folder_of: FolderOf, images: Tensor) 
 
 def test_mirrored_latents_are_those_of_mirrored_images(folder_of: FolderOf, images: Tensor) -> None:
     pipeline = load(str(folder_of("sd2")))
-    both = torch.cat(list(adaptation.encode_images(pipeline, images, True, 3)))
-    plain = torch.cat(list(adaptation.encode_images(pipeline, images)))
-    mirrored = torch.cat(list(adaptation.encode_images(pipeline, images.flip(3))))
+    both = torch.cat(list(encode_images(pipeline, images, True, 3)))
+    plain = torch.cat(list(encode_images(pipeline, images)))
+    mirrored = torch.cat(list(encode_images(pipeline, images.flip(3))))
     torch.testing.assert_close(both, torch.cat([plain, mirrored]))
 
 

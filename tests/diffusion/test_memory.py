@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tckr.diffusion.latents import encode_images
 from tckr.diffusion.memory import (
     BatchSize,
     autoencoder_batch_size,
@@ -15,7 +16,7 @@ from tckr.diffusion.memory import (
     scratch,
 )
 from tckr.diffusion.options import SamplingOptions
-from tckr.diffusion.pipeline import encode_images, load
+from tckr.diffusion.pipeline import load
 from tckr.diffusion.sampling import sample
 from tckr.errors import UserError
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tckr.engine import map_shards, mapped, rows
-from tckr.engine.rows import Shared, take
+from tckr.engine.exchange import receive, send
+from tckr.engine.rows import Shared, SharedTensors, take
 
 IMAGES = torch.randint(0, 256, (2500, 3, 4, 5), generator=torch.Generator().manual_seed(0)).byte()
 
@@ -57,3 +58,25 @@ def test_unpickled_it_is_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pickle.loads(pickle.dumps(Shared(IMAGES[:0]))).shape == (0, 3, 4, 5)
     monkeypatch.setattr(rows, "OPEN_FILES", Path("/nowhere"))
     assert torch.equal(pickle.loads(pickle.dumps(shared)), IMAGES)
+
+
+def test_named_tensors_travel_as_one_file(tmp_path: Path) -> None:
+    some = torch.Generator().manual_seed(2)
+    tensors = {
+        "half": torch.randn(3, 5, generator=some).half(),
+        "flags": torch.tensor([True, False, True]),
+        "none": torch.empty(0, 2),
+        "number": torch.tensor(7),
+        "transposed": torch.randn(2000, 3, generator=some).T,
+    }
+    sent = SharedTensors(tensors)
+    way = tmp_path / "way"
+    way.mkdir()
+    for found in (pickle.loads(pickle.dumps(sent)), receive(send(way, [sent, sent]))[1]):
+        assert type(found) is dict
+        assert list(found) == list(tensors)
+        for name, tensor in tensors.items():
+            assert found[name].dtype == tensor.dtype
+            assert torch.equal(found[name], tensor), name
+    assert sorted(file.name for file in way.iterdir()) == ["tensor-0", "work.pickle"]
+    assert pickle.loads(pickle.dumps(SharedTensors())) == {}

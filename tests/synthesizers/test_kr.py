@@ -14,7 +14,6 @@ from tckr.options import Schedule
 from tckr.synthesizers.choice import (
     Choice,
     ChoiceOptions,
-    Examiner,
     TuningOptions,
     choose,
     the_last,
@@ -23,6 +22,7 @@ from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.kr import KR, KRDrawingOptions
 from tckr.synthesizers.private import Private
 from tckr.synthesizers.private_set import PrivateSet
+from tckr.synthesizers.students import Examiner
 
 SEED = 3
 
@@ -65,6 +65,7 @@ def examiner(fitted: Fitted, private: PrivateSet, tmp_path: Path) -> Examiner:
         (private.images[:9], private.labels[:9]),
         SEED,
         scores=Checkpoints(tmp_path / "choice"),
+        study=tmp_path / "choice",
     )
 
 
@@ -131,7 +132,7 @@ def test_a_killed_choice_goes_on_where_it_stood_and_ends_with_the_same(
     examine, examined = Examiner._examine, []
     for stop in (3, 8):
         del examined[:]
-        place = Checkpoints(tmp_path / f"killed_{stop}")
+        place = {"scores": Checkpoints(tmp_path / f"killed_{stop}"), "study": tmp_path / f"{stop}"}
 
         def killed(self: Examiner, *given: Any) -> Any:
             if len(examined) == stop:  # noqa: B023
@@ -142,14 +143,12 @@ def test_a_killed_choice_goes_on_where_it_stood_and_ends_with_the_same(
         with monkeypatch.context() as patch:
             patch.setattr(Examiner, "_examine", killed)
             with pytest.raises(KeyboardInterrupt):
-                choose(
-                    kr, kr.generator_choice, replace(examiner, scores=place, drawn={}, loaded={})
-                )
+                choose(kr, kr.generator_choice, replace(examiner, **place, drawn={}, loaded={}))
         with monkeypatch.context() as patch:
             patch.setattr(
                 Examiner, "_examine", lambda self, *g: examined.append(g[1:]) or examine(self, *g)
             )
-            again = replace(examiner, scores=place, drawn={}, loaded={})
+            again = replace(examiner, **place, drawn={}, loaded={})
             choice, rows = choose(kr, kr.generator_choice, again)
         assert choice == whole
         assert len(examined) == len(set(examined))  # no student was trained twice

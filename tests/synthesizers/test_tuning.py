@@ -8,7 +8,8 @@ import pytest
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from tckr.synthesizers.choice import Score, TuningOptions
+from tckr.synthesizers.choice import TuningOptions
+from tckr.synthesizers.students import Score
 from tckr.synthesizers.tuning import RUNGS, SearchSpace, Values, best_values, say_values, search
 
 OWN = {"guidance_scale": 1.0, "initial_noise_scale": 1.0, "steps": 6, "filter_threshold": None}
@@ -87,6 +88,34 @@ def test_a_killed_search_goes_on_where_it_stood_and_ends_with_the_same_choice(
 
 def deadly_if_asked(values: Values, rung: int) -> Score:
     raise AssertionError("nothing was left to try")
+
+
+@pytest.mark.parametrize("killed_at", [2, 10, 17])
+def test_trials_of_a_batch_know_the_same_and_a_kill_changes_none_of_them(
+    tmp_path: Path, killed_at: int
+) -> None:
+    batches = WIDE.model_copy(update={"at_once": 4})
+    whole = table(run(options=batches))
+    assert len(whole) == WIDE.trials
+    alone = table(run())
+    assert whole[0] == alone[0]
+    assert whole[5:] != alone[5:]  # they know less
+    # Trial n is the same, however much of its batch is there already.
+    for cut in (1, 6, 9):
+        study = run(folder=tmp_path / f"{cut}", options=batches.model_copy(update={"trials": cut}))
+        assert table(study) == whole[:cut]
+        assert table(run(folder=tmp_path / f"{cut}", options=batches)) == whole
+    calls: list[Any] = []
+
+    def deadly(values: Values, rung: int) -> Score:
+        calls.append(values)
+        if len(calls) > killed_at:
+            raise KeyboardInterrupt
+        return landscape(values, rung)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(deadly, tmp_path / "killed", batches)
+    assert table(run(folder=tmp_path / "killed", options=batches)) == whole
 
 
 def test_in_memory_and_in_a_file_are_one_search(tmp_path: Path) -> None:

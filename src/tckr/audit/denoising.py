@@ -16,9 +16,10 @@ from tckr.audit.denoiser import Denoiser
 from tckr.audit.denoising_attacks import SIGNALS, Queries
 from tckr.audit.options import SignalName
 from tckr.diffusion.embeddings import encode_prompts
+from tckr.diffusion.latents import encode_images
 from tckr.diffusion.loss import noise_schedule
 from tckr.diffusion.options import AdaptationOptions
-from tckr.diffusion.pipeline import encode_images, load
+from tckr.diffusion.pipeline import load
 from tckr.diffusion.update import Adaptation
 from tckr.engine.progress import track
 from tckr.errors import UserError

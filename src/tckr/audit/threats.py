@@ -96,9 +96,8 @@ def audit_generator(
     if shadow is None or membership is None:
         return found
     # What an adapter knows of a few images by heart is lost in the average over all.
-    values, record = attack_scores[primary], primary.removesuffix(f"_{shadow_attack(options)}")
     groups = exposed_groups(
-        values, is_member, shadow[record], membership, options, clusters=clusters
+        attack_scores[primary], is_member, shadow[record], membership, options, clusters=clusters
     )
     return found.model_copy(update={"groups": groups})
 

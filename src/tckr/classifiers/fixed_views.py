@@ -5,7 +5,6 @@ label an image. The table of the transformations goes with the set.
 """
 
 import random
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -86,20 +85,6 @@ def show(images: Tensor, index: Tensor, numbers: Tensor, table: Tensor) -> Tenso
     return moved(
         images, index, down.long(), right.long(), mirrored > 0, contrast.view(each), offset.view(each)
     )  # fmt: skip
-
-
-def labels_of_encoded(
-    teacher: nn.Module, images: Sequence[bytes], count: int, options: AugmentationOptions
-) -> Tensor:
-    """Return `labels_of_views` of PNGs of one size and mode, of which a thousand are decoded at a time."""
-    from tckr.images.tensors import to_tensor
-
-    channels = to_tensor(images[:1]).shape[1]
-    parts = [
-        labels_of_views(teacher, to_tensor(images[start : start + 1000], channels), count, options)
-        for start in range(0, len(images), 1000)
-    ]
-    return torch.cat(parts)
 
 
 @lru_cache(maxsize=32)

@@ -1,12 +1,10 @@
 """Logits, soft labels and accuracy of a trained classifier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-BATCHES = 4  # of encoded images that are decoded at once
 
 
 def logits(
@@ -28,7 +26,7 @@ def logits(
         float32 (N, n_classes) on the CPU.
     """
     device = next(model.parameters()).device
-    size = batch_size or _usual_batch(device, images)
+    size = batch_size or usual_batch(device, images)
     model.eval()
     with torch.inference_mode():
         # Copied to the CPU once, at the end: every copy waits for the GPU.
@@ -44,32 +42,8 @@ def soft_labels(model: nn.Module, images: Tensor, batch_size: int | None = None)
     return logits(model, images, batch_size).softmax(1)
 
 
-def soft_labels_of(model: nn.Module, images: Sequence[bytes]) -> Tensor:
-    """Return the soft labels of encoded images, of which a few batches are decoded at a time.
-
-    Args:
-        model: as for `logits`.
-        images: PNGs of one size and mode; a slice of them has the same type (the array of a table's column).
-
-    Returns:
-        float32 (N, n_classes), equal to those of all images decoded at once.
-    """
-    from tckr.images.tensors import to_tensor
-
-    first = to_tensor(images[:1])
-    step = BATCHES * _usual_batch(next(model.parameters()).device, first)
-    channels = first.shape[1]
-    starts = range(0, len(images), step)
-    labels = torch.empty(0)
-    for start in starts:
-        part = soft_labels(model, to_tensor(images[start : start + step], channels))
-        if not start:
-            labels = part.new_empty(len(images), part.shape[1])
-        labels[start : start + step] = part
-    return labels
-
-
-def _usual_batch(device: torch.device, images: Tensor) -> int:
+def usual_batch(device: torch.device, images: Tensor) -> int:
+    """Return how many images of this size are classified at once: 256 of 32 x 32 pixels, on a GPU 2,048."""
     pixels = images.shape[-2] * images.shape[-1]
     usual = 2048 if device.type == "cuda" else 256
     return max(8, min(usual, usual * 32 * 32 // pixels))

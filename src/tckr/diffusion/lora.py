@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tckr.diffusion.adapter import Adapter
 from tckr.diffusion.embeddings import PromptEmbeds, encode_in_batches
+from tckr.diffusion.latents import stream_latents
 from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.memory import (
     GIB,
@@ -31,7 +32,6 @@ from tckr.diffusion.memory import (
     scratch,
 )
 from tckr.diffusion.options import AdaptationOptions, DenoiserOptions
-from tckr.diffusion.pipeline import encode_images
 from tckr.engine.checkpoint import Checkpoint
 from tckr.engine.seeds import derive
 from tckr.options import recipe
@@ -264,7 +264,7 @@ def _encoded(
 ) -> _Encoded:
     budget = options.cache_gib * GIB
     latents = cache_rows(
-        ({"latents": part} for part in encode_images(pipeline, images, options.flip, PART)),
+        ({"latents": part} for part in stream_latents(pipeline, images, options.flip, PART)),
         len(images) * (2 if options.flip else 1),
         budget,
         folder / "latents",

@@ -1,31 +1,25 @@
 """A generator is a folder (or hub id) of a diffusers text-to-image pipeline; nothing of our own format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import diffusers
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from torch import Tensor
 from transformers import AutoTokenizer
 
-from tckr.diffusion.frames import to_frame
-from tckr.diffusion.memory import BatchSize, autoencoder_batch_size
 from tckr.diffusion.options import Solver
 from tckr.engine.loading import OFFLINE, SAFE, description, download, readable
 from tckr.engine.weights import find_variant, local_folder
 from tckr.errors import UserError
-from tckr.images.tensors import to_signed
 
 __all__ = [
     "Generator",
     "bare_unet",
     "count_cut",
-    "encode_images",
     "load",
     "side",
-    "to_latents",
 ]
 
 Generator: TypeAlias = Any
@@ -184,48 +178,6 @@ def _set_side(pipeline: Generator, source: str, resolution: int | None) -> None:
 def side(pipeline: Generator) -> int:
     """Return the side of the generator's square images, in pixels."""
     return int(pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
-
-
-def to_latents(pipeline: Generator, frames: Tensor, batch_size: int = 256) -> Tensor:
-    """Encode signed images to scaled latents.
-
-    Args:
-        frames: float (N, 3, side, side) in [-1, 1].
-
-    Returns:
-        (N, C, h, w) in the autoencoder's dtype: the mean of its posterior, whose spread is small beside it.
-    """
-    return torch.cat([_encode(pipeline, part) for part in frames.split(batch_size)])
-
-
-def encode_images(
-    pipeline: Generator, images: Tensor, mirror: bool = False, batch_size: int = 256
-) -> Iterator[Tensor]:
-    """Encode images of any size and yield their scaled latents, `batch_size` at a time, in order.
-
-    Args:
-        images: uint8 (N, 1 or 3, H, W), on any device.
-        mirror: after all of them, give them flipped left to right: 2 N in all.
-    """
-    count, pixels = len(images), side(pipeline)
-    fits = BatchSize(autoencoder_batch_size(pixels, batch_size))
-
-    def encode(rows: range) -> Tensor:
-        wanted = torch.arange(rows.start, rows.stop)
-        frames = to_signed(to_frame(images[wanted % count].to(pipeline.device), pixels))
-        flipped = (wanted >= count).to(pipeline.device)[:, None, None, None]
-        return _encode(pipeline, torch.where(flipped, frames.flip(3), frames))
-
-    everything = range(count * (2 if mirror else 1))
-    for start in everything[::batch_size]:
-        yield torch.cat(list(fits.over(everything[start : start + batch_size], encode)))
-
-
-@torch.no_grad()
-def _encode(pipeline: Generator, frames: Tensor) -> Tensor:
-    vae = pipeline.vae
-    latents: Tensor = vae.encode(frames.to(vae.device, vae.dtype)).latent_dist.mean
-    return latents * vae.config.scaling_factor
 
 
 CLASSES = {

@@ -3,6 +3,7 @@
 from tckr.engine.options import EngineOptions
 from tckr.engine.shards import (
     ShardError,
+    cut,
     durable,
     map_shards,
     resolve_workers,
@@ -15,6 +16,7 @@ from tckr.engine.shards import (
 __all__ = [
     "EngineOptions",
     "ShardError",
+    "cut",
     "durable",
     "map_shards",
     "resolve_workers",

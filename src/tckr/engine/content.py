@@ -57,7 +57,7 @@ def _feed(digest: Any, value: Any) -> None:
     elif (torch := sys.modules.get("torch")) and isinstance(value, torch.Tensor):
         array = value.detach().cpu()
         digest.update(f"tensor {array.dtype} {tuple(array.shape)}\0".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().data)  # no copy of it
     elif isinstance(value, np.ndarray) and value.dtype != object:
         digest.update(f"array {value.dtype} {value.shape}\0".encode())
         digest.update(value.tobytes())

@@ -33,6 +33,12 @@ class EngineOptions(Options):
         le=100,
         description="how often Ray tries a shard again, elsewhere if it can, after its worker died or it failed",
     )
+    shard_pixels: int = Field(
+        1 << 28,
+        ge=1,
+        description="pixels of the images of one shard of soft labels or latents, whole batches; workers are started for"
+        " two such shards or more",
+    )
     storage: str | None = Field(
         None,
         description="folder or fsspec URL (s3://...) that every node reads and writes: what workers need, and the results"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PART = 1024  # rows that are copied at once
+PAGE = 4096  # bytes of a row of `SharedTensors`
+ALIGNED = (
+    16  # bytes at whose multiples a tensor of `SharedTensors` begins: no type has larger numbers
+)
 # Where a process opens the files of another, those without a name too: Linux alone.
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -61,6 +66,37 @@ class Shared:
         return _mapped, (path, self.tensor.dtype, tuple(self.tensor.shape))
 
 
+class SharedTensors(dict[str, "Tensor"]):
+    """Tensors by their names that other processes receive as one file, as of a `Shared`; unpickled, it is a dictionary.
+
+    They are copied once, one after the other, to memory or to a scratch file (`tckr.engine.mapped.large_array`). The receivers map
+    the file together: nobody may change them.
+
+    >>> import pickle, torch
+    >>> weights = SharedTensors({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([True])})
+    >>> pickle.loads(pickle.dumps(weights))
+    {'a': tensor([1., 2.]), 'b': tensor([True])}
+    """
+
+    @cached_property
+    def _packed(self) -> tuple[Shared, dict[str, Any]]:
+        import torch
+
+        places, end = {}, 0
+        for name, tensor in self.items():
+            places[name] = (end, tensor.dtype, tuple(tensor.shape))
+            end += -(-tensor.nbytes // ALIGNED) * ALIGNED
+        whole = torch.from_numpy(large_array((-(-end // PAGE), PAGE), np.uint8))
+        for name, tensor in self.items():
+            start = places[name][0]
+            content = tensor.contiguous().reshape(-1).view(torch.uint8)
+            whole.view(-1)[start : start + len(content)] = content
+        return Shared(whole), places
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, self._packed
+
+
 def map_file(file: BinaryIO, dtype: "torch.dtype", shape: tuple[int, ...]) -> "Tensor":
     """Return a tensor that lies in an open file, mapped into memory."""
     import torch
@@ -69,6 +105,14 @@ def map_file(file: BinaryIO, dtype: "torch.dtype", shape: tuple[int, ...]) -> "T
         return torch.empty(shape, dtype=dtype)
     pixels = np.memmap(file, np.uint8, "r+", shape=(prod(shape) * dtype.itemsize,))
     return torch.from_numpy(pixels).view(dtype).view(shape)
+
+
+def _unpacked(whole: "Tensor", places: dict[str, Any]) -> "dict[str, Tensor]":
+    flat = whole.view(-1)
+    return {
+        name: flat[start : start + prod(shape) * dtype.itemsize].view(dtype).view(shape)
+        for name, (start, dtype, shape) in places.items()
+    }
 
 
 def _itself(tensor: "Tensor") -> "Tensor":

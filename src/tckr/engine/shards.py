@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ShardError",
+    "cut",
     "durable",
     "map_shards",
     "resolve_workers",
@@ -207,20 +208,40 @@ def slots() -> int | None:
     return None if _engine.cluster is None else _engine.cluster.slots()
 
 
-def durable(name: str) -> "Checkpoints | None":
+def cut(count: int, pixels: int, batch: int) -> list[range]:
+    """Return the rows of `count` images in shards of about `engine.shard_pixels` pixels.
+
+    A shard is whole batches, so that every image is computed in the batch in which it would be computed otherwise.
+
+    Args:
+        count: images.
+        pixels: of one image, as the model sees it.
+        batch: images that are computed at once.
+
+    >>> cut(10, 1 << 20, 4)
+    [range(0, 10)]
+    >>> cut(10, 1 << 26, 4)
+    [range(0, 4), range(4, 8), range(8, 10)]
+    """
+    size = max(1, _engine.options.shard_pixels // (pixels * batch)) * batch
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def durable(name: str, folder: str | None = None) -> "Checkpoints | None":
     """Return where results of some work are kept so that a run that is killed finds them again.
 
     Args:
         name: of the work, a hash of all that decides its results.
+        folder: of such results on this machine; None: there they are handed on, and not kept.
 
     Returns:
-        A folder in the engine's storage; None where shards hand their results on, or without a storage.
+        A folder of this name, on a cluster in the engine's storage if there is one.
     """
-    if _engine.cluster is None or _engine.options.storage is None:
-        return None
     from tckr.engine.checkpoint import Checkpoints
 
-    return Checkpoints(place(_engine.options.storage) / name)
+    if _engine.cluster is not None and _engine.options.storage is not None:
+        folder = _engine.options.storage
+    return None if folder is None else Checkpoints(place(folder) / name)
 
 
 def _in_order(

@@ -102,6 +102,11 @@ class EncodedImages(ExtensionArray):
             raise ValueError("some of the images do not lie in Parquet files")
         return tuple(store.path for store in self._stores if isinstance(store, ParquetImages))
 
+    @property
+    def named(self) -> bool:
+        """Whether other processes can read all of its images where they lie."""
+        return all(store.named for store in self._stores)
+
     def in_order(self) -> NDArray[np.int64]:
         """Return the rows, int64 (N,), in the order in which the images lie in their stores, which is the fastest."""
         return np.lexsort((self._row, self._store))

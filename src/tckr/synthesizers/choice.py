@@ -8,29 +8,19 @@ Validation images are private and nothing here adds noise, so that an arm with a
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import Field, model_validator
 
 from tckr.classifiers.options import DistillationOptions
-from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from tckr.classifiers.options import ClassifierOptions
-    from tckr.engine.checkpoint import Checkpoints
     from tckr.synthesizers.base import Synthesizer
-    from tckr.synthesizers.private_set import PublicFacts
+    from tckr.synthesizers.students import Examiner, Score
 
 COLUMNS = [
     *("part", "round", "trial", "snapshot", "steps", "sampling", "share", "images"),
@@ -62,6 +52,12 @@ class TuningOptions(Options):
     filter_threshold: tuple[float, float] | None = Field(
         None,
         description="from and to, of the teacher's filter, which is also tried without; null: it stays as it is",
+    )
+    at_once: int = Field(
+        1,
+        ge=1,
+        description="trials that are proposed from the same earlier ones, so that they can be tried side by side; each"
+        " then knows less",
     )
     prune_after: int = Field(
         4, ge=1, description="trials that are finished before the first one may be given up early"
@@ -103,6 +99,12 @@ class ChoiceOptions(Options):
         description="of a round's candidates one in so many goes on, with so many times more",
     )
     tuning: TuningOptions = TuningOptions()
+    workers: int = Field(
+        1,
+        ge=1,
+        description="processes that train short students side by side on a CPU, on one thread each; several GPUs, or the"
+        " workers of a cluster, have a student each",
+    )
     checkpoints: str | None = Field(
         None, description="folder in which a killed choice finds what it knew, to go on from there"
     )
@@ -130,142 +132,8 @@ class Choice(Options):
     filter: dict[str, float | None] = Field({}, description="values of the filter's options")
 
 
-class Score(NamedTuple):
-    """How good a short student was.
-
-    Attributes:
-        accuracy: on the validation images, percent.
-        loss: cross-entropy there, which breaks ties.
-        images: that it was trained on.
-        seconds: of drawing and training.
-    """
-
-    accuracy: float
-    loss: float
-    images: int
-    seconds: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The larger, the better."""
-        return self.accuracy, -self.loss
-
-
-@dataclass(frozen=True)
-class Examiner:
-    """Trains short students on what candidates draw and scores them; candidates differ in nothing else, seeds included.
-
-    Attributes:
-        artefacts: of the arm.
-        facts: what the arm may know of the members.
-        teacher: whose labels the students learn.
-        recipe: of the students.
-        steps: optimizer steps of the teacher.
-        distillation: of the short students.
-        validation: images uint8 (V, C, H, W) and labels int64 (V,); never the test split.
-        seed: of the choice, apart from that of the final images.
-        device: where to compute.
-        scores: those of an earlier, killed choice are found here; None: nothing is kept.
-    """
-
-    artefacts: Mapping[str, Any]
-    facts: "PublicFacts"
-    teacher: "nn.Module | None"
-    recipe: "ClassifierOptions"
-    steps: int
-    distillation: DistillationOptions
-    validation: "tuple[Tensor, Tensor]"
-    seed: int
-    device: str = "cpu"
-    scores: "Checkpoints | None" = None
-    drawn: "dict[str, Tensor]" = field(default_factory=dict, compare=False, repr=False)
-    loaded: dict[str, dict[Any, Any]] = field(default_factory=dict, compare=False, repr=False)
-
-    def score(self, arm: "Synthesizer", share: float) -> Score:
-        """Return the score of a candidate's student that has a share of the final student's images and steps."""
-        from tckr.engine.content import content_hash
-
-        kept_images = arm.knowledge_recycling.filter.model_dump(mode="json")
-        name = content_hash(arm.drawing(), kept_images)
-        about = {"candidate": name, "share": share}
-        kept = self.scores.of(f"score_{content_hash(about)}") if self.scores else None
-        saved = kept.load(about) if kept else None
-        if saved is None:
-            saved = self._examine(arm, share, name)._asdict()
-            if kept:
-                kept.save(about, saved)
-        return Score(**saved)
-
-    def _examine(self, arm: "Synthesizer", share: float, name: str) -> Score:
-        from torch.nn import functional
-
-        from tckr.classifiers.distillation import train_student
-        from tckr.classifiers.predict import logits
-
-        start = time.perf_counter()
-        images, labels = self._draw(arm, share, name)
-        # Of one slice alone, and by one label a view: as the final student's, but for its length.
-        brief = {"patience": self.distillation.patience * share, "views": 1, "regenerate": None}
-        student = train_student(
-            images,
-            labels,
-            self.recipe.model_copy(
-                update={"compile": False}
-            ),  # so short a training does not repay it
-            derive(self.seed, "student"),
-            len(self.facts.class_names),
-            distillation=self.distillation.model_copy(update=brief),
-            steps=self.steps,
-            teacher=self.teacher,
-            device=self.device,
-        )
-        pixels, classes = self.validation
-        predicted = logits(student.to(self.device), pixels)
-        return Score(
-            100 * float((predicted.argmax(1) == classes).double().mean()),
-            float(functional.cross_entropy(predicted, classes)),
-            len(images),
-            time.perf_counter() - start,
-        )
-
-    def _draw(
-        self, arm: "Synthesizer", share: float, name: str
-    ) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Return the first images of the candidate's set, balanced; asked again for more, it draws only those."""
-        import torch
-
-        from tckr.diffusion.sampling import gathered
-        from tckr.synthesizers.fitted import Fitted
-        from tckr.synthesizers.recycling import images_at
-
-        loaded = self._generator_of(arm)
-        fitted = Fitted(arm, self.facts, self.artefacts, self.device, self.teacher, loaded=loaded)
-        whole = images_at(arm.knowledge_recycling.cardinality, self.facts.n_members)
-        count = min(whole, max(len(self.facts.class_names), round(share * whole)))
-        if fitted.filters():
-            return fitted.sample(count, self.seed, nested=True, strict=False)
-        plan = fitted.plan_prompts(whole, self.seed, nested=True).head(count)
-        if name not in self.drawn:
-            self.drawn.clear()  # one candidate's images at a time
-        before = self.drawn.get(name, torch.empty(0, dtype=torch.uint8))
-        if len(before) < count:
-            batches = fitted.draw_from(len(before), plan["prompt"].tolist(), self.seed)
-            whole_set = chain([before], batches) if len(before) else batches
-            before = self.drawn[name] = gathered(whole_set, count)
-        return before[:count], torch.from_numpy(plan["label"].to_numpy(copy=True))
-
-    def _generator_of(self, arm: "Synthesizer") -> dict[Any, Any]:
-        """Return what the last candidate loaded, if this one samples the same generator."""
-        from tckr.engine.content import content_hash
-
-        same = content_hash({k: v for k, v in arm.drawing().items() if k != "sampling"})
-        if same not in self.loaded:
-            self.loaded.clear()
-        return self.loaded.setdefault(same, {})
-
-
 def choose(
-    arm: "Synthesizer", options: ChoiceOptions, examiner: Examiner
+    arm: "Synthesizer", options: ChoiceOptions, examiner: "Examiner"
 ) -> tuple[Choice, pd.DataFrame]:
     """Choose the snapshot, then the way to sample it.
 
@@ -289,7 +157,7 @@ def choose(
     if options.tuning.trials:
         from tckr.synthesizers.tuning import tune
 
-        found = tune(arm.with_choice(choice), options, examiner, rows)
+        found = tune(arm.with_choice(choice), choice.snapshot, options, examiner, rows)
         choice = found.model_copy(update={"snapshot": choice.snapshot})
     return choice, as_table(rows)
 
@@ -333,24 +201,26 @@ def check_validation(count: int) -> None:
 
 
 def halved(
-    candidates: Sequence[int], score: Callable[[int, int], Score], reduction: int
+    candidates: Sequence[int], scores: "Callable[[list[int], int], Sequence[Score]]", reduction: int
 ) -> tuple[int, list[list[int]]]:
     """Return the winner of successive halving, and who was in each round.
 
     Args:
         candidates: numbers, at least one; of two that are equal the earlier wins.
-        score: called as `score(candidate, round)`.
+        scores: called as `scores(candidates, round)`, which may score them side by side.
         reduction: one in so many goes on.
 
-    >>> winner, rounds = halved([0, 1, 2, 3], lambda c, r: Score([1, 4, 3, 2][c], 0, 1, 1), 2)
+    >>> from tckr.synthesizers.students import Score
+    >>> scores = lambda some, round: [Score([1, 4, 3, 2][each], 0, 1, 1) for each in some]
+    >>> winner, rounds = halved([0, 1, 2, 3], scores, 2)
     >>> winner, rounds
     (1, [[0, 1, 2, 3], [1, 2]])
     """
     alive, rounds = list(candidates), []
     while len(alive) > 1:
         rounds.append(list(alive))
-        scores = {each: score(each, len(rounds) - 1) for each in alive}
-        best = sorted(alive, key=lambda each: scores[each].rank, reverse=True)
+        found = dict(zip(alive, scores(alive, len(rounds) - 1), strict=True))
+        best = sorted(alive, key=lambda each: found[each].rank, reverse=True)
         alive = sorted(best[: max(1, math.ceil(len(alive) / reduction))])
     return alive[0], rounds
 
@@ -359,15 +229,25 @@ def _halve(
     arm: "Synthesizer",
     candidates: Mapping[int, int],
     options: ChoiceOptions,
-    examiner: Examiner,
+    examiner: "Examiner",
     rows: list[dict[str, Any]],
 ) -> int:
     """Return the number of the best snapshot; a row for each student is added to `rows`."""
+    from tckr.synthesizers.students import Student, examine
 
-    def score(number: int, turn: int) -> Score:
+    def scores(alive: list[int], turn: int) -> "list[Score]":
         share = min(1.0, options.share * options.reduction**turn)
-        found = examiner.score(arm.with_choice(Choice(snapshot=number)), share)
-        rows.append(
+        students = [
+            Student(
+                f"snapshot {number}, round {turn}",
+                arm.with_choice(Choice(snapshot=number)),
+                number,
+                share,
+            )
+            for number in alive
+        ]
+        found = examine(examiner, students, options.workers)
+        rows.extend(
             {
                 "part": "snapshot",
                 "round": turn,
@@ -376,23 +256,12 @@ def _halve(
                 "steps": candidates[number],
                 "sampling": "",
                 "share": share,
-                **found._asdict(),
+                **score._asdict(),
                 "state": "complete",
             }
+            for number, score in zip(alive, found, strict=True)
         )
         return found
 
-    winner, _ = halved(sorted(candidates), score, options.reduction)
+    winner, _ = halved(sorted(candidates), scores, options.reduction)
     return winner
-
-
-def folder_of(options: ChoiceOptions, *work: Any) -> Path | None:
-    """Return where a choice keeps what it knows, apart from every other choice; None: nowhere.
-
-    Args:
-        options: of the choice.
-        work: everything that decides the scores.
-    """
-    from tckr.engine.content import content_hash
-
-    return Path(options.checkpoints) / content_hash(*work) if options.checkpoints else None

@@ -2,19 +2,25 @@
 
 GaFi searches the scale of the first noise, then the filter's threshold, one after the other on a grid. Here a tree of Parzen
 estimators (Bergstra et al. 2011; Optuna) proposes all of them together, and a trial whose students fall below the median
-of the earlier ones is given up. The study lies in SQLite: a search that was killed goes on where it stood, and ends with the same
-choice, because the sampler of each trial gets a seed of its own and knows nothing but the trials before.
+of the earlier ones is given up. What a trial proposes, and whether it is given up, follows from its number and the finished trials
+before its batch (`at_once`) alone: a search that was killed goes on where it stood, and ends with the same choice, whoever tries what.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tckr.engine import map_shards
+from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.synthesizers.choice import Choice, ChoiceOptions, Examiner, Score, TuningOptions
+from tckr.synthesizers.choice import Choice, ChoiceOptions, TuningOptions
+from tckr.synthesizers.students import Examiner, Score, Sent, crew
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
     from tckr.synthesizers.base import Synthesizer
 
@@ -30,22 +36,33 @@ Judge = Callable[[Values, int], Score]
 
 
 def tune(
-    arm: "Synthesizer", options: ChoiceOptions, examiner: Examiner, rows: list[dict[str, Any]]
+    arm: "Synthesizer",
+    snapshot: int | None,
+    options: ChoiceOptions,
+    examiner: Examiner,
+    rows: list[dict[str, Any]],
 ) -> Choice:
-    """Return the way of sampling that was found best; a row for each student is added to `rows`."""
+    """Return the way of sampling that was found best; a row for each student is added to `rows`.
+
+    Args:
+        arm: with its own sampling, of the snapshot that was chosen.
+        snapshot: its number; None where there is one generator.
+        options: of the choice.
+        examiner: trains and scores students.
+        rows: of the table of students.
+    """
     recycling = arm.knowledge_recycling
     own = {
         **recycling.sampling.model_dump(),  # type: ignore[attr-defined]  # of arms that choose
         THRESHOLD: recycling.filter.threshold,
     }
     top = min(1.0, options.share * options.reduction)
-
-    def judge(values: Values, rung: int) -> Score:
-        return examiner.score(arm.with_choice(as_choice(values)), top * RUNGS[rung])
-
-    folder = examiner.scores.folder if examiner.scores else None
+    workers, devices = crew(options.tuning.at_once, options.workers)
+    alone = arm.in_one_process() if workers > 1 else arm
+    judge = _Students(alone, Sent(examiner, (snapshot,)), top)
+    folder = examiner.study
     space = SearchSpace(options.tuning, own)
-    study = search(space, judge, options.tuning, examiner.seed, folder)
+    study = search(space, judge, options.tuning, examiner.seed, folder, workers, devices)
     for number, trial in enumerate(_done(study)):
         for rung, score in enumerate(trial.user_attrs["scores"]):
             rows.append(
@@ -62,6 +79,19 @@ def tune(
                 }
             )
     return as_choice(best_values(study))
+
+
+@dataclass(frozen=True)
+class _Students:
+    """Judges values by students of an arm, of whose largest one `top` is the share."""
+
+    arm: "Synthesizer"
+    sent: Sent
+    top: float
+
+    def __call__(self, values: Values, rung: int) -> Score:
+        arm = self.arm.with_choice(as_choice(values))
+        return self.sent.examiner.score(arm, self.top * RUNGS[rung])
 
 
 class SearchSpace:
@@ -110,7 +140,13 @@ def as_choice(values: Values) -> Choice:
 
 
 def search(
-    space: SearchSpace, judge: Judge, options: TuningOptions, seed: int, folder: Path | None = None
+    space: SearchSpace,
+    judge: Judge,
+    options: TuningOptions,
+    seed: int,
+    folder: Path | None = None,
+    workers: int = 1,
+    devices: Sequence[str] = (),
 ) -> "optuna.Study":
     """Try values until the budget is spent, those of an earlier, killed search included.
 
@@ -120,12 +156,15 @@ def search(
         options: budget and pruning.
         seed: of the proposals.
         folder: of the study's SQLite file; None: in memory.
+        workers: see `tckr.engine.map_shards`, as `devices`.
 
     Returns:
         The study, with at least one finished trial.
+
+    Raises:
+        ShardError: a trial failed; its cause says why.
     """
     import optuna
-    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if folder is not None:
@@ -134,40 +173,95 @@ def search(
         study_name="tuning",
         storage=None if folder is None else f"sqlite:///{folder / STUDY}",
         direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=options.prune_after),
         load_if_exists=True,
     )
-    for cut in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(
-            cut.number, state=TrialState.FAIL
-        )  # it was killed: its values are proposed again
-    while len(done := _done(study)) < (options.trials if space.own else 1):
+    wanted = options.trials if space.own else 1
+    while (count := len(done := _done(study))) < wanted:
         spent = sum(score[-1] for trial in done for score in trial.user_attrs["scores"])
         if done and options.minutes is not None and spent >= 60 * options.minutes:
             break
-        if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            study.enqueue_trial(space.own)
-        # A proposal follows from this seed and the finished trials alone, whoever proposed those.
-        study.sampler = optuna.samplers.TPESampler(seed=derive(seed, "trial", len(done)))
-        _try(study, space, judge)
+        begin = count // options.at_once * options.at_once  # of a batch, which may be half done
+        batch = range(count, min(begin + options.at_once, wanted))
+        known = done[:begin]
+        trials = [_propose(number, known, space, seed) for number in batch]
+        judged = map_shards(
+            _try, trials, workers, "trials", shared=_Search(judge, known, options), devices=devices
+        )
+        for trial, scores in zip(trials, judged, strict=True):
+            study.add_trial(_finished(trial, [Score(**score) for score in scores]))
     return study
 
 
-def _try(study: "optuna.Study", space: SearchSpace, judge: Judge) -> None:
-    """Try one proposal, rung by rung, until it is given up or the last student is scored."""
-    from optuna.trial import TrialState
+class _Trial(NamedTuple):
+    """Values that are proposed: the number of the trial, and which values may take their place."""
 
+    number: int
+    values: Values
+    ranges: "dict[str, BaseDistribution]"
+
+    def __str__(self) -> str:
+        return f"trial {self.number}"
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What all trials of a batch read: what is known before it."""
+
+    judge: Judge
+    known: "list[FrozenTrial]"
+    options: TuningOptions
+
+
+def _propose(number: int, known: "Sequence[FrozenTrial]", space: SearchSpace, seed: int) -> _Trial:
+    """Return the values of a trial, which follow from its number and the trials that are known alone."""
+    import optuna
+
+    study = _study(known)
+    study.sampler = optuna.samplers.TPESampler(seed=derive(seed, "trial", number))
+    if not number:
+        study.enqueue_trial(space.own)
     trial = study.ask()
-    values, scores = space.suggest(trial), []
+    return _Trial(number, space.suggest(trial), dict(trial.distributions))
+
+
+def _try(trial: _Trial, search: _Search) -> list[dict[str, Any]]:
+    """Return the scores of one proposal, rung by rung, until it is given up or the last student is scored."""
+    from optuna.pruners import MedianPruner
+
+    best()  # a worker starts with torch's own settings, under which equal students may come out unequal
+    study = _study(search.known)
+    study.pruner = MedianPruner(n_startup_trials=search.options.prune_after)
+    own, scores = study.ask(), []
     for rung in range(len(RUNGS)):
-        score = judge(values, rung)
-        scores.append(score)
-        trial.set_user_attr("scores", [list(each) for each in scores])
-        trial.report(score.accuracy, rung)
-        if rung < len(RUNGS) - 1 and trial.should_prune():
-            study.tell(trial, state=TrialState.PRUNED)
-            return
-    study.tell(trial, scores[-1].accuracy)
+        score = search.judge(trial.values, rung)
+        scores.append(score._asdict())
+        own.report(score.accuracy, rung)
+        if own.should_prune():
+            break
+    return scores
+
+
+def _study(known: "Sequence[FrozenTrial]") -> "optuna.Study":
+    """Return a study in memory that knows some trials."""
+    import optuna
+
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(known)
+    return study
+
+
+def _finished(trial: _Trial, scores: Sequence[Score]) -> "FrozenTrial":
+    from optuna.trial import TrialState, create_trial
+
+    whole = len(scores) == len(RUNGS)
+    return create_trial(
+        state=TrialState.COMPLETE if whole else TrialState.PRUNED,
+        value=scores[-1].accuracy if whole else None,
+        params=trial.values,
+        distributions=trial.ranges,
+        user_attrs={"scores": [list(score) for score in scores]},
+        intermediate_values={rung: score.accuracy for rung, score in enumerate(scores)},
+    )
 
 
 def best_values(study: "optuna.Study") -> Values:

@@ -1,6 +1,8 @@
 """The student says which snapshot of the generator is sampled, and how."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,6 +18,7 @@ from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.private_set import PublicFacts
 
 if TYPE_CHECKING:
+    from tckr.engine.checkpoint import Checkpoints
     from tckr.synthesizers.choice import Choice
 
 SPLIT = "validation"  # in neither members nor holdout, and never the test split
@@ -39,17 +42,17 @@ def choose_generator(
     Raises:
         UserError: the arm is under differential privacy, or there is no validation image.
     """
-    from tckr.engine.checkpoint import Checkpoints
+    from tckr.engine import durable
+    from tckr.engine.content import content_hash
     from tckr.engine.once_saved import once_saved
     from tckr.synthesizers.choice import (
-        Examiner,
         as_table,
         check_may_choose,
         check_validation,
         choose,
-        folder_of,
         the_last,
     )
+    from tckr.synthesizers.students import Examiner
 
     check_may_choose(synthesizer)
     choosing = synthesizer.generator_choice  # type: ignore[attr-defined]  # of arms that choose
@@ -62,10 +65,12 @@ def choose_generator(
     own = derive(seed, "generator_choice")
     work = (
         synthesizer.drawing(), recipe_of({"knowledge_recycling": synthesizer.knowledge_recycling}), dict(artefacts), public_facts, teacher.state_dict(), recipe.model_dump(mode="json"),
-        teacher_recipe["steps"], choosing.model_dump(mode="json", exclude={"checkpoints"}),
+        teacher_recipe["steps"], choosing.model_dump(mode="json", exclude={"checkpoints", "workers"}),
         [pixels, labels], own, best(),
     )  # fmt: skip
-    folder = folder_of(choosing, *work)
+    name = content_hash(*work)
+    scores = durable(name, choosing.checkpoints)
+    study = Path(choosing.checkpoints) / name if choosing.checkpoints else None
     examiner = Examiner(
         artefacts,
         PublicFacts(**public_facts),
@@ -76,12 +81,12 @@ def choose_generator(
         (pixels, labels),
         own,
         best(),
-        Checkpoints(folder) if folder else None,
+        scores,
+        study,
     )
     choice, students = choose(synthesizer, choosing, examiner)
     teacher.to("cpu")
-    if folder:
-        once_saved(lambda: forget(folder))
+    once_saved(lambda: forget(scores, study))
     return _told(choice, students)
 
 
@@ -104,10 +109,14 @@ def _told(
     return told, students, draw_choice(students), report
 
 
-def forget(folder: Any) -> None:
+def forget(scores: "Checkpoints | None", study: Path | None) -> None:
     """Remove what a choice kept to go on from: its scores and its study."""
-    from tckr.engine.checkpoint import Checkpoints
     from tckr.synthesizers.tuning import STUDY
 
-    (folder / STUDY).unlink(missing_ok=True)
-    Checkpoints(folder).remove()
+    if study is not None:
+        (study / STUDY).unlink(missing_ok=True)
+    if scores is not None:
+        scores.remove()
+    if study is not None:
+        with suppress(OSError):  # not empty, or not there
+            study.rmdir()

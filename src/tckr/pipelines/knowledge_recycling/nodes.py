@@ -13,6 +13,7 @@ from PIL import Image
 from tckr.classifiers.names import named
 from tckr.classifiers.options import ClassifierOptions
 from tckr.engine.device import best
+from tckr.engine.once_saved import once_saved
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.images.degenerate import (
@@ -45,10 +46,12 @@ from tckr.synthesizers.filtering import DRAW, check_rejected, draws_per_image, r
 from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.mixture import SOURCE
 from tckr.synthesizers.private_set import PrivateSet, PublicFacts
+from tckr.synthesizers.recycling import RecyclingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tckr.engine.checkpoint import Checkpoints
     from tckr.images.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
@@ -155,7 +158,7 @@ def draw(fitted: Fitted, plan: pd.DataFrame, seed: int) -> "tuple[Unfinished, pd
     Returns:
         All that was drawn, and the plan with the `image` of each row, its `image_id` and, if filtered, its own prompt.
     """
-    from tckr.classifiers.predict import soft_labels_of
+    from tckr.classifiers.labelling import soft_labels_of
     from tckr.images.unfinished import Unfinished
 
     prompts = plan["prompt"].tolist()
@@ -253,9 +256,6 @@ def label_images(
     Raises:
         UserError: the images are blank, or the teacher's probabilities are not finite.
     """
-    from tckr.classifiers.predict import soft_labels_of
-    from tckr.classifiers.soft_labels import soften
-
     withheld = [] if synthesizer.knowledge_recycling.release_prompts else ["prompt"]
     released = synthetic_images.drop(columns=withheld)
     images = synthetic_images["image"]
@@ -264,12 +264,9 @@ def label_images(
     found += check_distinct(synthetic_images["image_id"].tolist(), count_blank(images))
     probabilities, described = None, synthesizer.knowledge_recycling.described()
     if teacher is not None:
+        options = synthesizer.knowledge_recycling
         recipe = ClassifierOptions.model_validate((teacher_recipe or {}).get("classifier", {}))
-        said = soft_labels_of(teacher.to(best()), images.array)
-        probabilities = said.numpy()
-        released = released.assign(soft_label=list(soften(said, recipe.soft_labels).numpy()))
-        if (views := synthesizer.knowledge_recycling.stored_views) > 1:
-            released = _with_views(released, teacher, views, recipe)
+        released, probabilities = _labelled(released, teacher, options, recipe)
         if not recipe.soft_labels.plain:
             described = [*described, recipe.soft_labels.described()]
     labels = synthetic_images["label"].to_numpy(dtype=np.int64)
@@ -308,18 +305,42 @@ def describe_drawing(
     return {"described": [*described, told], "figures": {"rejected": 100 * of_all, **figures}}
 
 
-def _with_views(
-    released: pd.DataFrame, teacher: Classifier, count: int, recipe: ClassifierOptions
-) -> pd.DataFrame:
-    """Add the soft labels of the fixed views that lie within the recipe's augmentation, and say which they are."""
-    from tckr.classifiers.fixed_views import fixed_views, labels_of_encoded
+def _labelled(
+    released: pd.DataFrame,
+    teacher: Classifier,
+    options: RecyclingOptions,
+    recipe: ClassifierOptions,
+) -> "tuple[pd.DataFrame, NDArray[np.float32]]":
+    """Add what the recipe tells of each image's soft label, and return what the teacher thinks; say which views were labelled.
+
+    With `stored_views` the labels of fixed views that lie within the recipe's augmentation are added too. Labelling that was
+    interrupted goes on.
+    """
+    from tckr.classifiers.fixed_views import fixed_views
+    from tckr.classifiers.labelling import labels_of_encoded, soft_labels_of, unfinished_labels
     from tckr.classifiers.soft_labels import soften
 
-    labels = labels_of_encoded(teacher, released["image"].array, count, recipe.augmentation)
-    labels = soften(labels, recipe.soft_labels)
-    with_views = released.assign(soft_labels=list(labels.numpy()))
-    with_views.attrs[VIEWS] = [list(view) for view in fixed_views(count, recipe.augmentation)]
-    return with_views
+    teacher.to(best())
+    images, ids = released["image"].array, released["image_id"].tolist()
+    unfinished = unfinished_labels(teacher, ids, options.checkpoints)
+    thought = soft_labels_of(teacher, images, unfinished)
+    labelled = released.assign(soft_label=list(soften(thought, recipe.soft_labels).numpy()))
+    _forget_once_saved(unfinished)
+    if (count := options.stored_views) > 1:
+        limits = recipe.augmentation
+        unfinished = unfinished_labels(
+            teacher, ids, options.checkpoints, count, limits.model_dump(mode="json")
+        )
+        soft = labels_of_encoded(teacher, images, count, limits, unfinished)
+        _forget_once_saved(unfinished)
+        labelled = labelled.assign(soft_labels=list(soften(soft, recipe.soft_labels).numpy()))
+        labelled.attrs[VIEWS] = [list(view) for view in fixed_views(count, limits)]
+    return labelled, thought.numpy()
+
+
+def _forget_once_saved(unfinished: "Checkpoints | None") -> None:
+    if unfinished is not None:
+        once_saved(unfinished.remove)
 
 
 def draw_recycled_sheet(images: pd.DataFrame, recycled_set: pd.DataFrame) -> Image.Image:
