@@ -97,7 +97,6 @@ LONGEST = (
     "test_cardinality_sweep.py",
     "test_kr.py",
     "test_sd2.py",
-    "test_gpus.py",
     "test_students.py",
 )
 # Files that look at the run `finished`, which is made once for all of them.
