@@ -298,7 +298,8 @@ def test_people_with_several_images_stay_whole_from_folders_to_report(
                 pixels = random.integers(0, 256, (16, 16), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
 
-    good(f"--params=images={tmp_path},ingestion.folders=group/class")
+    plain = "privacy_audit.attribution=false,privacy_audit.n_shadows=4"
+    good(f"--params=images={tmp_path},ingestion.folders=group/class,{plain}")
 
     files = sorted(newest(data, "03_primary/images").glob("data/*.parquet"))
     images = pd.concat([pd.read_parquet(file).assign(file=file.name) for file in files])
