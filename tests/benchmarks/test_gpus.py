@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks import gpus, scaling
 
-
 # Drawing and shadows are asked the same by tests of `diffusion` and `audit`.
 STAGES = gpus.STAGES if "TCKR_LONG" in os.environ else ("captioning",)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ N = 4000
 AUDIT = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="clip"))
 
 
+@cache
 def models(audited: bool) -> dict[str, Any]:
     """A teacher that leaks, and two students that leak less the fewer images they read."""
     random = np.random.default_rng(0)
