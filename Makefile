@@ -24,9 +24,8 @@ run: $(READY)
 	$(BIN)/kedro run --pipeline=$(PIPELINE) $(if $(ENV),--env=$(ENV)) $(if $(PARAMS),"--params=$(PARAMS)") $(ARGS)
 
 test: lint
-	$(BIN)/pytest -q -n 2 --doctest-modules src/tckr
-	$(BIN)/pytest -q -n 2 --dist loadscope -m "not slow"
-	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
+	$(BIN)/pytest -q -n 2 --dist loadscope -m "not slow" --doctest-modules src/tckr tests
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 test-oldest:
 	@mkdir -p build && $(PYTHON) scripts/oldest.py > build/oldest.txt

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 # Before torch is imported: tiny models are quickest on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -84,8 +85,45 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
+# Files whose slow tests take longest, longest first.
+LONGEST = (
+    "test_run.py",
+    "test_killed_runs.py",
+    "test_first_starts.py",
+    "test_whole_runs.py",
+    "test_private_arms.py",
+    "test_comparison.py",
+    "test_recycling_options.py",
+    "test_cardinality_sweep.py",
+    "test_kr.py",
+    "test_sd2.py",
+    "test_students.py",
+)
+# Files that look at the run `finished`, which is made once for all of them.
+LOOK_AT_ONE_RUN = ("test_run.py", "test_killed_runs.py", "pipelines/test_release.py", "test_notebook.py")  # fmt: skip
+
+
+class ByFile(LoadFileScheduling):
+    """A file goes to one worker, and all files that look at one run to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return (
+            "finished"
+            if f"/{file}".endswith(tuple(f"/{name}" for name in LOOK_AT_ONE_RUN))
+            else file
+        )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    """Hand out tests in files if `--dist loadfile` asks for it."""
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a whole run, a fresh process or a cluster is slow."""
+    """What needs a whole run, a fresh process or a cluster is slow; the longest come first, so that no worker waits."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))  # stable
     for item in items:
         if {"bucket", "cluster", "finished", "kedro", "started"} & set(
             getattr(item, "fixturenames", ())

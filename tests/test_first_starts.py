@@ -47,6 +47,7 @@ def test_four_first_runs_at_once_end_as_each_does_alone(
     tracked = client.search_runs([experiment.experiment_id])
     assert {one.data.tags["version"] for one in tracked} == {one.run for one in crowd}
     assert {one.info.status for one in tracked} == {"FINISHED"}
+    assert (project / "mlflow.db").stat().st_mode & 0o077 == 0
     kept = [*(project / "data").rglob(".*"), *(project / "data/test/02_intermediate").rglob("*")]
     assert not [path for path in kept if path.is_file()]
 

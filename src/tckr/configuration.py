@@ -10,18 +10,26 @@ from kedro.config import OmegaConfigLoader
 class ConfigLoader(OmegaConfigLoader):
     """Kedro's loader; a text that begins with `~/` is a path in the user's home folder, wherever it is given.
 
-    Kedro would put the project's folder before it.
+    Kedro would put the project's folder before it. Files are read once a run: Kedro asks for the parameters four times.
     """
 
     def __init__(
         self, *args: Any, runtime_params: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         """Take Kedro's arguments; parameters of the command line are expanded at once, for all who read them."""
+        self._found: dict[str, Any] = {}
         super().__init__(*args, runtime_params=expanded(runtime_params), **kwargs)
 
     def __getitem__(self, key: str) -> Any:
-        """Return a part of the configuration, its paths expanded."""
-        return expanded(super().__getitem__(key))
+        """Return a part of the configuration, its paths expanded; it is the caller's own."""
+        if key not in self._found:
+            self._found[key] = super().__getitem__(key)
+        return expanded(self._found[key])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Set a part of the configuration in place of what the files say."""
+        self._found.pop(key, None)
+        super().__setitem__(key, value)
 
 
 def expanded(values: Any) -> Any:

@@ -112,7 +112,7 @@ def test_intervals_cover_nothing_where_nothing_leaks():
     """At 80 %, over many draws: neither blind nor nervous."""
     covered = [
         (channel.low < 0 < channel.high)
-        for seed in range(40)
+        for seed in range(20)
         for channel in attribute(scores(lambda _: 0.0, seed), MEMBERSHIP, OF_ARM, 0.8).channels
     ]
     assert 0.65 < np.mean(covered) < 0.93

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+import shards
 from tckr.cli import explain
 from tckr.engine import EngineOptions, ShardError, map_shards, slots, stream_shards, use_engine
 from tckr.engine.checkpoint import Checkpoints
 from tckr.engine.rows import Shared
-from tckr.engine.seeds import derive
-from tckr.errors import Paused, UserError
+from tckr.errors import Paused, user_error
 
 
 class Engine(NamedTuple):
@@ -53,98 +52,53 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         assert not storage.exists() or not list(storage.iterdir())  # nothing is left behind
 
 
-def scaled(shard: int, shared: dict[str, Any]) -> tuple[int, float, int]:
-    time.sleep(0.05 * (3 - shard))  # later shards end first
-    return shard, float(shard * shared["rows"].sum()), torch.get_num_threads()
-
-
 def test_results_come_in_the_order_of_the_shards(engine: Engine):
     shared = {"rows": Shared(torch.arange(5)) if engine.workers > 1 else torch.arange(5)}
-    found = engine.map(scaled, [0, 1, 2, 3], shared=shared)
+    found = engine.map(shards.scaled, [0, 1, 2, 3], shared=shared)
     assert [(shard, value) for shard, value, _ in found] == [(i, 10.0 * i) for i in range(4)]
     if engine.workers > 1:
         assert {threads for *_, threads in found} == {1}
 
 
-def noise(shard: int) -> torch.Tensor:
-    return torch.randn(4, generator=torch.Generator().manual_seed(derive(7, "noise", shard)))
-
-
 def test_a_shard_draws_the_same_numbers_whoever_does_it(engine: Engine):
-    found = engine.map(noise, [0, 1, 2])
-    assert torch.equal(torch.stack(found), torch.stack([noise(i) for i in range(3)]))
-
-
-def picky(shard: str) -> str:
-    if shard == "bad one":
-        raise ValueError("no good")
-    return shard
-
-
-class UnpicklableError(Exception):
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(f"{first} and {second}")
-
-
-def raises_unpicklable(shard: int) -> int:
-    raise UnpicklableError("this", "that")
+    found = engine.map(shards.noise, [0, 1, 2])
+    assert torch.equal(torch.stack(found), torch.stack([shards.noise(i) for i in range(3)]))
 
 
 def test_an_error_names_its_shard(engine: Engine):
     with pytest.raises(ShardError, match="shard bad one failed: ValueError: no good"):
-        engine.map(picky, ["fine", "bad one", "other"])
+        engine.map(shards.picky, ["fine", "bad one", "other"])
     with pytest.raises(ShardError, match="UnpicklableError: this and that"):
-        engine.map(raises_unpicklable, [0, 1])
-
-
-def needs_more(shard: int) -> int:
-    if shard == 1:
-        raise UserError("photos.csv is empty.", "list one image per row.")
-    return shard
-
-
-def wraps(shard: int) -> list[int]:
-    """Like a shard that maps shards of its own."""
-    return map_shards(needs_more, [shard])
-
-
-def pauses(shard: int) -> int:
-    if shard == 1:
-        raise Paused("painter", 3, 1000)
-    return shard
+        engine.map(shards.raises_unpicklable, [0, 1])
 
 
 def test_what_the_user_should_read_is_the_same_line_everywhere(engine: Engine):
     for function, line in (
-        (needs_more, "photos.csv is empty. Remedy: list one image per row."),
-        (wraps, "photos.csv is empty. Remedy: list one image per row."),
-        (pauses, str(Paused("painter", 3, 1000))),
+        (shards.needs_more, "photos.csv is empty. Remedy: list one image per row."),
+        (shards.wraps, "photos.csv is empty. Remedy: list one image per row."),
+        (shards.pauses, str(Paused("painter", 3, 1000))),
     ):
         with pytest.raises(ShardError, match="shard 1 failed") as failure:
             engine.map(function, [0, 1, 2])
         assert explain(failure.value) == line
-
-
-def counted(shard: int, folder: Path) -> torch.Tensor:
-    """Leave a mark for each time that the shard is done."""
-    (folder / f"{shard}-{time.time_ns()}").touch()
-    if shard == 3 and not (folder / "mended").exists():
-        raise ValueError("not yet")
-    return torch.full((2,), shard)
+        if function is shards.pauses:
+            paused = user_error(failure.value)
+            assert isinstance(paused, Paused)
+            assert (paused.done, paused.steps) == (3, 1000)
 
 
 def test_a_finished_shard_is_never_done_again(engine: Engine, tmp_path: Path):
     marks, keep = tmp_path / "marks", Checkpoints(tmp_path / "kept")
     marks.mkdir()
     with pytest.raises(ShardError, match="shard 3 failed"):
-        engine.map(counted, [0, 1, 2, 3], shared=marks, keep=keep)
+        engine.map(shards.counted, [0, 1, 2, 3], shared=marks, keep=keep)
     finished = keep.parts()
     assert "3" not in finished
     if engine.kind != "processes":  # there, what was under way was stopped
         assert finished == {"0", "1", "2"}
     before = {mark.name for mark in marks.iterdir()}
     (marks / "mended").touch()
-    found = engine.map(counted, [3, 2, 1, 0], shared=marks, keep=keep)
+    found = engine.map(shards.counted, [3, 2, 1, 0], shared=marks, keep=keep)
     assert [tensor.tolist() for tensor in found] == [[3, 3], [2, 2], [1, 1], [0, 0]]
     new = {mark.name.split("-")[0] for mark in marks.iterdir() if mark.name not in before}
     assert new == {"mended", *({"0", "1", "2", "3"} - finished)}
@@ -155,11 +109,11 @@ def test_a_finished_shard_is_never_done_again(engine: Engine, tmp_path: Path):
 
 def test_two_shards_of_one_name_are_not_kept(engine: Engine, tmp_path: Path):
     with pytest.raises(ValueError, match="one name"):
-        engine.map(noise, [1, 1], keep=Checkpoints(tmp_path))
+        engine.map(shards.noise, [1, 1], keep=Checkpoints(tmp_path))
 
 
 def test_every_shard_of_a_worker_has_a_record(engine: Engine):
-    engine.map(noise, [4, 5])
+    engine.map(shards.noise, [4, 5])
     if engine.kind == "here":  # a part of something larger, or a trial
         assert not engine.log.exists()
         return
@@ -175,18 +129,10 @@ def test_every_shard_of_a_worker_has_a_record(engine: Engine):
         assert os.getpid() not in {r["process"] for r in records}
 
 
-def waits_for_a_file(shard: int, folder: Path) -> int:
-    """Return the shard; the last one only once the first has been handed on."""
-    deadline = time.monotonic() + 120
-    while shard == 2 and not (folder / "first").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return shard if (folder / "first").exists() or shard < 2 else -1
-
-
 def test_results_are_handed_on_as_they_come(engine: Engine, tmp_path: Path):
     found = []
     for result in stream_shards(
-        waits_for_a_file, [0, 1, 2], engine.workers, "painting", shared=tmp_path
+        shards.waits_for_a_file, [0, 1, 2], engine.workers, "painting", shared=tmp_path
     ):
         (tmp_path / "first").touch()
         found.append(result)

@@ -1,27 +1,16 @@
-"""Shards of work in this process and in others."""
+"""Shards of work in processes of this machine; `test_engines.py` asks what holds on every engine."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tckr.cli import explain
 from tckr.engine import ShardError, map_shards, stream_shards, visible_devices
 from tckr.engine.shards import AHEAD
-from tckr.errors import Paused, UserError, user_error
-
-
-def scaled(shard: int, shared: np.ndarray) -> tuple[int, float, int]:
-    import torch
-
-    time.sleep(0.05 * (3 - shard))  # later shards end first
-    return shard, float(shard * shared.sum()), torch.get_num_threads()
 
 
 def process_of(_: int) -> int:
@@ -32,22 +21,10 @@ def bar_setting(_: int) -> str | None:
     return os.environ.get("TCKR_PROGRESS")
 
 
-def picky(shard: str) -> str:
-    if shard == "bad one":
-        raise ValueError("no good")
-    return shard
-
-
 def dies(shard: int) -> int:
     if shard == 1:
         os._exit(9)
     return shard
-
-
-def test_results_in_order_from_single_threaded_workers():
-    results = map_shards(scaled, [0, 1, 2, 3], 2, shared=np.arange(5))
-    assert [(shard, value) for shard, value, _ in results] == [(i, 10.0 * i) for i in range(4)]
-    assert {threads for _, _, threads in results} == {1}
 
 
 def test_environment_is_left_as_it_was():
@@ -103,69 +80,12 @@ def test_no_shards():
     assert map_shards(process_of, [], 2) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_error_names_its_shard(workers: int):
-    with pytest.raises(ShardError, match="shard bad one failed: ValueError: no good"):
-        map_shards(picky, ["fine", "bad one", "other"], workers)
-
-
 def test_dead_worker_is_an_error():
     with pytest.raises(ShardError, match="died") as failure:
         map_shards(dies, [0, 1, 2], 2, "shadows")
+    from tckr.cli import explain  # not for every worker, which imports this file
+
     assert "died in shadows, probably out of memory. Remedy: lower" in str(explain(failure.value))
-
-
-def needs_more(shard: int) -> int:
-    if shard == 1:
-        raise UserError("photos.csv is empty.", "list one image per row.")
-    return shard
-
-
-def pauses(shard: int) -> int:
-    if shard == 1:
-        raise Paused("painter", 3, 1000)
-    return shard
-
-
-def wraps(shard: int) -> list[int]:
-    """Like a shard that maps shards of its own."""
-    return map_shards(needs_more, [shard])
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(
-    ("function", "line"),
-    [
-        (needs_more, "photos.csv is empty. Remedy: list one image per row."),
-        (wraps, "photos.csv is empty. Remedy: list one image per row."),
-        (pauses, str(Paused("painter", 3, 1000))),
-    ],
-)
-def test_what_the_user_should_read_is_the_same_line_from_every_process(
-    function: Callable[[int], object], line: str, workers: int
-):
-    with pytest.raises(ShardError, match="shard 1 failed") as failure:
-        map_shards(function, [0, 1, 2], workers)
-    assert explain(failure.value) == line
-    if function is pauses:
-        paused = user_error(failure.value)
-        assert isinstance(paused, Paused)
-        assert (paused.done, paused.steps) == (3, 1000)
-
-
-class UnpicklableError(Exception):
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(f"{first} and {second}")
-
-
-def raises_unpicklable(shard: int) -> int:
-    raise UnpicklableError("this", "that")
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_that_cannot_be_pickled_is_named(workers: int):
-    with pytest.raises(ShardError, match="UnpicklableError: this and that"):
-        map_shards(raises_unpicklable, [0, 1], workers)
 
 
 def test_refuses_no_workers():
@@ -218,23 +138,6 @@ def wait_for(condition, seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"
         time.sleep(0.1)
-
-
-def waits_for_a_file(shard: int, folder: Path) -> int:
-    """Return the shard; the last one only once the first has been handed on."""
-    deadline = time.monotonic() + 60
-    while shard == 2 and not (folder / "first").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return shard if (folder / "first").exists() or shard < 2 else -1
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_are_handed_on_as_they_come_and_in_order(tmp_path: Path, workers: int) -> None:
-    found = []
-    for result in stream_shards(waits_for_a_file, [0, 1, 2], workers, shared=tmp_path):
-        (tmp_path / "first").touch()
-        found.append(result)
-    assert found == [0, 1, 2]
 
 
 def begun(shard: int, folder: Path) -> int:

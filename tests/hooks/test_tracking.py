@@ -4,7 +4,6 @@ import math
 import sqlite3
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -215,17 +214,6 @@ def test_an_epsilon_without_bound_is_a_tag_and_any_other_a_metric(
     assert run.data.tags.get("epsilon") == (None if bounded else "infinity")
 
 
-def test_first_starts_at_once_make_one_database(tmp_path: Path) -> None:
-    starts = [subprocess.Popen([sys.executable, "-c", START, tmp_path]) for _ in range(3)]
-
-    assert [start.wait() for start in starts] == [0, 0, 0]
-    assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 3
-    assert (tmp_path / "mlflow.db").stat().st_mode & 0o077 == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *(".mlflow.db.lock", "data", "mlflow.db")
-    ]
-
-
 def test_artefacts_lie_in_the_data_folder_and_are_the_owners_alone(tmp_path: Path) -> None:
     """They show private images; the place does not depend on the environment that ran first."""
     project = tmp_path / "project"
@@ -271,18 +259,6 @@ def test_a_database_that_is_killed_in_the_making_is_made_again(
         with pytest.raises(KeyboardInterrupt):
             make_database(tmp_path / "mlflow.db")
     assert not list(tmp_path.iterdir())
-
-
-START = """
-import sys
-from pathlib import Path
-sys.path.insert(0, "tests")
-from hooks.test_tracking import begin, hook
-
-tracking = hook(Path(sys.argv[1]))
-begin(tracking)
-tracking.after_pipeline_run()
-"""
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

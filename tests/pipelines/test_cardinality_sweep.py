@@ -1,7 +1,8 @@
 """The sweep: nested sets from one pool, a student and an attack a cardinality, one table, one picture, nested runs."""
 
+import contextlib
 import json
-import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from kedro.framework.startup import bootstrap_project
 from PIL import Image
 from pydantic import ValidationError
@@ -25,11 +26,11 @@ from tckr.pipelines.cardinality_sweep.nodes import audit_models, tabulate
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.reporting.curves import curves
 
-Done = subprocess.CompletedProcess[str]
 N = 4000
 AUDIT = AuditOptions(n_shadows=8, release=ReleaseThreat(encoder="clip"))
 
 
+@cache
 def models(audited: bool) -> dict[str, Any]:
     """A teacher that leaks, and two students that leak less the fewer images they read."""
     random = np.random.default_rng(0)
@@ -141,15 +142,19 @@ def latest(project: Path, entry: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def swept(kedro: Any) -> Done:
-    """One whole sweep from raw images, as a user would start it."""
-    done: Done = kedro("run", "--env=test", "--pipeline=cardinality_sweep")
-    assert done.returncode == 0, done.stdout + done.stderr
+def swept(project: Path) -> Result:
+    """One whole sweep from raw images."""
+    arguments = ["--env=test", "--pipeline=cardinality_sweep"]
+    with contextlib.chdir(project):
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(
+            run, arguments, obj=bootstrap_project(project)
+        )
+    assert done.exit_code == 0, done.output
     return done
 
 
 @pytest.mark.slow
-def test_a_sweep_from_raw_images_to_nested_runs(inside: Path, swept: Done) -> None:
+def test_a_sweep_from_raw_images_to_nested_runs(inside: Path, swept: Result) -> None:
     table = pd.read_csv(latest(inside, "08_reporting/cardinality_sweep/sweep.csv"))
     details = json.loads(
         latest(inside, "08_reporting/cardinality_sweep/sweep_audit.json").read_text()
@@ -182,7 +187,7 @@ def test_a_sweep_from_raw_images_to_nested_runs(inside: Path, swept: Done) -> No
         "nothing private (control)",
         "sweep.csv",
     ):
-        assert words in swept.stdout, words
+        assert words in swept.output, words
     tracked(latest(inside, "08_reporting/cardinality_sweep/sweep.csv").parent.name, table)
 
 
@@ -216,7 +221,7 @@ def tracked(version: str, table: pd.DataFrame) -> None:
 
 
 @pytest.mark.slow
-def test_the_stage_reruns_alone_and_says_the_same(inside: Path, swept: Done) -> None:
+def test_the_stage_reruns_alone_and_says_the_same(inside: Path, swept: Result) -> None:
     first = pd.read_csv(latest(inside, "08_reporting/cardinality_sweep/sweep.csv"))
 
     arguments = ["--env=test", "--namespaces=cardinality_sweep"]

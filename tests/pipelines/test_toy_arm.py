@@ -67,16 +67,11 @@ toy:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scope", ["distillation", "pipeline"])
-def test_a_file_a_line_and_parameters_make_an_arm(
-    project: Path, tmp_path: Path, scope: str
-) -> None:
+def test_a_file_a_line_and_parameters_make_an_arm(project: Path, tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(ARM)
     (tmp_path / "start.py").write_text(f"{LINE}from kedro.framework.cli import main\nmain()\n")
     parameters = project / "conf/base/parameters_toy.yml"
     parameters.write_text(PARAMETERS)
-    attribution = str(scope == "pipeline").lower()
-    audit = f"privacy_audit.scope={scope},privacy_audit.attribution={attribution}"
     command = [sys.executable, str(tmp_path / "start.py"), "run", "--env=test", "--pipeline=toy"]
     environment = {
         **os.environ,
@@ -86,7 +81,7 @@ def test_a_file_a_line_and_parameters_make_an_arm(
     }
     try:
         done = subprocess.run(
-            [*command, f"--params={audit}"],
+            command,
             cwd=project,
             env=environment,
             capture_output=True,
@@ -104,10 +99,9 @@ def test_a_file_a_line_and_parameters_make_an_arm(
 
     found = json.loads(made("08_reporting", "audit.json").read_text())
     assert set(found["things"]) == {"teacher", "student", "weights", "released", "images"}
-    assert found["things"]["student"]["scope"] == scope
-    if scope == "pipeline":
-        channels = [row["channel"] for row in found["attribution"]["channels"]]
-        assert channels == ["soft labels", "means", "all"]
+    assert found["things"]["student"]["scope"] == "pipeline"
+    channels = [row["channel"] for row in found["attribution"]["channels"]]
+    assert channels == ["soft labels", "means", "all"]
     assert made("08_reporting", "report.html").stat().st_size > 10_000
     assert (made("06_models", "means") / "tensors.safetensors").is_file()
     recycled = pd.read_parquet(made("07_model_output", "recycled_set") / "data")

@@ -61,7 +61,7 @@ def arm(models: Path, pool: Path) -> PrivImage:
             rank=1,
             layers="attention",
             schedule=PrivateSchedule(
-                steps=10, sampling_rate=1.0, learning_rate=1e-2, max_grad_norm=1e-3, micro_batch=8
+                steps=4, sampling_rate=1.0, learning_rate=1e-2, max_grad_norm=1e-3, micro_batch=8
             ),
         ),
         private_teacher=PrivateTeacherOptions(steps=3),
