@@ -89,8 +89,8 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 LONGEST = (
     "test_run.py",
     "test_killed_runs.py",
-    "test_first_starts.py",
     "test_whole_runs.py",
+    "test_first_starts.py",
     "test_private_arms.py",
     "test_comparison.py",
     "test_recycling_options.py",

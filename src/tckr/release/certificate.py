@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tckr.audit.guarantee import certified_aop
-from tckr.audit.results import Audit, Guarantee, Interval, ModelAudit, Result
+from tckr.audit.results import Audit, Extraction, Guarantee, Interval, ModelAudit, Result
 from tckr.dp.accounting import Mechanism
 from tckr.dp.trade_off import trade_off
 from tckr.metrics import ROC_GRID, clopper_pearson
@@ -18,13 +18,14 @@ from tckr.release.policy import ATTACKED, Clause, Kind, Policy, clauses, upper_a
 from tckr.release.rows import Row, rows
 
 VERSION: Literal[1] = 1
+# What is not tried where no row `joint` stands.
+ONE_BY_ONE = "several released things together by one attacker who joins what he learns from each"
 NOT_TRIED = (
-    "several released things together by one attacker who joins what he learns from each",
     "attacks that read the weights or the gradients of a network themselves",
     "an attacker who holds other images of a member, or a caption of his that a person wrote",
     "training data that an attacker has poisoned beforehand",
     "guessing an attribute of a member, or whether a whole group took part (property inference)",
-    "reconstruction of single images beyond the nearest neighbours that the audit looks up",
+    "reconstruction of single images beyond the copies that the audit counts",
 )
 NEEDS_PRIVATE_DATA = (
     "accuracy: the private test images",
@@ -99,6 +100,9 @@ class Identifiability(Result):
     rows: dict[str, Row] = Field(description="everything that was attacked, by name")
     upper_auc: dict[str, float] = Field(
         description="of everything that goes: what no attack is known to pass, a share"
+    )
+    extraction: tuple[Extraction, ...] = Field(
+        description="private images that the recycled set reproduces, by space and distance; empty: not counted"
     )
     not_tried: tuple[str, ...] = Field(description="attackers that nobody tried")
 
@@ -199,7 +203,8 @@ def certify(
             limit=None if proven is None else limit(proven),
             rows=table,
             upper_auc=upper_aucs(things, table, proven),
-            not_tried=NOT_TRIED,
+            extraction=audit.extraction,
+            not_tried=NOT_TRIED if "joint" in table else (ONE_BY_ONE, *NOT_TRIED),
         ),
         use=Use(
             accuracy=None

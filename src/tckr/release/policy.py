@@ -27,7 +27,7 @@ TITLES: dict[Kind, str] = {
 ATTACKED: dict[Kind, tuple[str, ...]] = {
     "recycled_set": ("released", "images"),
     "prompts": ("prompts",),
-    "student": ("weights", "student"),
+    "student": ("weights", "student", "joint"),
     "adapter": ("generator",),
     "teacher": ("teacher",),
 }

@@ -6,6 +6,7 @@ from tckr.audit.results import Group, Tpr
 from tckr.release.certificate import Certificate
 from tckr.release.policy import TITLES
 from tckr.release.rows import Row
+from tckr.reporting.findings import copies
 from tckr.reporting.report import limit, templates
 from tckr.reporting.roc import draw_roc
 
@@ -206,9 +207,11 @@ def neighbours(certificate: Certificate) -> list[str]:
     row = certificate.identifiability.rows.get("images")
     if row is None or not row.goes:
         return []
-    return [
+    counted = [
         f"{NEAREST[one.name]}: {_counted(one.tpr)}" for one in row.attacks if one.name in NEAREST
     ]
+    found = copies(certificate.identifiability.extraction)
+    return counted if found is None else [*counted, found.finding]
 
 
 def _counted(tpr: Tpr) -> str:

@@ -190,11 +190,10 @@ def canaries(audit: Audit) -> list[CanaryRow]:
     ]
 
 
-def copies(audit: Audit) -> Copies | None:
+def copies(rows: tuple[Extraction, ...]) -> Copies | None:
     """Return what is known of reproduced members; None if nothing was counted."""
-    if not audit.extraction:
+    if not rows:
         return None
-    rows = audit.extraction
     worst = max(rows, key=lambda row: (row.at_least, -row.p_value))
     where = {"pixels": "in pixels", "encoder": "to the image encoder"}[worst.space]
     if worst.at_least:

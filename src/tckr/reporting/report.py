@@ -99,7 +99,7 @@ def write_report(
         verdicts=rows,
         attacks=findings.attacks(audit),
         canaries=findings.canaries(audit),
-        copies=findings.copies(audit),
+        copies=findings.copies(audit.extraction),
         exposure=findings.exposure(audit),
         confidence=confidence,
         guarantee=audit.guarantee,
