@@ -15,7 +15,7 @@ from tckr.diffusion.finetuning import finetune
 from tckr.diffusion.options import FinetuningOptions, SamplingOptions
 from tckr.diffusion.pipeline import load
 from tckr.diffusion.sampling import sample
-from tckr.diffusion.snapshots import Denoiser, Snapshots
+from tckr.diffusion.snapshots import DenoiserWeights, Snapshots
 from tckr.engine.checkpoint import Checkpoints
 from tckr.errors import Paused, UserError
 from tckr.options import Schedule
@@ -54,14 +54,14 @@ def snapshots(folder: Path, images: Tensor) -> Snapshots:
     return fit(folder, images)[0]
 
 
-def same(left: Denoiser, right: Denoiser) -> bool:
+def same(left: DenoiserWeights, right: DenoiserWeights) -> bool:
     assert left.weights.keys() == right.weights.keys()
     return all(torch.equal(left.weights[name], right.weights[name]) for name in left.weights)
 
 
 def test_every_weight_moves_from_snapshot_to_snapshot(folder: Path, snapshots: Snapshots) -> None:
     assert snapshots.steps == {0: 2, 1: 4, 2: 6}
-    before = Denoiser(dict(load(str(folder)).unet.named_parameters()))
+    before = DenoiserWeights(dict(load(str(folder)).unet.named_parameters()))
     for one, other in ((before, snapshots.at(0)), (snapshots.at(0), snapshots.at(2))):
         still = [n for n in one.weights if torch.equal(one.weights[n].data, other.weights[n])]
         assert not still

@@ -16,7 +16,7 @@ from torch import Tensor
 from tckr.diffusion.lora import _encoded, _fingerprint, fit_denoiser
 from tckr.diffusion.memory import scratch
 from tckr.diffusion.options import FinetuningOptions
-from tckr.diffusion.snapshots import Denoiser, Kept, Snapshots
+from tckr.diffusion.snapshots import DenoiserWeights, Kept, Snapshots
 from tckr.engine.checkpoint import Checkpoints
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
@@ -80,7 +80,7 @@ def finetune(
             keep=keep,
             stop=max(wanted),
         )
-    return kept.snapshots(Denoiser), losses
+    return kept.snapshots(DenoiserWeights), losses
 
 
 @contextmanager

@@ -19,7 +19,7 @@ KIND, ADAPTER = "denoiser", "adapter"  # with which the names of files begin
 
 
 @dataclass(frozen=True)
-class Denoiser:
+class DenoiserWeights:
     """All weights of a denoiser.
 
     Attributes:
@@ -59,14 +59,14 @@ class Snapshots:
     """
 
     steps: Mapping[int, int]
-    denoisers: Mapping[int, Denoiser | Adapter]
+    denoisers: Mapping[int, DenoiserWeights | Adapter]
 
     @property
     def numbers(self) -> list[int]:
         """Numbers of the snapshots that are there, in the order of the training."""
         return sorted(self.denoisers)
 
-    def at(self, number: int | None) -> Denoiser | Adapter:
+    def at(self, number: int | None) -> DenoiserWeights | Adapter:
         """Return a snapshot by its number; None: the last.
 
         Raises:
@@ -89,7 +89,7 @@ class Snapshots:
         listed = []
         for number in self.numbers:
             kept = self.denoisers[number]
-            kind = KIND if isinstance(kept, Denoiser) else ADAPTER
+            kind = KIND if isinstance(kept, DenoiserWeights) else ADAPTER
             file = f"{kind}_{number}.safetensors"
             save_file(kept.weights, folder / file)
             listed.append({"number": number, "steps": self.steps[number], "file": file})
@@ -112,7 +112,8 @@ class Snapshots:
         for number, tensors in weights.items():
             _check_finite(number, tensors, remedy)
         kinds = {
-            row["number"]: Denoiser if row["file"].startswith(KIND) else Adapter for row in listed
+            row["number"]: DenoiserWeights if row["file"].startswith(KIND) else Adapter
+            for row in listed
         }
         return Snapshots(steps, {number: kinds[number](kept) for number, kept in weights.items()})
 
@@ -139,7 +140,7 @@ class Kept:
         if self.unfinished:
             self.unfinished.of(f"snapshot_{number}").save(dict(self.identity), weights)
 
-    def snapshots(self, kind: type[Denoiser] | type[Adapter]) -> Snapshots:
+    def snapshots(self, kind: type[DenoiserWeights] | type[Adapter]) -> Snapshots:
         """Return all of them.
 
         Raises:
