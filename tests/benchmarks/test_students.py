@@ -1,6 +1,7 @@
 """The grids of students run through at their small size; their tables compare like with like."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_small_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes a minute: set TCKR_LONG=1")
 def test_small_refreshed(tmp_path: Path) -> None:
     path = tmp_path / "refreshed.json"
     refreshed.main(["--small", "--labels", "on_the_fly", "--out", str(path)])

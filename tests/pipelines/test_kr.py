@@ -48,7 +48,7 @@ def test_a_run_chooses_its_generator_and_says_so() -> None:
     assert f"Snapshot {choice['snapshot']} of the generator was sampled, chosen of 3" in page
     assert "in neither members nor holdout" in page
     audit = json.loads(newest("08_reporting", "audit.json").read_text())
-    assert set(audit["things"]) == {"teacher", "student", "weights", "released", "images"}
+    assert set(audit["things"]) == {"teacher", "student", "weights", "released", "joint", "images"}
     assert audit["things"]["student"]["scope"] == "pipeline"
     channels = [row["channel"] for row in audit["attribution"]["channels"]]
     assert channels == ["soft labels", "fine-tuning", "all"]

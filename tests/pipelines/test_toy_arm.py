@@ -98,7 +98,7 @@ def test_a_file_a_line_and_parameters_make_an_arm(project: Path, tmp_path: Path)
         return version / entry
 
     found = json.loads(made("08_reporting", "audit.json").read_text())
-    assert set(found["things"]) == {"teacher", "student", "weights", "released", "images"}
+    assert set(found["things"]) == {"teacher", "student", "weights", "released", "joint", "images"}
     assert found["things"]["student"]["scope"] == "pipeline"
     channels = [row["channel"] for row in found["attribution"]["channels"]]
     assert channels == ["soft labels", "means", "all"]
