@@ -28,9 +28,12 @@ from tckr.training.private import private_minimize
 
 Present = NDArray[np.bool_]
 
-# Canaries of one run of a mechanism that adds up vectors; of the votes, candidates of a class.
+# Canaries of one run: images of a histogram, candidates of a class, weights of DP-SGD.
 WIDTH = 400
-# Length of a canary's features: its gradient is longer than any clipping in use, whatever the teacher has learnt of it.
+# Features of an image to the private teacher, and canaries of one; the scattering transform of 28 x 28 has 3,970.
+FEATURES = 2000
+# Length of a canary's features, in units of the clipping norm. Its gradient is longer than that norm in every step: the noise
+# moves its logits by 2 LENGTH / sqrt(FEATURES) only (`PrivateTeacherOptions.rate_for`), so that it is not learnt well enough.
 LENGTH = 4.0
 
 
@@ -79,7 +82,7 @@ def head_canaries(
     noise: Noise,
     repetitions: int,
     count: int,
-    width: int = WIDTH,
+    width: int = FEATURES,
 ) -> tuple[Scores, Scores]:
     """Plant images in the private teacher's linear head whose gradients are clipped in every step.
 
@@ -91,7 +94,7 @@ def head_canaries(
         noise: the source.
         repetitions: teachers with and without a canary, together.
         count: private images as the ledger states it.
-        width: features, and canaries of a teacher.
+        width: features, and canaries of a teacher; with few of them the teacher learns a canary, which adds less then.
 
     Returns:
         Scores of who sees every noisy gradient; and of who sees the teacher's logits for the canary alone, from which
@@ -102,18 +105,16 @@ def head_canaries(
 
     def answers(present: Present) -> NDArray[np.float64]:
         kept = torch.from_numpy(present)
-        features = LENGTH * torch.eye(len(present))[kept]
+        features = LENGTH * options.max_grad_norm * torch.eye(len(present))[kept]
         labels = torch.zeros(len(features), dtype=torch.int64)
         with recording() as told:
-            weight = train_head(
-                features, labels, 2, options, afresh(entry, noise), noise, count
-            )
+            weight = train_head(features, labels, 2, options, afresh(entry, noise), noise, count)
         # A gradient points away from where the weights go.
         labels_alone.append(-(direction @ weight).numpy())
         return _outputs(told, lambda output: direction @ output)
 
     gradients = _repeated(answers, entry, repetitions, width)
-    return gradients, _sides(labels_alone)
+    return gradients, _sides(labels_alone, repetitions)
 
 
 def gradient_canaries(
@@ -162,11 +163,9 @@ def _repeated(
     Args:
         answers: from which canaries are present, bool (width,), to each one's projections, (steps, width).
     """
-    width = min(width, repetitions)
-    runs = -(-repetitions // width)
-    return _sides(
-        [log_likelihood_ratio(answers(_present(run, width)), entry) for run in range(runs)]
-    )
+    runs = range(-(-repetitions // width))
+    scores = [log_likelihood_ratio(answers(_present(run, width)), entry) for run in runs]
+    return _sides(scores, repetitions)
 
 
 def _present(run: int, width: int) -> Present:
@@ -174,12 +173,12 @@ def _present(run: int, width: int) -> Present:
     return np.arange(width) % 2 == run % 2
 
 
-def _sides(scores: list[NDArray[np.float64]]) -> Scores:
+def _sides(scores: list[NDArray[np.float64]], repetitions: int) -> Scores:
+    """Return the scores of all runs, half of `repetitions` of either side."""
     present = [_present(run, len(each)) for run, each in enumerate(scores)]
-    return Scores(
-        np.concatenate([each[there] for each, there in zip(scores, present, strict=True)]),
-        np.concatenate([each[~there] for each, there in zip(scores, present, strict=True)]),
-    )
+    there = np.concatenate([each[mask] for each, mask in zip(scores, present, strict=True)])
+    absent = np.concatenate([each[~mask] for each, mask in zip(scores, present, strict=True)])
+    return Scores(there[: repetitions // 2], absent[: repetitions // 2])
 
 
 def _outputs(

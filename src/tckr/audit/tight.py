@@ -46,7 +46,7 @@ class Tightness:
     Attributes:
         measured: lower bound.
         proven: mu of the Gaussian mechanism whose trade-off curve has, at `measured.fpr`, the TPR of the proven one; for
-            Gaussian mechanisms it is their mu, whatever the FPR.
+            Gaussian mechanisms it is their mu, whatever the FPR. Infinite where the curve allows every TPR.
         contradicts: whether the test finds more than is proven: ledger or code is wrong, at the confidence of `measured`.
     """
 
@@ -97,7 +97,9 @@ def empirical_mu(
     """
     present, absent = np.asarray(with_canary, np.float64), np.asarray(without, np.float64)
     found = separation(
-        np.concatenate([present, absent]), np.arange(len(present) + len(absent)) < len(present), seed
+        np.concatenate([present, absent]),
+        np.arange(len(present) + len(absent)) < len(present),
+        seed,
     )
     tpr, fpr = found.ends(confidence)
     value = float(ndtri(tpr) - ndtri(fpr)) if tpr > fpr else 0.0
@@ -125,8 +127,8 @@ def tightness(
     """
     curve, found = trade_off(mechanisms), empirical_mu(scores.present, scores.absent, confidence)
     most = float(curve.tpr(found.fpr))
-    proven = float(ndtri(most) - ndtri(found.fpr)) if curve.mu is None else curve.mu
-    return Tightness(found, proven, found.tpr > most)
+    at_fpr = float(ndtri(most) - ndtri(found.fpr)) if most < 1 else np.inf
+    return Tightness(found, at_fpr if curve.mu is None else curve.mu, found.tpr > most)
 
 
 def log_likelihood_ratio(projections: ArrayLike, mechanism: Mechanism) -> Floats:
