@@ -20,6 +20,7 @@ from benchmarks.measure import Report, machine, measure
 
 from tckr.audit.canaries import gradient_canaries, head_canaries, histogram_canaries, vote_canaries
 from tckr.audit.tight import Scores, tightness
+from tckr.classifiers.private_teacher import teacher_size
 from tckr.dp import Entry, Ledger, Mechanism, Noise, delta_default, mu, total_epsilon
 from tckr.dp.accounting import gaussian_mu
 from tckr.synthesizers.private_set import PublicFacts
@@ -110,7 +111,9 @@ def scores(
     if entry.mechanism == "subsampled_gaussian":
         schedule = arm.generator_adaptation.schedule  # type: ignore[attr-defined]
         return {entry.name: gradient_canaries(schedule, entry, noise, repetitions, images)}
-    gradients, labels = head_canaries(arm.private_teacher, entry, noise, repetitions, images)
+    options = arm.private_teacher
+    size = teacher_size(options, SHAPE, CLASSES) // CLASSES
+    gradients, labels = head_canaries(options, entry, noise, repetitions, images, size)
     return {entry.name: gradients, LABELS: labels}
 
 

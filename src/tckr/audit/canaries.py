@@ -30,10 +30,8 @@ Present = NDArray[np.bool_]
 
 # Canaries of one run: images of a histogram, candidates of a class, weights of DP-SGD.
 WIDTH = 400
-# Features of an image to the private teacher, and canaries of one; the scattering transform of 28 x 28 has 3,970.
-FEATURES = 2000
 # Length of a canary's features, in units of the clipping norm. Its gradient is longer than that norm in every step: the noise
-# moves its logits by 2 LENGTH / sqrt(FEATURES) only (`PrivateTeacherOptions.rate_for`), so that it is not learnt well enough.
+# moves its logits by 2 LENGTH / sqrt(size) only (`PrivateTeacherOptions.rate_for`), so that it is not learnt well enough.
 LENGTH = 4.0
 
 
@@ -82,7 +80,8 @@ def head_canaries(
     noise: Noise,
     repetitions: int,
     count: int,
-    width: int = FEATURES,
+    size: int,
+    width: int = WIDTH,
 ) -> tuple[Scores, Scores]:
     """Plant images in the private teacher's linear head whose gradients are clipped in every step.
 
@@ -94,12 +93,15 @@ def head_canaries(
         noise: the source.
         repetitions: teachers with and without a canary, together.
         count: private images as the ledger states it.
-        width: features, and canaries of a teacher; with few of them the teacher learns a canary, which adds less then.
+        size: features of the arm's images, 3,970 by the scattering transform of 28 x 28; the learning rate follows from it.
+        width: features that canaries have, one each, and canaries of a teacher.
 
     Returns:
         Scores of who sees every noisy gradient; and of who sees the teacher's logits for the canary alone, from which
         labels are made.
     """
+    rate = options.rate_for(entry.noise_multiplier, count, size)
+    options = options.model_copy(update={"learning_rate": rate})
     direction = torch.tensor([-1.0, 1.0], dtype=torch.float64) / 2**0.5
     labels_alone: list[NDArray[np.float64]] = []
 
