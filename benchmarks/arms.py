@@ -84,8 +84,12 @@ def configured(
     small: bool,
     changes: Sequence[str] = (),
     generator: str | None = None,
+    environment: str | None = None,
 ) -> Synthesizer:
     """Return an arm with the options of conf/base and conf/gpu, or conf/test; `changes` are "group.field=value".
+
+    Args:
+        environment: folder of conf/ to be read over conf/base instead; "base": nothing is.
 
     >>> configured("privimage", 1.0, small=True).privacy.epsilon
     1.0
@@ -93,7 +97,9 @@ def configured(
     places = {**_read("base/globals.yml"), "data": str(ROOT / "data")}
     places["generator"] = generator or places["generator"]
     base = _read(f"base/parameters_{arm}.yml", places)[arm]
-    over = _read(f"{'test' if small else 'gpu'}/parameters.yml", places).get(arm, {})
+    over = _read(f"{environment or ('test' if small else 'gpu')}/parameters.yml", places).get(
+        arm, {}
+    )
     options = _merged(base, over)
     options["privacy"]["epsilon"] = epsilon
     for change in changes:
