@@ -58,6 +58,11 @@ def sentence(report: dict[str, Any]) -> str:
     splits = ", ".join(f"{count:,} {split}" for split, count in report["splits"].items())
     wrong = report["canaries"]["total"]
     planted = f"; {wrong:,} canaries with a label that is wrong on purpose" if wrong else ""
+    if several := report["canaries"].get("duplicated"):
+        planted += (
+            f"; {several['members']:,} members and {several['holdout']:,} holdout images are canaries of {several['copies']:,}"
+            f" copies each ({several['added']:,} of the images are further copies)"
+        )
     return (
         f"{report['images']:,} images of {len(report['classes'])} classes ({splits}); "
         f"{report['duplicates']['removed']:,} duplicates removed, {report['skipped']:,} skipped, "
