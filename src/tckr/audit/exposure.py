@@ -32,7 +32,7 @@ from tckr.audit.results import (
 )
 from tckr.audit.seen import GENERATOR, ROWS, Seen
 from tckr.audit.threats import generator_attacks
-from tckr.images.canaries import COPY, is_duplicated
+from tckr.images.canaries import copies_of, is_duplicated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def expose(
     """
     if not is_duplicated(seen.audited).any():
         return None
-    copies = int(seen.audited[COPY].max())
+    copies = copies_of(seen.audited)
     seen = seen.distinct()
     canaries = _Canaries(seen, tables.memberships(membership_table, seen.audited), options)
     exposures: dict[str, Exposure] = {}

@@ -157,6 +157,15 @@ def is_first(table: pd.DataFrame) -> NDArray[np.bool_]:
     return _copies(table) <= 1
 
 
+def copies_of(table: pd.DataFrame) -> int:
+    """Return how many rows each duplicated canary has; 1 if there are none.
+
+    >>> copies_of(pd.DataFrame({"copy": [0, 1, 2, 3]})), copies_of(pd.DataFrame({"label": [0]}))
+    (3, 1)
+    """
+    return max(1, int(_copies(table).max(initial=0)))
+
+
 def _copies(table: pd.DataFrame) -> NDArray[np.int64]:
     return table[COPY].to_numpy() if COPY in table else np.zeros(len(table), np.int64)
 
@@ -182,7 +191,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     return wrong | {
         "duplicated": {
             **{split: int(planted[split]) for split in AUDITED},
-            "copies": int(several[COPY].max()),
+            "copies": copies_of(several),
             "added": int((several[COPY] > 1).sum()),
             "note": (
                 "These images are there several times on purpose, to measure whether what is repeated comes out. Every "
