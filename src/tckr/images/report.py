@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -51,6 +51,18 @@ def intake(
         "skipped": len(skipped),
         "skipped_images": [{"name": bad.name, "reason": bad.reason} for bad in skipped],
     }
+
+
+def pictures(report: Mapping[str, Any], split: str) -> int:
+    """Return how many images of a split are not a further copy of a duplicated canary.
+
+    >>> several = {"members": 2, "holdout": 2, "copies": 5}
+    >>> pictures({"splits": {"members": 108}, "canaries": {"duplicated": several}}, "members")
+    100
+    """
+    several = report.get("canaries", {}).get("duplicated")
+    further = several[split] * (several["copies"] - 1) if several and split in several else 0
+    return int(report["splits"][split]) - further
 
 
 def sentence(report: dict[str, Any]) -> str:
