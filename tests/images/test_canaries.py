@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tckr.errors import UserError
-from tckr.images.canaries import plant, summary
+from tckr.images.canaries import duplicate, is_duplicated, is_first, plant, summary
+from tckr.images.options import CanaryOptions
 
 NAMES = ["ant", "bee", "cow", "dog"]
 
@@ -79,3 +80,58 @@ def test_a_class_that_would_vanish_is_named():
             assert (counts[["members", "holdout"]] > 0).all(axis=None)
     assert outcomes
     assert all("is labelled '" in message for message in outcomes)
+
+
+def with_ids(*sizes: int, mislabelled: int = 0) -> pd.DataFrame:
+    planted = plant(table(*sizes), NAMES, mislabelled, seed=0)
+    return planted.assign(image_id=[f"{number:04}" for number in range(len(planted))])
+
+
+@given(st.integers(1, 12), st.integers(2, 5), st.integers(0, 12), st.booleans(), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_copies_of_a_canary_never_straddle_members_and_holdout(
+    count, copies, mislabelled, grouped, seed
+):
+    before = with_ids(50, 60, mislabelled=mislabelled)
+    if grouped:
+        before["group"] = np.arange(len(before)) // 2  # two images of each person
+    options = CanaryOptions(mislabelled=mislabelled, duplicated=count, copies=copies)
+    after = duplicate(before, options, seed)
+    pd.testing.assert_frame_equal(after, duplicate(before, options, seed))
+    assert after["image_id"].is_unique
+    assert len(after) == len(before) + 2 * count * (copies - 1)
+    pd.testing.assert_frame_equal(
+        after[is_first(after)][before.columns].reset_index(drop=True), before
+    )
+    planted = after[is_duplicated(after)]
+    of_one = planted.groupby("group")
+    assert (of_one[["split", "label"]].nunique() == 1).all(axis=None)
+    assert of_one["copy"].apply(list).tolist() == [list(range(1, copies + 1))] * 2 * count
+    assert not planted["canary"].any()
+    assert planted.loc[is_first(planted), "split"].value_counts().to_dict() == {
+        "members": count,
+        "holdout": count,
+    }
+    found = summary(after)["duplicated"]
+    assert (found["members"], found["holdout"]) == (count, count)
+    assert (found["copies"], found["added"]) == (copies, 2 * count * (copies - 1))
+
+
+def test_too_many_duplicated_canaries_are_refused_in_one_line():
+    before = with_ids(40, 60, mislabelled=20)
+    most = 20 - int(before.loc[before["split"] == "members", "canary"].sum())
+    assert is_duplicated(duplicate(before, CanaryOptions(duplicated=most), 0)).sum() == 20 * most
+    with pytest.raises(
+        UserError, match=f"{most + 1} duplicated canaries of the members"
+    ) as refused:
+        duplicate(before, CanaryOptions(duplicated=most + 1), 0)
+    assert "\n" not in str(refused.value)
+    families = before.assign(group=np.arange(len(before)) // 20)
+    with pytest.raises(UserError, match="one of each person"):
+        duplicate(families, CanaryOptions(duplicated=2), 0)
+
+
+def test_without_duplicated_canaries_nothing_changes():
+    before = with_ids(10, 10)
+    assert duplicate(before, CanaryOptions(), 0) is before
+    assert "duplicated" not in summary(before)

@@ -11,7 +11,7 @@ from PIL import Image
 from tckr.errors import UserError
 from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
-from tckr.images.report import data_hash
+from tckr.images.report import data_hash, sentence
 from tckr.images.tensors import to_tensor
 
 DEFAULT_SET = Path(__file__).parents[2] / "data/01_raw/fashion_mnist/fashion_mnist_sample.parquet"
@@ -85,6 +85,36 @@ def test_canaries_have_wrong_labels_and_their_own_content(tmp_path, class_folder
     assert ((table["class_name"] != plain["class_name"]) == table["canary"]).all()
     assert json.loads(json.dumps(report)) == report
     refused(tmp_path, "ingestion.canaries", "fewer than half", canaries=100)
+
+
+@pytest.mark.parametrize("near_duplicates", ["keep", "drop"])
+def test_duplicated_canaries_outlive_the_search_for_duplicates(
+    tmp_path, class_folders, near_duplicates
+):
+    """Copies are planted after equal images are left out, and count as images but not as duplicates of the source."""
+    class_folders(tmp_path, {"a": 60, "b": 60})
+    plain, plain_report = taken(tmp_path, near_duplicates=near_duplicates)
+    planted = {"mislabelled": 6, "duplicated": 4, "copies": 5}
+    table, report = taken(tmp_path, near_duplicates=near_duplicates, canaries=planted)
+    assert len(table) == report["images"] == len(plain) + 2 * 4 * (5 - 1)
+    assert report["splits"]["members"] == plain_report["splits"]["members"] + 16
+    for key in ("read", "duplicates", "unused", "near_duplicates", "groups"):
+        assert report[key] == plain_report[key]
+    for _, copies in table[table["copy"] > 0].groupby("group"):
+        assert len(copies) == 5
+        assert copies["image"].nunique() == copies["split"].nunique() == 1
+    assert table["canary"].sum() == report["canaries"]["total"] == 6
+    assert report["canaries"]["duplicated"]["added"] == 32
+    assert "4 holdout images are canaries of 5 copies each (32 of the" in sentence(report)
+    assert json.loads(json.dumps(report)) == report
+    refused(tmp_path, "ingestion.canaries", "ask for at most", canaries={"duplicated": 40})
+
+
+def test_a_plain_number_of_canaries_means_mislabelled_ones():
+    assert IngestionOptions(canaries=3) == IngestionOptions(canaries={"mislabelled": 3})
+    for wrong in (True, {"duplicated": -1}, {"copies": 1}, {"doubled": 3}):
+        with pytest.raises(ValueError, match="canaries"):
+            IngestionOptions(canaries=wrong)
 
 
 def test_names_and_order_of_files_do_not_move_the_splits(tmp_path, class_folders):

@@ -7,7 +7,14 @@ from kedro.pipeline import Node, Pipeline
 from tckr.errors import UserError
 from tckr.pipeline_registry import register_pipelines
 from tckr.pipelines.arm import shared_pipeline
-from tckr.pipelines.charged import PUBLIC, check_charged, passages, private_readers
+from tckr.pipelines.charged import (
+    PUBLIC,
+    arms_under_dp,
+    check_adjacency,
+    check_charged,
+    passages,
+    private_readers,
+)
 from tckr.synthesizers.registry import SYNTHESIZERS, synthesizer_class
 
 UNDER_DP = [arm for arm in SYNTHESIZERS if synthesizer_class(arm).ledger()]
@@ -118,3 +125,19 @@ def test_no_arm_under_a_ledger_chooses_by_private_images(
         UserError, match=r"descends from private images, and makes .*\.synthetic_images"
     ):
         check_charged(wired)
+
+
+def test_copies_of_an_image_are_refused_under_a_ledger_for_one(
+    pipelines: dict[str, Pipeline],
+) -> None:
+    assert arms_under_dp(pipelines["tckr"]) == []
+    check_adjacency([], copies=10)
+    for arm in UNDER_DP:
+        found = arms_under_dp(pipelines[arm])
+        assert found == [arm]
+        check_adjacency(found, copies=1)
+        with pytest.raises(
+            UserError, match=f"10 rows of one image, and the ledger of {arm}"
+        ) as one:
+            check_adjacency(found, copies=10)
+        assert "\n" not in str(one.value)

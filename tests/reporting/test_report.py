@@ -19,9 +19,12 @@ from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.results import (
+    THINGS,
     VERSION,
     Attribution,
     Audit,
+    DuplicatedCanaries,
+    Exposure,
     Extraction,
     ModelAudit,
     Plan,
@@ -36,6 +39,7 @@ from tckr.reporting.findings import (
     accuracy_interval,
     attacks,
     canaries,
+    duplicated,
     per_class,
     precision,
     verdicts,
@@ -315,6 +319,30 @@ def test_canaries_have_a_table_if_there_are_any() -> None:
     assert row.canaries.over_shadows is not None
     assert "memorizing them" in text
     assert "too few shadows" not in text
+
+
+def test_duplicated_canaries_have_a_table_if_there_are_any() -> None:
+    assert duplicated(whole()) == []
+    assert "Duplicated canaries" not in page()
+
+    (near, _) = copies(10)
+    things = {
+        "student": Exposure(attack=audited(0.0).primary, over_shadows=audited(2.0).primary),
+        "images": Exposure(attack=released(2.0)["images"].primary),
+    }
+    planted = DuplicatedCanaries(
+        members=20, holdout=20, copies=7, things=things, extraction=(near,)
+    )
+    found = whole().model_copy(update={"duplicated": planted})
+    student, images = duplicated(found)
+    assert (student.title, student.leaks) == (THINGS["student"].title, False)
+    assert (images.title, images.leaks) == (THINGS["images"].title, True)
+    text = page(audit=found)
+    assert "Duplicated canaries" in text
+    assert "trained on 7 times each" in text
+    assert f"at least {near.at_least} reproduced" in text
+    assert percent(things["images"].attack.auc.value, 1) in text
+    assert text.count("not attacked with shadows, or too few of them") == 1
 
 
 def test_channels_have_a_table_if_they_were_measured() -> None:

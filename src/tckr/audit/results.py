@@ -9,6 +9,8 @@ All are frozen and refuse unknown fields. `Audit.model_dump(mode="json")` is the
         attacks: name -> AttackResult
           auc: Auc, tprs: Tpr (each with its Ppv), epsilon: Epsilon, aop: Interval
       extraction: Extraction, one per space and distance
+      duplicated: DuplicatedCanaries, if any were planted
+        things: name -> Exposure
       attribution: Attribution, if measured
       guarantee: Guarantee, if the arm has a ledger
 """
@@ -382,11 +384,15 @@ class ModelAudit(ThingAudit):
     membership_hash: str = Field(
         description="first 16 hexadecimal digits of the SHA-256 of the membership matrix"
     )
-    shadow_training_images: float = Field(description="mean size of a shadow's training set")
+    shadow_training_images: float = Field(
+        description="mean size of a shadow's training set, duplicated canaries aside"
+    )
     accuracy: float | None = Field(
         description="of the model on the test split, in percent; None of one that an attacker trained"
     )
-    canaries: Canaries | None = Field(description="figures of the canaries; None without any")
+    canaries: Canaries | None = Field(
+        description="figures of the mislabelled canaries; None without any"
+    )
     recipe: Recipe | None = Field(
         default=None,
         description="every shadow attacked in turn; None with fewer than six, where the audit shows nothing, and in older files",
@@ -434,6 +440,37 @@ class Extraction(Result):
     )
     released_of_holdout: int = Field(
         description="released images that are the nearest of those holdout images"
+    )
+
+
+class Exposure(Result):
+    """The primary attack on one released thing, on the duplicated canaries alone."""
+
+    attack: AttackResult = Field(
+        description="canaries of the members against non-members; no epsilon, since each is several images"
+    )
+    over_shadows: AttackResult | None = Field(
+        default=None,
+        description="every shadow attacked with the others, pooled; None if there are too few shadows, or none",
+    )
+
+
+class DuplicatedCanaries(Result):
+    """What comes out of images that were trained on many times with their right label; each picture counts once.
+
+    They are in no other figure of the audit, mislabelled ones (`Canaries`) are.
+    """
+
+    members: int = Field(description="canaries among the members")
+    holdout: int = Field(description="canaries among the holdout, planted alike in shadows alone")
+    copies: int = Field(description="images of each canary")
+    things: dict[str, Exposure] = Field(
+        description="by the names in `THINGS`; what an audit cannot show is absent. Classifiers, and a generator with shadow"
+        " adapters, against the canaries of the holdout; everything else against the whole holdout"
+    )
+    extraction: tuple[Extraction, ...] = Field(
+        default=(),
+        description="canaries that the released images reproduce, against the whole holdout",
     )
 
 
@@ -598,6 +635,9 @@ class Audit(Result):
     extraction: tuple[Extraction, ...] = Field(
         default=(),
         description="members that were reproduced, by space and distance; empty without images and before version 6",
+    )
+    duplicated: DuplicatedCanaries | None = Field(
+        default=None, description="figures of the duplicated canaries; None without any"
     )
     attribution: Attribution | None = Field(
         default=None, description="where the student's leak comes from; None if not measured"

@@ -14,6 +14,7 @@ from tckr.engine import resolve_workers
 from tckr.engine.device import best
 from tckr.engine.places import place
 from tckr.engine.seeds import derive
+from tckr.images.canaries import is_duplicated, is_first
 from tckr.images.tables import class_names, images_and_labels, of_split
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def as_tensors(arrays: "Mapping[str, NDArray[Any]]") -> Tensors:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
-def as_arrays(tensors: Tensors) -> "dict[str, NDArray[Any]]":
+def as_arrays(tensors: Mapping[str, Any]) -> "dict[str, NDArray[Any]]":
     """Return arrays as the attacks read them."""
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
@@ -107,13 +108,22 @@ def synthetic_sets(stored: "pd.DataFrame | Tensors") -> "dict[str, SyntheticSet]
 
 
 def queried_images(images: pd.DataFrame, options: AuditOptions, seed: int) -> pd.DataFrame:
-    """Return as many members as holdout images, drawn by seed, and the reference."""
+    """Return as many members as holdout images, drawn by seed, and the reference.
+
+    Duplicated canaries come on top, one copy of each; all of their copies where all images are asked about.
+    """
     parts = []
     for split in SPLITS:
-        own = of_split(images, split)
-        count = len(own) if options.asked is None else min(options.asked, len(own))
-        chosen = np.random.default_rng(derive(seed, "asked", split)).permutation(len(own))[:count]
-        parts.append(own.iloc[np.sort(chosen)])
+        every = of_split(images, split)
+        if options.asked is None:
+            parts.append(every)
+            continue
+        canary = is_duplicated(every)
+        own = np.flatnonzero(~canary)
+        random = np.random.default_rng(derive(seed, "asked", split))
+        chosen = own[random.permutation(len(own))[: options.asked]]
+        planted = np.flatnonzero(canary & is_first(every))
+        parts.append(every.iloc[np.sort(np.concatenate([chosen, planted]))])
     return pd.concat([*parts, of_split(images, REFERENCE)])
 
 
@@ -394,11 +404,17 @@ def pixel_proximity(
     return {f"{name}_pixels": values for name, values in found.items()}
 
 
+def with_classes(features: "NDArray[np.float32]", audited: pd.DataFrame) -> "NDArray[np.float32]":
+    """Return the features (N, D) of images with their classes beside them, one column for each."""
+    classes = np.eye(int(audited["label"].max()) + 1, dtype=np.float32)[audited["label"]]
+    return np.hstack([features, classes])
+
+
 def attack_models(
     accuracies: Mapping[str, float | None],
     audited: pd.DataFrame,
-    target_scores: Tensors,
-    shadow_scores: Tensors,
+    target_scores: Mapping[str, Any],
+    shadow_scores: Mapping[str, Any],
     membership_table: pd.DataFrame,
     features: "NDArray[np.float32]",
     options: AuditOptions,
@@ -415,8 +431,7 @@ def attack_models(
 
     inside = memberships(membership_table, audited)
     targets, shadows = as_arrays(target_scores), as_arrays(shadow_scores)
-    classes = np.eye(int(audited["label"].max()) + 1, dtype=np.float32)[audited["label"]]
-    features = np.hstack([features, classes])
+    features = with_classes(features, audited)
     # The canaries' classes are wrong on purpose: what an attacker would give for theirs.
     canary = audited["canary"].to_numpy(dtype=bool) if "canary" in audited else None
     return {

@@ -55,21 +55,7 @@ def audit_generator(
     """
     if made_elsewhere:
         shadow = membership = None
-    attack_scores: dict[str, NDArray[np.float64]] = {}
-    labels: dict[str, str] = {}
-    for name, signal in adapted.items():
-        title = SIGNALS[name].title
-        attack_scores[name] = signal
-        labels[name] = f"{title}, uncalibrated"
-        attack_scores[f"{name}_calibrated"] = calibrated(signal, base[name])
-        labels[f"{name}_calibrated"] = f"{title} minus that of the base generator"
-        if shadow is not None and membership is not None:
-            for attack in dict.fromkeys((shadow_attack(options), "lira_online", "rmia")):
-                key = f"{name}_{attack}"
-                attack_scores[key] = scores(
-                    attack, signal, shadow[name], membership, variance=options.variance
-                )
-                labels[key] = f"{title}, shadow adapters: {ATTACKS[attack].title}"
+    attack_scores, labels, primary = generator_attacks(adapted, base, options, shadow, membership)
     fewest = min(int(is_member.sum()), int((~is_member).sum()))
     limits = ""
     if made_elsewhere:
@@ -87,8 +73,6 @@ def audit_generator(
             f"{fewest:,} images of a kind are too few to see a leak of a few points: measure with privacy_audit.asked: null"
             f" and {FEWEST_ASKED:,} members or more."
         )
-    record = options.generator.record
-    primary = f"{record}_calibrated" if shadow is None else f"{record}_{shadow_attack(options)}"
     n_shadows = 0 if membership is None or shadow is None else len(membership)
     found = _threat(
         "generator", attack_scores, primary, is_member, options, labels, n_shadows, clusters, limits
@@ -97,9 +81,48 @@ def audit_generator(
         return found
     # What an adapter knows of a few images by heart is lost in the average over all.
     groups = exposed_groups(
-        attack_scores[primary], is_member, shadow[record], membership, options, clusters=clusters
+        attack_scores[primary],
+        is_member,
+        shadow[options.generator.record],
+        membership,
+        options,
+        clusters=clusters,
     )
     return found.model_copy(update={"groups": groups})
+
+
+def generator_attacks(
+    adapted: Mapping[str, NDArray[np.float64]],
+    base: Mapping[str, NDArray[np.float64]],
+    options: AuditOptions,
+    shadow: Mapping[str, NDArray[np.float64]] | None = None,
+    membership: NDArray[np.bool_] | None = None,
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, str], str]:
+    """Return the scores (N,) of every attack on a generator, what each is in words, and which one is primary.
+
+    The arguments are those of `audit_generator`.
+    """
+    attack_scores: dict[str, NDArray[np.float64]] = {}
+    labels: dict[str, str] = {}
+    for name, signal in adapted.items():
+        title = SIGNALS[name].title
+        attack_scores[name] = signal
+        labels[name] = f"{title}, uncalibrated"
+        attack_scores[f"{name}_calibrated"] = calibrated(signal, base[name])
+        labels[f"{name}_calibrated"] = f"{title} minus that of the base generator"
+        if shadow is not None and membership is not None:
+            for attack in dict.fromkeys((shadow_attack(options), "lira_online", "rmia")):
+                key = f"{name}_{attack}"
+                attack_scores[key] = scores(
+                    attack, signal, shadow[name], membership, variance=options.variance
+                )
+                labels[key] = f"{title}, shadow adapters: {ATTACKS[attack].title}"
+    record = options.generator.record
+    return (
+        attack_scores,
+        labels,
+        f"{record}_calibrated" if shadow is None else f"{record}_{shadow_attack(options)}",
+    )
 
 
 def shadow_attack(options: AuditOptions) -> str:

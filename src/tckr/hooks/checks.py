@@ -19,8 +19,10 @@ from tckr.hooks.classes import ClassCheck
 from tckr.hooks.memory import check_memory
 from tckr.hooks.models import check_adapter, check_model, models_of
 from tckr.hooks.restore import ENGINE
+from tckr.images.canaries import copies_of
+from tckr.images.options import IngestionOptions
 from tckr.pipeline_registry import ASIDE
-from tckr.pipelines.charged import check_charged
+from tckr.pipelines.charged import arms_under_dp, check_adjacency, check_charged
 from tckr.release.signing import Signing
 
 # Parameters that the catalog and mlflow.yml read, not a node.
@@ -39,6 +41,7 @@ class Checks:
         self._drawing: dict[str, Any] = {}
         self._classes = ClassCheck(Pipeline([]), None)
         self._auditing: dict[str, Any] = {}
+        self._under_dp: list[str] = []
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -51,6 +54,7 @@ class Checks:
         check_inputs(pipeline, catalog)
         check_charged(pipeline)
         self._catalog = catalog
+        self._under_dp = arms_under_dp(pipeline)
         self._classes = ClassCheck(pipeline, catalog)
         groups = {
             name: catalog.load(name) for name in pipeline.inputs() if name.startswith("params:")
@@ -63,6 +67,9 @@ class Checks:
             check_places(name.removeprefix("params:"), options)
             if isinstance(options, Signing):
                 options.signer()
+            if isinstance(options, IngestionOptions):
+                planted = options.canaries
+                check_adjacency(self._under_dp, planted.copies if planted.duplicated else 1)
         self._drawing = {
             name: options
             for name, options in groups.items()
@@ -84,11 +91,13 @@ class Checks:
 
     def _check_counts(self, name: str, data: Any) -> None:
         waiting = self._catalog is not None and (
-            self._drawing or self._auditing or self._classes.pending
+            self._drawing or self._auditing or self._classes.pending or self._under_dp
         )
         dataset: Any = self._catalog.get(name) if self._catalog is not None and waiting else None
         if not (getattr(dataset, "metadata", None) or {}).get("private_set"):
             return
+        check_adjacency(self._under_dp, copies_of(data))
+        self._under_dp = []
         while self._auditing:
             name, options = self._auditing.popitem()
             audited = int(data["split"].isin(AUDITED).sum())

@@ -51,7 +51,8 @@ def ingest(
     Returns:
         The image table: image_id (str), split ("members", "holdout", "validation", "test"), label (int64, 0..C-1),
         class_name (str), canary (bool: label and class_name are wrong on purpose), image (PNG bytes, all of one mode
-        and size), and group (int64) if the source names groups; and the JSON-able ingestion report.
+        and size), and group (int64) if the source names groups; with duplicated canaries also group and copy (int64), see
+        `tckr.images.canaries.duplicate`; and the JSON-able ingestion report.
 
     Raises:
         UserError: The source and the options give no private set.
@@ -79,15 +80,17 @@ def ingest(
     everything, dropped = twins.handled(everything, options.near_duplicates)
     table = _split(everything, options, seed, path)
     near = twins.across_splits(table, dropped)
-    table = canaries.plant(table, list(names.values()), options.canaries, seed)
-    table = table[[name for name in (*COLUMNS, "group") if name in table]]
+    table = canaries.plant(table, list(names.values()), options.canaries.mislabelled, seed)
+    n_used = len(table)
+    table = canaries.duplicate(table, options.canaries, seed)
+    table = table[[name for name in (*COLUMNS, "group", canaries.COPY) if name in table]]
     summary = {
         "source": readable(path.as_posix()),
         "format": raw.format,
         "licence": options.licence,
         "seed": seed,
         **report.outcome(table, list(names.values()), options.size),
-        **report.intake(prepared, skipped, duplicates, n_unused=len(unique) - len(table)),
+        **report.intake(prepared, skipped, duplicates, n_unused=len(unique) - n_used),
         **account.of(raw, scales, prepared, masks, everything, table, near),
     }
     account.log(summary)

@@ -11,6 +11,26 @@ Share = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 """A number of images: an integer is a count, a number between 0 and 1 a fraction."""
 
 
+class CanaryOptions(Options):
+    """Images that are planted to be memorised, and are attacked apart from all others; see `tckr.images.canaries`."""
+
+    mislabelled: int = Field(
+        default=0,
+        ge=0,
+        description="images of members and holdout, in proportion, that get a wrong label on purpose; with the duplicated "
+        "ones at most half of each",
+    )
+    duplicated: int = Field(
+        default=0,
+        ge=0,
+        description="images of the members, and as many of the holdout beside them, that keep their label and are there "
+        "`copies` times; not for arms under differential privacy",
+    )
+    copies: int = Field(
+        default=10, ge=2, le=10_000, description="times that each duplicated one is there"
+    )
+
+
 class IngestionOptions(Options):
     """How raw images become the private set.
 
@@ -43,11 +63,9 @@ class IngestionOptions(Options):
         description="test images, of the source's own test split where it has one, else of all images; "
         "null = the whole own test split, or 0.2 of all images",
     )
-    canaries: int = Field(
-        default=0,
-        ge=0,
-        description="images of members and holdout, in proportion, that get a wrong label on purpose, so that an audit "
-        "sees what is memorised; at most half of each",
+    canaries: CanaryOptions = Field(
+        default=CanaryOptions(),
+        description="images that are planted to be memorised, for an audit; a plain number: so many mislabelled ones",
     )
     strict: bool = Field(
         default=False,
@@ -127,6 +145,13 @@ class IngestionOptions(Options):
         """Whether the source says which images belong together."""
         by_folder = "group" in self.folders.split("/")
         return by_folder or bool(self.group_column) or bool(self.group_pattern)
+
+    @field_validator("canaries", mode="before")
+    @classmethod
+    def _mislabelled(cls, value: object) -> object:
+        """Take a plain number for that of mislabelled ones."""
+        plain = isinstance(value, int) and not isinstance(value, bool)
+        return {"mislabelled": value} if plain else value
 
     @field_validator("range", mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -53,11 +53,28 @@ def intake(
     }
 
 
+def pictures(report: Mapping[str, Any], split: str) -> int:
+    """Return how many images of a split are not a further copy of a duplicated canary.
+
+    >>> several = {"members": 2, "holdout": 2, "copies": 5}
+    >>> pictures({"splits": {"members": 108}, "canaries": {"duplicated": several}}, "members")
+    100
+    """
+    several = report.get("canaries", {}).get("duplicated")
+    further = several[split] * (several["copies"] - 1) if several and split in several else 0
+    return int(report["splits"][split]) - further
+
+
 def sentence(report: dict[str, Any]) -> str:
     """Return the report in one line, for the log."""
     splits = ", ".join(f"{count:,} {split}" for split, count in report["splits"].items())
     wrong = report["canaries"]["total"]
     planted = f"; {wrong:,} canaries with a label that is wrong on purpose" if wrong else ""
+    if several := report["canaries"].get("duplicated"):
+        planted += (
+            f"; {several['members']:,} members and {several['holdout']:,} holdout images are canaries of {several['copies']:,}"
+            f" copies each ({several['added']:,} of the images are further copies)"
+        )
     return (
         f"{report['images']:,} images of {len(report['classes'])} classes ({splits}); "
         f"{report['duplicates']['removed']:,} duplicates removed, {report['skipped']:,} skipped, "

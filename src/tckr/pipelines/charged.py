@@ -5,7 +5,7 @@ nodes take public facts of the private images (`PUBLIC`). Whatever else reads so
 makes something private: captions, the audit, the report are for the owner's eyes. None of that may reach what is released.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from kedro.pipeline import Pipeline
@@ -53,6 +53,30 @@ def passages(pipeline: Pipeline) -> list[Passage]:
         for name in node.outputs
         if _under_ledger(name)
     ]
+
+
+def arms_under_dp(pipeline: Pipeline) -> list[str]:
+    """Return the arms under differential privacy of which a pipeline has nodes, in the order of their names."""
+    arms = {(node.namespace or "").partition(".")[0] for node in pipeline.nodes}
+    return sorted(arms.intersection(_under_dp()))
+
+
+def check_adjacency(arms: Sequence[str], copies: int) -> None:
+    """Check that one image of the private set is one row of it: ledgers bound what one row changes.
+
+    Args:
+        arms: Of `arms_under_dp`.
+        copies: Rows of each duplicated canary; 1: there are none.
+
+    Raises:
+        UserError: An image is there several times. A ledger's guarantee for k rows is k times as weak, so that attacks on
+            canaries would be held against a bound that is not theirs.
+    """
+    if arms and copies > 1:
+        raise UserError(
+            f"ingestion.canaries.duplicated plants {copies} rows of one image, and the ledger of {arms[0]} is for one.",
+            "set it to 0, or take an arm without differential privacy, such as tckr.",
+        )
 
 
 def private_readers(pipeline: Pipeline) -> list[tuple[Node, str]]:

@@ -13,6 +13,7 @@ from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Audit, Extraction, Guarantee, Interval, ModelAudit, Result
 from tckr.dp.accounting import Mechanism
 from tckr.dp.trade_off import trade_off
+from tckr.images.report import pictures
 from tckr.metrics import ROC_GRID, clopper_pearson
 from tckr.release.policy import ATTACKED, Clause, Kind, Policy, clauses, upper_aucs
 from tckr.release.rows import Row, rows
@@ -70,7 +71,9 @@ class Data(Result):
     unit: Literal["image", "person"] = Field(
         description="whose membership is protected and attacked"
     )
-    members: int = Field(description="private images behind the release")
+    members: int = Field(
+        description="private images behind the release, copies of a canary counted once"
+    )
     classes: tuple[str, ...] = Field(description="names of the classes")
     images: int = Field(description="of the recycled set; 0 if it does not go")
     per_class: dict[str, int] = Field(description="images of the recycled set by class")
@@ -192,7 +195,7 @@ def certify(
         ),
         data=Data(
             unit=unit_of(audit),
-            members=ingestion_report["splits"]["members"],
+            members=pictures(ingestion_report, "members"),
             classes=tuple(ingestion_report["classes"]),
             images=sum(per_class.values()),
             per_class=dict(per_class),

@@ -12,6 +12,7 @@ from tckr.audit.results import (
     Audit,
     Canaries,
     Epsilon,
+    Exposure,
     Extraction,
     Group,
     Interval,
@@ -69,6 +70,15 @@ class CanaryRow(NamedTuple):
 
     model: str
     canaries: Canaries
+
+
+class DuplicatedRow(NamedTuple):
+    """One thing, attacked on the duplicated canaries alone."""
+
+    title: str
+    exposure: Exposure
+    verdict: str
+    leaks: bool
 
 
 class Copies(NamedTuple):
@@ -188,6 +198,24 @@ def canaries(audit: Audit) -> list[CanaryRow]:
         for name in MODELS
         if name in models and (found := models[name].canaries) is not None
     ]
+
+
+def duplicated(audit: Audit) -> list[DuplicatedRow]:
+    """Return one row per thing that was attacked on duplicated canaries, in the order of `THINGS`."""
+    found = audit.duplicated
+    if found is None:
+        return []
+    rows = []
+    for name in (name for name in THINGS if name in found.things):
+        one = found.things[name]
+        leaks = not one.attack.covers_half
+        words = "covers no leak: none shown, none ruled out"
+        if leaks and one.attack.auc.low > 0.5:
+            words = "leaks: the interval lies above no leak"
+        elif leaks:
+            words = "leaks, inverted"
+        rows.append(DuplicatedRow(described(name, audit).title, one, words, leaks))
+    return rows
 
 
 def copies(rows: tuple[Extraction, ...]) -> Copies | None:

@@ -99,6 +99,7 @@ def write_report(
         verdicts=rows,
         attacks=findings.attacks(audit),
         canaries=findings.canaries(audit),
+        duplicated=findings.duplicated(audit),
         copies=findings.copies(audit.extraction),
         exposure=findings.exposure(audit),
         confidence=confidence,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tckr.audit import tables
 from tckr.audit.options import AuditOptions
+from tckr.audit.seen import Seen
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
@@ -159,14 +160,14 @@ def audit_models(
     """Return what is known of each model by its name: training set, accuracy and, if audited, a `ModelAudit`."""
     if not shadow_scores:
         return sweep_accuracy
-    audited = tables.audited_images(images)
+    seen = Seen(tables.audited_images(images), target_scores, shadow_scores).ordinary()
     figures = tables.attack_models(
         {name: model["accuracy"] for name, model in sweep_accuracy.items()},
-        audited,
-        target_scores,
-        shadow_scores,
+        seen.audited,
+        seen.targets,
+        seen.shadows,
         membership_matrix,
-        tables.image_features(audit, audited)[0],
+        tables.image_features(audit, seen.audited)[0],
         audit,
         "distillation",
         student_recipe["students"],

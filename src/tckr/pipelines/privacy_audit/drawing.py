@@ -8,6 +8,7 @@ from PIL import Image
 
 from tckr.audit import tables
 from tckr.audit.options import AuditOptions
+from tckr.audit.seen import Seen
 from tckr.images.tables import images_and_labels
 from tckr.pipelines.privacy_audit.figures import MODELS, part
 from tckr.pipelines.types import Tensors
@@ -36,8 +37,8 @@ def draw_closest_pairs(
     from tckr.attacks.nearest_neighbour import closest_pairs
     from tckr.reporting import figures as pictures
 
-    audited = tables.audited_images(images)
-    found = part(tables.as_arrays(release_scores), "images")
+    seen = Seen(tables.audited_images(images), release=release_scores).distinct()
+    audited, found = seen.audited, part(tables.as_arrays(seen.release), "images")
     inside = tables.is_member(audited)
     among = [closest_pairs(found, SHOWN, kind) for kind in (inside, ~inside)]
     # Only what is shown is decoded: the pairs then point into that.
@@ -111,8 +112,9 @@ def draw_scores(
     from tckr.audit.threats import shadow_attack
     from tckr.reporting import figures as pictures
 
-    audited = tables.audited_images(images)
-    targets, shadows = (tables.as_arrays(part) for part in (target_scores, shadow_scores))
+    seen = Seen(tables.audited_images(images), target_scores, shadow_scores).ordinary()
+    audited = seen.audited
+    targets, shadows = (tables.as_arrays(part) for part in (seen.targets, seen.shadows))
     of_shadows, inside = (
         tables.memberships(membership_matrix, audited),
         tables.is_member(audited),

@@ -8,6 +8,7 @@ import pandas as pd
 
 from tckr.audit import tables
 from tckr.audit.options import AuditOptions
+from tckr.audit.seen import GENERATOR, Seen
 from tckr.pipelines.types import Tensors
 from tckr.synthesizers.base import Synthesizer
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from tckr.audit.results import Attribution, Audit, ThreatAudit
 
 MODELS = ("teacher", "student")
-GENERATOR = "generator."  # before the name of a signal among the shadows' scores
 INFINITY = "infinity"  # the epsilon of a run that proves nothing: JSON has no number for it
 ELSEWHERE = (
     "The adapter was made elsewhere and is the same in all of them: what it leaks is not measured."
@@ -45,6 +45,7 @@ def audit_release(
     """
     del artefacts
     from tckr.audit import threats
+    from tckr.audit.exposure import expose
     from tckr.audit.extraction import extract
     from tckr.audit.guarantee import guarantee
     from tckr.audit.results import Audit, Plan
@@ -52,8 +53,18 @@ def audit_release(
     if ledger is not None:
         options = options.model_copy(update={"delta": ledger.delta})
 
-    audited = tables.audited_images(images)
-    inside, release = tables.is_member(audited), tables.as_arrays(release_scores)
+    everything = Seen(
+        tables.audited_images(images),
+        target_scores,
+        shadow_scores,
+        release_scores,
+        generator_scores,
+    )
+    seen = everything.ordinary()
+    audited, inside = seen.audited, tables.is_member(seen.audited)
+    release = tables.as_arrays(seen.release)
+    students = tables.students_of(student_recipe, recycled_set)
+    elsewhere = _made_elsewhere(synthesizer)
     things: dict[str, Any] = dict(
         tables.attack_models(
             {
@@ -63,31 +74,25 @@ def audit_release(
                 "released": None,
             },
             audited,
-            target_scores,
-            shadow_scores,
+            seen.targets,
+            seen.shadows,
             membership_matrix,
             release["features"],
             options,
             options.scope,
-            (students := tables.students_of(student_recipe, recycled_set))
-            | {"weights": students["student"]},
-            ELSEWHERE if _made_elsewhere(synthesizer) and options.scope == "pipeline" else "",
+            students | {"weights": students["student"]},
+            ELSEWHERE if elsewhere and options.scope == "pipeline" else "",
         )
     )
-    if generator_scores is not None:
+    if seen.generator is not None:
         things["generator"] = _audit_generator(
-            audited,
-            generator_scores,
-            shadow_scores,
-            membership_matrix,
-            options,
-            _made_elsewhere(synthesizer),
+            audited, seen.generator, seen.shadows, membership_matrix, options, elsewhere
         )
     joint = _audit_joint(
         audited,
-        target_scores,
-        shadow_scores,
-        None if _made_elsewhere(synthesizer) else generator_scores,
+        seen.targets,
+        seen.shadows,
+        None if elsewhere else seen.generator,
         membership_matrix,
         students,
         options,
@@ -105,12 +110,13 @@ def audit_release(
             )
     tables.forget_checkpoints(options, audit_plan)
     attributed = _attribution(
-        synthesizer.open_channels, audited, shadow_scores, membership_matrix, options
+        synthesizer.open_channels, audited, seen.shadows, membership_matrix, options
     )
     audit = Audit(
         plan=Plan.model_validate(audit_plan),
         things=things,
         extraction=extract(part(release, "images"), inside, options, tables.people(audited)),
+        duplicated=expose(everything, membership_matrix, things, options),
         attribution=attributed,
         guarantee=None if ledger is None else guarantee(ledger, things, options.fprs),
     )
@@ -127,8 +133,8 @@ def check_guarantee(audit: dict[str, Any]) -> list[dict[str, str]]:
 
 def _audit_generator(
     audited: pd.DataFrame,
-    generator_scores: Tensors,
-    shadow_scores: Tensors,
+    generator_scores: Mapping[str, Any],
+    shadow_scores: Mapping[str, Any],
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
     made_elsewhere: bool,
@@ -159,9 +165,9 @@ def _audit_generator(
 
 def _audit_joint(
     audited: pd.DataFrame,
-    target_scores: Tensors,
-    shadow_scores: Tensors,
-    generator_scores: Tensors | None,
+    target_scores: Mapping[str, Any],
+    shadow_scores: Mapping[str, Any],
+    generator_scores: Mapping[str, Any] | None,
     membership_matrix: pd.DataFrame,
     students: Mapping[str, Mapping[str, Any]],
     options: AuditOptions,
@@ -198,7 +204,8 @@ def _made_elsewhere(synthesizer: Synthesizer) -> bool:
     return bool(getattr(getattr(synthesizer, "generator_adaptation", None), "adapter", None))
 
 
-def part(arrays: dict[str, Any], name: str) -> dict[str, Any]:
+def part(arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the entries whose names begin with this one and a dot, without it."""
     prefix = f"{name}."
     return {
         key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
@@ -208,7 +215,7 @@ def part(arrays: dict[str, Any], name: str) -> dict[str, Any]:
 def _attribution(
     channels: tuple[str, ...],
     audited: pd.DataFrame,
-    shadow_scores: Tensors,
+    shadow_scores: Mapping[str, Any],
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
 ) -> "Attribution | None":
@@ -235,8 +242,8 @@ def rank_exposed(
     """Rank the audited images by how much a student that learnt from them moves; for the data owner alone."""
     from tckr.audit.vulnerability import vulnerability
 
-    audited = tables.audited_images(images)
-    shadows = tables.as_arrays(shadow_scores)
+    seen = Seen(tables.audited_images(images), shadows=shadow_scores).distinct()
+    audited, shadows = seen.audited, tables.as_arrays(seen.shadows)
     exposed = vulnerability(shadows["student"], tables.memberships(membership_matrix, audited))
     facts = audited[["image_id", "split", "class_name"]].reset_index(drop=True)
     return pd.concat([facts, exposed], axis=1).sort_values("rank", ignore_index=True)
