@@ -3,20 +3,23 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tckr.images import canaries
-from tckr.images.prepare import Prepared, Skipped
 from tckr.images.split import SPLITS
-from tckr.images.tensors import to_tensor
+
+if TYPE_CHECKING:  # it imports torch, which a certificate does not need
+    from tckr.images.prepare import Prepared, Skipped
 
 MOST_SIZES = 20
 
 
 def outcome(table: pd.DataFrame, class_names: Sequence[str], size: int) -> dict[str, Any]:
     """Describe the image table: counts per split and class, canaries, classes, shape, content hash."""
+    from tckr.images.tensors import to_tensor  # imports torch, which a certificate does not need
+
     counts = pd.crosstab(table["split"], table["class_name"])
     return {
         "images": len(table),
@@ -33,8 +36,8 @@ def outcome(table: pd.DataFrame, class_names: Sequence[str], size: int) -> dict[
 
 
 def intake(
-    prepared: Sequence[Prepared],
-    skipped: Sequence[Skipped],
+    prepared: "Sequence[Prepared]",
+    skipped: "Sequence[Skipped]",
     duplicates: dict[str, int],
     n_unused: int,
 ) -> dict[str, Any]:
