@@ -168,3 +168,16 @@ def first_waits(shard: int, folder: Path) -> int:
     while shard == 0 and len(list(folder.iterdir())) < 30:
         time.sleep(0.02)
     return shard or 29
+
+
+def test_bars_of_workers_leave_no_semaphore_behind(tmp_path: Path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from tqdm import tqdm\n"
+        "from tckr.engine import map_shards\n"
+        "def work(shard): return sum(tqdm([shard]))\n"
+        "if __name__ == '__main__': print(map_shards(work, [1, 2, 3], 2))\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[1, 2, 3]\n"
+    assert "leaked" not in done.stderr

@@ -16,6 +16,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from tqdm import tqdm
+
 from tckr.engine.scratch import private_opener, scratch
 from tckr.engine.tasks import (
     WORKER_ENVIRONMENT,
@@ -176,6 +178,8 @@ def _start_worker(parent: int, path: str) -> None:
     for stop in STOPS:
         signal.signal(stop, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+    # A lock across processes, tqdm's own choice, would be reported as leaked when the worker ends.
+    tqdm.set_lock(threading.RLock())
     with Path(path).open("rb") as file:
         _task = pickle.load(file)  # noqa: S301  written by our parent
 
