@@ -1,6 +1,6 @@
 """What comes out of duplicated canaries: images of members that were trained on many times, with their right label.
 
-Repetition is what generators learn by heart (Carlini et al., USENIX Security 2023, arXiv 2301.13188, section 4.2), and what is
+Repetition is what generators learn by heart (Carlini et al., USENIX Security 2023, arXiv 2301.13188), and what is
 learnt by heart once in a while is the worst case of a release that is harmless on average. Every thing that an audit
 attacks is attacked with the same primary attack on the canaries alone.
 

@@ -1,7 +1,7 @@
 """Canaries: images that are planted to be memorised, to measure what of them comes out.
 
 Mislabelled ones aim at the labels: a wrong label cannot be guessed. Duplicated ones aim at the images: a generator repeats
-above all what it has seen many times (Carlini et al., USENIX Security 2023, arXiv 2301.13188, section 4.2, where nearly every
+above all what it has seen many times (Carlini et al., USENIX Security 2023, arXiv 2301.13188, where nearly every
 extracted image is one of many copies). Images that were trained on once show what is typical; canaries show the worst case.
 """
 
