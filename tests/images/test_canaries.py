@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tckr.errors import UserError
@@ -92,6 +92,8 @@ def with_ids(*sizes: int, mislabelled: int = 0) -> pd.DataFrame:
 def test_copies_of_a_canary_never_straddle_members_and_holdout(
     count, copies, mislabelled, grouped, seed
 ):
+    # 25 people behind 50 members do not suffice for more.
+    assume(not grouped or count + mislabelled <= 12)
     before = with_ids(50, 60, mislabelled=mislabelled)
     if grouped:
         before["group"] = np.arange(len(before)) // 2  # two images of each person
