@@ -30,7 +30,7 @@ from tckr.audit.results import (
     ThingAudit,
     ThreatAudit,
 )
-from tckr.audit.seen import GENERATOR, ROWS, Seen
+from tckr.audit.seen import ROWS, Seen, part
 from tckr.audit.threats import generator_attacks
 from tckr.images.canaries import copies_of, is_duplicated
 
@@ -123,13 +123,9 @@ class _Canaries:
         rows = queried[ROWS]
         shadow = membership = None
         if thing.n_shadows:
-            shadow = {
-                name.removeprefix(GENERATOR): np.asarray(values)[..., 0].astype(np.float64)
-                for name, values in self.seen.shadows.items()
-                if name.startswith(GENERATOR)
-            }
+            shadow = self.seen.shadow_signals()
             membership = self.membership[:, rows]
-        adapted, base = (_part(queried, name) for name in ("adapted", "base"))
+        adapted, base = (part(queried, name) for name in ("adapted", "base"))
         found, labels, primary = generator_attacks(adapted, base, self.options, shadow, membership)
         audited = self.seen.audited.iloc[rows]
         planted, inside = is_duplicated(audited), tables.is_member(audited)
@@ -167,7 +163,7 @@ class _Canaries:
     def extracted(self) -> "tuple[Any, ...]":
         audited = self.seen.audited
         compared = is_duplicated(audited) | ~tables.is_member(audited)
-        near = _part({key: np.asarray(v) for key, v in self.seen.release.items()}, IMAGES)
+        near = part({key: np.asarray(v) for key, v in self.seen.release.items()}, IMAGES)
         some = audited[compared]
         return extract(
             {name: values[compared] for name, values in near.items()},
@@ -206,8 +202,3 @@ class _Canaries:
         """Return the figures without those that are of one image: a canary is as many as it has copies."""
         found = evaluate(name, label, values, inside, self.options, clusters=clusters)
         return found.model_copy(update={"epsilon": None, "separation": None})
-
-
-def _part(arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): v for key, v in arrays.items() if key.startswith(prefix)}

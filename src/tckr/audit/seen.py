@@ -88,6 +88,25 @@ class Seen:
             },
         )
 
+    def shadow_signals(self) -> "dict[str, NDArray[np.float64]]":
+        """Return the signals (S, n) of shadow adapters, by name; empty where no shadow has an adapter of its own."""
+        return {
+            name: np.asarray(scores)[..., 0].astype(np.float64)
+            for name, scores in part(self.shadows, GENERATOR.removesuffix(".")).items()
+        }
+
+
+def part(arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the entries whose names begin with this one and a dot, without it.
+
+    >>> part({"images.nearest": 1, "prompts.exact": 2}, "images")
+    {'nearest': 1}
+    """
+    prefix = f"{name}."
+    return {
+        key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
+    }
+
 
 def _renumbered(rows: Any, kept: "NDArray[np.bool_]") -> Any:
     """Return those of the rows that are kept, by their places among the kept ones."""

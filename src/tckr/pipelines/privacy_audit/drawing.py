@@ -8,9 +8,9 @@ from PIL import Image
 
 from tckr.audit import tables
 from tckr.audit.options import AuditOptions
-from tckr.audit.seen import Seen
+from tckr.audit.seen import Seen, part
 from tckr.images.tables import images_and_labels
-from tckr.pipelines.privacy_audit.figures import MODELS, part
+from tckr.pipelines.privacy_audit.figures import MODELS
 from tckr.pipelines.types import Tensors
 
 SHOWN = 16

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tckr.audit import tables
 from tckr.audit.options import AuditOptions
-from tckr.audit.seen import GENERATOR, Seen
+from tckr.audit.seen import GENERATOR, Seen, part
 from tckr.pipelines.types import Tensors
 from tckr.synthesizers.base import Synthesizer
 
@@ -86,7 +86,7 @@ def audit_release(
     )
     if seen.generator is not None:
         things["generator"] = _audit_generator(
-            audited, seen.generator, seen.shadows, membership_matrix, options, elsewhere
+            seen, seen.generator, membership_matrix, options, elsewhere
         )
     joint = _audit_joint(
         audited,
@@ -132,21 +132,19 @@ def check_guarantee(audit: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _audit_generator(
-    audited: pd.DataFrame,
+    seen: Seen,
     generator_scores: Mapping[str, Any],
-    shadow_scores: Mapping[str, Any],
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
     made_elsewhere: bool,
 ) -> "ThreatAudit":
     from tckr.audit.threats import audit_generator
 
-    queried = tables.as_arrays(generator_scores)
-    shadows = {
-        name.removeprefix(GENERATOR): scores[..., 0].astype(np.float64)
-        for name, scores in tables.as_arrays(shadow_scores).items()
-        if name.startswith(GENERATOR)
-    }
+    audited, queried, shadows = (
+        seen.audited,
+        tables.as_arrays(generator_scores),
+        seen.shadow_signals(),
+    )
     people = tables.people(audited.iloc[queried["rows"]])
     of_shadows = (
         tables.memberships(membership_matrix, audited)[:, queried["rows"]] if shadows else None
@@ -202,14 +200,6 @@ def _audit_joint(
 def _made_elsewhere(synthesizer: Synthesizer) -> bool:
     """Whether the arm takes an adapter of others in place of training one."""
     return bool(getattr(getattr(synthesizer, "generator_adaptation", None), "adapter", None))
-
-
-def part(arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the entries whose names begin with this one and a dot, without it."""
-    prefix = f"{name}."
-    return {
-        key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
-    }
 
 
 def _attribution(
