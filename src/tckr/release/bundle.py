@@ -60,8 +60,6 @@ class Release:
         certificate: without the hashes of files, which are known once they are written.
         parts: what goes.
         page: draws the certificate as HTML.
-        writers: of what else describes it, in order, after the certificate; a README that lists their files, and the
-            manifest, which has the hash of every file, come last.
         publication: who hands it out, for the cards; None: no cards are written.
         signer: whose key signs the manifest; None: it says that it is not signed.
     """
@@ -69,7 +67,6 @@ class Release:
     certificate: Certificate
     parts: tuple[Part, ...]
     page: Callable[[Certificate], str] = field(repr=False)
-    writers: tuple[Writer, ...] = field(default=(), repr=False)
     publication: Publication | None = None
     signer: Signer | None = field(default=None, repr=False)
 
@@ -109,7 +106,7 @@ def write(release: Release, folder: Path) -> None:
     certificate = release.certificate.model_copy(update={"data": data})
     who, made, signer = release.publication, certificate.governance.made, release.signer
     cards = () if who is None else (describe_by(who),)
-    for writer in (_write_certificate, _page_by(release.page), *cards, *release.writers):
+    for writer in (_write_certificate, _page_by(release.page), *cards):
         what |= writer(folder, certificate)
     what |= _write_readme(release, folder, what)
     manifest = make_manifest(folder, made, what, who, signed=signer is not None)
