@@ -1,11 +1,14 @@
 """Planted copies in a release are found; a release that never saw the members tells nothing about them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
 from tckr.attacks.nearest_neighbour import (
+    PixelRows,
     closest_pairs,
     prompt_disclosure,
     prompt_features,
@@ -208,3 +211,38 @@ def test_a_class_that_was_not_released_is_compared_with_all():
     classes = (np.array([0, 1]), np.array([0, 0]), np.array([0, 1]))
     found = proximity_within(candidates, candidates, reference, classes)
     assert found["nearest_index"].tolist() == [0, 1]
+
+
+def test_images_are_compared_by_blocks_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(5)
+    own, released, reference = (
+        random.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8) for count in (30, 50, 20)
+    )
+    released[40:] = released[:10]  # equal distances: the first one counts
+    classes = tuple(np.arange(count) % 3 for count in (30, 50, 20))
+    rows = [
+        (images.reshape(len(images), -1) / 255 / 4).astype(np.float32)
+        for images in (own, released, reference)
+    ]
+    expected = proximity_within(*rows, classes, 2)
+    monkeypatch.setattr("tckr.attacks.nearest_neighbour.BLOCK", 16 * 7)
+    found = proximity_within(*map(PixelRows, (own, released, reference)), classes, 2)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6)
+
+
+def test_images_that_exceed_a_block_are_never_numbers_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tckr.attacks.nearest_neighbour.BLOCK", 1 << 16)
+    images = np.random.default_rng(0).integers(0, 256, (500, 3, 32, 32), dtype=np.uint8)
+    tracemalloc.start()
+    proximity_within(
+        PixelRows(images[:20]),
+        PixelRows(images),
+        PixelRows(images[:30]),
+        (np.zeros(20), np.zeros(500), np.zeros(30)),
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images.nbytes  # as float32 they would take four times as much

@@ -10,6 +10,7 @@ from conftest import ROOT
 from tckr.audit import tables
 from tckr.audit.extraction import SPACES, extract
 from tckr.audit.options import AuditOptions, ReleaseThreat
+from tckr.images.tables import images_and_labels
 from tckr.images.tensors import to_png, to_tensor
 
 ENCODER = "data/06_models/foundation/clip"
@@ -44,7 +45,8 @@ def released(photos: pd.DataFrame, copies: int, noise: float = 8.0) -> pd.DataFr
 
 def near(photos: pd.DataFrame, release: pd.DataFrame) -> dict[str, NDArray]:
     reference = photos[photos["split"] == "validation"]
-    return tables.pixel_proximity(tables.audited_images(photos), release, reference, 1)
+    sides = (tables.audited_images(photos), release, reference)
+    return tables.pixel_proximity(*map(images_and_labels, sides), 1)
 
 
 @pytest.mark.parametrize("copies", [0, 10])

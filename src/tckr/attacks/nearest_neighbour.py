@@ -17,8 +17,38 @@ from tckr.errors import UserError
 # Smaller distances count as equal: features have a length of about 1, in float32.
 SMALLEST_DISTANCE = 1e-6
 PART = 4096  # rows whose distances are computed at once
+BLOCK = 1 << 26  # numbers of released or candidate rows that are compared at once: 256 MiB
 
-Features: TypeAlias = NDArray[np.float32] | csr_matrix
+
+class PixelRows:
+    """Images as features: values in [0, 1] over the square root of how many, so that distances are about 1, as of embeddings.
+
+    They are converted block by block where they are read: as numbers, a set of images need not fit into memory.
+
+    >>> rows = PixelRows(np.full((3, 1, 2, 2), 255, dtype=np.uint8))
+    >>> rows.shape, rows.only(np.array([2]))[:].tolist()
+    ((3, 4), [[0.5, 0.5, 0.5, 0.5]])
+    """
+
+    def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None) -> None:
+        """Take the images, uint8 (N, ...), and which of them are meant; None: all."""
+        self.images = images
+        self.rows = np.arange(len(images)) if rows is None else rows
+        self.shape = (len(self.rows), int(np.prod(images.shape[1:])))
+
+    def only(self, rows: NDArray[np.int64]) -> "PixelRows":
+        """Return some of the rows; nothing is copied."""
+        return PixelRows(self.images, self.rows[rows])
+
+    def __getitem__(self, block: slice) -> NDArray[np.float32]:
+        """Return a block of rows as numbers."""
+        rows = self.rows[block]
+        return (self.images[rows].reshape(len(rows), -1) / np.sqrt(self.shape[1]) / 255).astype(
+            np.float32
+        )
+
+
+Features: TypeAlias = NDArray[np.float32] | csr_matrix | PixelRows
 
 
 def proximity(
@@ -31,7 +61,7 @@ def proximity(
     that only the release comes near is.
 
     Args:
-        candidates: float32 (N, D), members and holdout; an array or sparse rows.
+        candidates: float32 (N, D), members and holdout; an array, sparse rows, or images (`PixelRows`).
         released: float32 (M, D).
         reference: float32 (R, D), of the distribution of the candidates, but neither members nor holdout (the
             validation split).
@@ -117,7 +147,9 @@ def proximity_within(
             side if len(side := np.flatnonzero(of == label)) >= k else np.arange(len(of))
             for of in (of_released, of_reference)
         )
-        found = proximity(candidates[rows], released[near], reference[others], k)
+        found = proximity(
+            _only(candidates, rows), _only(released, near), _only(reference, others), k
+        )
         whole["nearest"][rows], whole["density_ratio"][rows] = (
             found["nearest"],
             found["density_ratio"],
@@ -219,6 +251,8 @@ def prompt_features(
 
 
 def _check_features(features: Features) -> Features:
+    if isinstance(features, PixelRows):
+        return features
     if issparse(features):
         return csr_matrix(features, dtype=np.float32)
     array = np.ascontiguousarray(features, dtype=np.float32)
@@ -230,24 +264,60 @@ def _check_features(features: Features) -> Features:
     return array
 
 
+def _only(features: Features, rows: NDArray[np.int64]) -> Features:
+    return features.only(rows) if isinstance(features, PixelRows) else features[rows]
+
+
 def _neighbours(
     rows: Features, points: Features, k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return distances to, and indices of, the k points nearest to each row, nearest first; (N, k) each."""
+    distances = np.full((rows.shape[0], k), np.inf)
+    indices = np.zeros((rows.shape[0], k), dtype=np.int64)
+    for own in _blocks(rows):
+        of_own = rows[own]
+        for block in _blocks(points):
+            found, places = _nearest(of_own, points[block], k)
+            # The nearest of all blocks so far; those of an earlier block come first where distances are equal.
+            both = np.hstack([distances[own], found])
+            nearest = np.argsort(both, axis=1, kind="stable")[:, :k]
+            distances[own] = np.take_along_axis(both, nearest, 1)
+            where = np.hstack([indices[own], places + block.start])
+            indices[own] = np.take_along_axis(where, nearest, 1)
+    return distances, indices
+
+
+def _blocks(features: Features) -> list[slice]:
+    """Return parts of at most `BLOCK` numbers; sparse rows, which hold few, are one part."""
+    count, width = features.shape
+    size = count if issparse(features) else max(1, BLOCK // max(1, width))
+    return [slice(start, start + size) for start in range(0, count, max(1, size))]
+
+
+def _nearest(
+    rows: NDArray[np.float32] | csr_matrix, points: NDArray[np.float32] | csr_matrix, k: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the same of one block of points, which may be fewer than k."""
     from sklearn.neighbors import NearestNeighbors
 
-    indices = NearestNeighbors(algorithm="brute").fit(points).kneighbors(rows, k, False)
+    search = NearestNeighbors(algorithm="brute").fit(points)
+    indices = search.kneighbors(rows, min(k, points.shape[0]), False)
     # The search uses inner products, which leave a rounding error between equal rows: differences do not.
     distances = np.stack([_distance(rows, points, column) for column in indices.T], axis=1)
     order = np.argsort(distances, axis=1, kind="stable")
     return np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
 
 
-def _distance(rows: Features, points: Features, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+def _distance(
+    rows: NDArray[np.float32] | csr_matrix,
+    points: NDArray[np.float32] | csr_matrix,
+    indices: NDArray[np.int64],
+) -> NDArray[np.float64]:
     """Return the distance of each row to its own point, `points[indices]`; no further copy of all features is made."""
     parts = [np.zeros(0)]
-    for start in range(0, len(indices), PART):
-        part = slice(start, start + PART)
+    size = min(PART, max(1, BLOCK // 4 // max(1, rows.shape[1])))
+    for start in range(0, len(indices), size):
+        part = slice(start, start + size)
         difference = rows[part] - points[indices[part]]
         squares = (
             difference.multiply(difference) if isinstance(difference, csr_matrix) else difference**2

@@ -19,6 +19,7 @@ from tckr.images.tables import class_names, images_and_labels, of_split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from tckr.audit.results import ModelAudit, Plan
     from tckr.audit.resynthesis import OwnTeacher, Resynthesis
@@ -380,27 +381,37 @@ def score_models(
     return as_tensors(scores)
 
 
-def image_features(options: AuditOptions, *tables: pd.DataFrame) -> "list[NDArray[np.float32]]":
-    """Features (N, D) of the images of each table, by the encoder that the audit names."""
-    from tckr.images.tensors import to_tensor
+def image_features(options: AuditOptions, *images: "Tensor") -> "list[NDArray[np.float32]]":
+    """Features (N, D) of images, uint8 (N, C, H, W) each, by the encoder that the audit names."""
     from tckr.text.clip import image_embeddings, load_clip
 
     clip = load_clip(options.release.encoder, best())
-    return [image_embeddings(clip, to_tensor(table["image"])).numpy() for table in tables]
+    return [image_embeddings(clip, some).numpy() for some in images]
 
 
 def pixel_proximity(
-    audited: pd.DataFrame, released: pd.DataFrame, reference: pd.DataFrame, neighbours: int
+    audited: "tuple[Tensor, Tensor]",
+    released: "tuple[Tensor, Tensor]",
+    reference: "tuple[Tensor, Tensor]",
+    neighbours: int,
 ) -> "dict[str, NDArray[Any]]":
-    """How near the released images come in pixels, within the class: what an encoder cannot tell apart may lie there."""
-    from tckr.attacks.nearest_neighbour import proximity_within
+    """How near the released images come in pixels, within the class: what an encoder cannot tell apart may lie there.
 
-    sides = [images_and_labels(table) for table in (audited, released, reference)]
-    pixels = [(images.flatten(1).numpy() / 255).astype(np.float32) for images, _ in sides]
-    # Distances of images of any size are about 1, as those of features are.
-    pixels = [side / np.float32(np.sqrt(side.shape[1])) for side in pixels]
-    classes = tuple(labels.numpy() for _, labels in sides)
-    found = proximity_within(*pixels, classes, neighbours)  # type: ignore[call-arg, arg-type]
+    Each is a pair of images, uint8 (N, C, H, W), and labels (N,).
+    """
+    from tckr.attacks.nearest_neighbour import PixelRows, proximity_within
+
+    def rows(images: "Tensor") -> PixelRows:
+        return PixelRows(images.numpy())
+
+    classes = (audited[1].numpy(), released[1].numpy(), reference[1].numpy())
+    found = proximity_within(
+        rows(audited[0]),
+        rows(released[0]),
+        rows(reference[0]),
+        classes,
+        neighbours,
+    )
     return {f"{name}_pixels": values for name, values in found.items()}
 
 

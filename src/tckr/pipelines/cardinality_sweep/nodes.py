@@ -15,7 +15,7 @@ from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.images.degenerate import check_distinct, log
-from tckr.images.tables import of_split
+from tckr.images.tables import images_and_labels, of_split
 from tckr.pipelines.cardinality_sweep.options import SweepOptions
 from tckr.pipelines.knowledge_recycling.nodes import fitted_on_members
 from tckr.pipelines.student_training.nodes import accuracies
@@ -167,7 +167,7 @@ def audit_models(
         seen.targets,
         seen.shadows,
         membership_matrix,
-        tables.image_features(audit, seen.audited)[0],
+        tables.image_features(audit, images_and_labels(seen.audited)[0])[0],
         audit,
         "distillation",
         student_recipe["students"],

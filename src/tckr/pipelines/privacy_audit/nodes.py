@@ -234,10 +234,10 @@ def score_release(
 
     audited = tables.audited_images(images)
     reference = of_split(images, tables.REFERENCE)
-    features, released, known = tables.image_features(options, audited, synthetic_images, reference)
+    sides = [images_and_labels(table) for table in (audited, synthetic_images, reference)]
+    features, *others = tables.image_features(options, *(pixels for pixels, _ in sides))
     k = options.release.neighbours
-    near = proximity(features, released, known, k)
-    near |= tables.pixel_proximity(audited, synthetic_images, reference, k)
+    near = proximity(features, *others, k) | tables.pixel_proximity(*sides, k)
     rows = tables.queried_rows(audited, images, options, seed)
     scores: dict[str, Any] = {"features": features, "rows": rows}
     scores |= {f"images.{name}": values for name, values in near.items()}
