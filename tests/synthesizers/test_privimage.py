@@ -3,6 +3,7 @@
 import copy
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.dp import check_sensitivity, recording
+from tckr.engine.checkpoint import Checkpoint
 from tckr.errors import UserError
 from tckr.images.tensors import to_pil
 from tckr.options import PrivateSchedule, Schedule
@@ -203,3 +205,31 @@ def test_a_shadow_repeats_the_whole_under_a_ledger_of_its_own(
     shadow = arm.in_one_process().fit(private.at(range(40)), 5)
     assert shadow.artefacts["ledger"].n == 40
     assert shadow.sample(4, 5).images.shape == (4, 1, 16, 16)
+
+
+def test_another_budget_beside_this_one_keeps_a_state_of_its_own(
+    arm: PrivImage, private: PrivateSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its second step, a run leaves its state; the same arm with another epsilon neither meets nor removes it."""
+    adaptation = arm.generator_adaptation.model_copy(update={"checkpoints": str(tmp_path)})
+    arm = arm.model_copy(update={"generator_adaptation": adaptation})
+    whole, saves = Checkpoint.save, []
+
+    def dies(self: Checkpoint, *given: Any) -> None:
+        whole(self, *given)
+        saves.append(self.path)
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        arm.fit(private, SEED)
+    other = arm.model_copy(update={"privacy": PrivImageBudget(epsilon=99.9, noise_seed=0)})
+    other.fit(private, SEED)
+    assert saves[0].exists()
+    del saves[2:]
+    arm.fit(private, SEED)
+    assert set(saves) == {saves[0]}
+    assert (
+        len(saves) == arm.generator_adaptation.schedule.steps
+    )  # the two of before were not repeated

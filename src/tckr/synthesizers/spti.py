@@ -10,7 +10,6 @@ the teacher, `student_training.labels: hard`); labels of a teacher under differe
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pandas as pd
@@ -20,6 +19,7 @@ from tckr.diffusion.options import RendererOptions
 from tckr.dp import EvolutionOptions, check_votes, votes_plan
 from tckr.dp.ledger import Ledger
 from tckr.engine.content import source_state
+from tckr.engine.places import place
 from tckr.engine.released import release
 from tckr.engine.seeds import derive
 from tckr.options import ModelSource, Options
@@ -238,7 +238,7 @@ class Spti(UnderDP):
         unfinished = None
         if self.voting.checkpoints:
             work = content_hash(identity, self.evolution.model_dump(), entry.noise_multiplier, seed)
-            unfinished = Checkpoints(Path(self.voting.checkpoints) / work)
+            unfinished = Checkpoints(place(self.voting.checkpoints) / work)
         voters = Voters(features.to(device), private.labels)
         generations = evolve(
             voters,

@@ -179,8 +179,11 @@ class UnderDP(TextToImage):
         entry, noise = self.charge(artefacts, ADAPTATION, private)
         unfinished = None
         if options.checkpoints:
-            work = adaptation_fingerprint(private.images, prompts, names, options)
-            unfinished = Checkpoints(place(options.checkpoints) / content_hash(work, start, seed))
+            told = adaptation_fingerprint(private.images, prompts, names, options)
+            # With the noise: the same arm with another budget may be at work beside this one.
+            noisy = (entry.noise_multiplier, artefacts["budget"].n)
+            work = content_hash(told, start, *noisy, seed)
+            unfinished = Checkpoints(place(options.checkpoints) / work)
         adapter = adapt_privately(
             pipeline,
             private.images,
