@@ -39,10 +39,10 @@ from tckr.audit import attacker
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AttackerOptions, AuditOptions, ReleaseThreat, Scope
-from tckr.audit.results import ModelAudit
 from tckr.audit.resynthesis import OwnTeacher
 from tckr.audit.shadow_models import ShadowConfig, ShadowModel, StudentConfig, run_shadows
 from tckr.audit.signals import model_scores
+from tckr.audit.things import ModelAudit
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import (
     ClassifierOptions,

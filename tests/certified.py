@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tckr.audit.guarantee import guarantee
-from tckr.audit.results import Audit, Plan, ThingAudit
+from tckr.audit.results import Audit, Plan
+from tckr.audit.things import ThingAudit
 from tckr.dp import Ledger
 from tckr.release.certificate import Certificate, Made, certify
 from tckr.release.policy import Kind, Policy

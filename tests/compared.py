@@ -7,7 +7,8 @@ from tckr.audit.comparison import ArmResult
 from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import Audit, ModelAudit, Plan, ThingAudit
+from tckr.audit.results import Audit, Plan
+from tckr.audit.things import ModelAudit, ThingAudit
 from tckr.dp import Ledger, Noise
 
 N, SHADOWS = 2000, 8

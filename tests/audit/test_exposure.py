@@ -15,10 +15,11 @@ from tckr.audit import tables
 from tckr.audit.audit import audit
 from tckr.audit.exposure import expose
 from tckr.audit.options import AuditOptions
-from tckr.audit.results import Audit, DuplicatedCanaries
+from tckr.audit.results import Audit
 from tckr.audit.seen import Seen
 from tckr.audit.shadow_models import ShadowConfig, run_shadows
 from tckr.audit.signals import model_scores
+from tckr.audit.things import DuplicatedCanaries
 from tckr.audit.threats import audit_generator, audit_release
 from tckr.classifiers.distillation import train_teacher
 from tckr.images.canaries import duplicate, is_duplicated, is_first

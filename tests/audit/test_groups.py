@@ -6,7 +6,7 @@ import pytest
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import ModelAudit
+from tckr.audit.things import ModelAudit
 
 N, SHADOWS = 4000, 8
 OPTIONS = AuditOptions(

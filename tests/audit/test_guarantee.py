@@ -9,12 +9,15 @@ import pytest
 import torch
 from scipy.special import ndtr, ndtri
 
+from tckr.audit.attack_results import Separation
 from tckr.audit.audit import audit, evaluate
 from tckr.audit.guarantee import CONFIDENCE, certified_aop, check, guarantee
 from tckr.audit.membership import coin_flips, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import Audit, Guarantee, Plan, Separation, ThreatAudit
+from tckr.audit.proven import Guarantee
+from tckr.audit.results import Audit, Plan
 from tckr.audit.signals import model_scores
+from tckr.audit.things import ThreatAudit
 from tckr.classifiers.options import AugmentationOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.classifiers.private_teacher import teacher_plan, train_private_teacher

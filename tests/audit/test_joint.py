@@ -9,7 +9,8 @@ from scipy.stats import norm
 from tckr.audit.joint import FUSION, ON_SHADOWS, audit_joint
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import Audit, Plan, ThreatAudit
+from tckr.audit.results import Audit, Plan
+from tckr.audit.things import ThreatAudit
 from tckr.audit.threats import shadow_attack
 from tckr.reporting.findings import verdict
 

@@ -12,7 +12,8 @@ from tckr.audit.audit import audit
 from tckr.audit.extraction import extract
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import THINGS, Audit, ModelAudit, Plan
+from tckr.audit.results import Audit, Plan
+from tckr.audit.things import THINGS, ModelAudit
 from tckr.audit.threats import audit_release
 from tckr.metrics import Estimate
 
@@ -103,7 +104,7 @@ def test_figures_in_percent_have_their_names(found: Audit) -> None:
 
 
 def test_what_is_not_finite_is_none() -> None:
-    from tckr.audit.results import Interval
+    from tckr.audit.attack_results import Interval
 
     interval = Interval.of(Estimate(1.0, 1.0, math.inf, 0.95, "one-sided"))
     assert interval.high is None
@@ -111,7 +112,7 @@ def test_what_is_not_finite_is_none() -> None:
 
 
 def test_unknown_things_and_fields_are_refused(found: Audit) -> None:
-    with pytest.raises(ValidationError, match=r"cat: not in tckr\.audit\.results\.THINGS"):
+    with pytest.raises(ValidationError, match=r"cat: not in tckr\.audit\.things\.THINGS"):
         Audit(plan=found.plan, things={"cat": found.things["images"]})
     with pytest.raises(ValidationError, match="Extra inputs"):
         Audit.model_validate(found.model_dump() | {"colour": "red"})

@@ -10,7 +10,7 @@ from certified import broken, certified, policy, whole
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import ModelAudit, ThreatAudit
+from tckr.audit.things import ModelAudit, ThreatAudit
 from tckr.audit.threats import audit_generator
 from tckr.release.policy import reason_to_withhold
 from tckr.reporting.certificate import most_exposed, sentences, write_certificate

@@ -18,16 +18,13 @@ from tckr.audit.extraction import extract
 from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.results import (
+from tckr.audit.results import VERSION, Attribution, Audit, Plan
+from tckr.audit.things import (
     THINGS,
-    VERSION,
-    Attribution,
-    Audit,
     DuplicatedCanaries,
     Exposure,
     Extraction,
     ModelAudit,
-    Plan,
     ThreatAudit,
 )
 from tckr.audit.threats import audit_generator, audit_release

@@ -9,23 +9,20 @@ from tckr import metrics
 from tckr.attacks import ATTACKS
 from tckr.attacks.qmia import MIN_REFERENCE
 from tckr.attacks.registry import scores
-from tckr.audit.groups import exposed_groups
-from tckr.audit.membership import fingerprint
-from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
-from tckr.audit.results import (
+from tckr.audit.attack_results import (
     AttackResult,
     Auc,
-    Canaries,
     Epsilon,
     Interval,
-    ModelAudit,
     Ppv,
-    Recipe,
     Roc,
     Separation,
     Tpr,
-    Transferred,
 )
+from tckr.audit.groups import exposed_groups
+from tckr.audit.membership import fingerprint
+from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
+from tckr.audit.things import Canaries, ModelAudit, Recipe, Transferred
 from tckr.audit.vulnerability import leave_one_out
 from tckr.classifiers.options import LabelSource
 from tckr.errors import UserError

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from tckr.audit.guarantee import certified_aop
-from tckr.audit.results import Audit, Guarantee
+from tckr.audit.proven import Guarantee
+from tckr.audit.results import Audit
 from tckr.dp.accounting import Mechanism, gaussian_mu, mu, total_epsilon
 
 # The row for reference: the network that was trained on the private images themselves, which arms without differential

@@ -19,18 +19,12 @@ import pandas as pd
 from tckr.attacks import ATTACKS
 from tckr.attacks.registry import scores
 from tckr.audit import tables
+from tckr.audit.attack_results import AttackResult
 from tckr.audit.audit import attack_on_shadows, evaluate, over_shadows
 from tckr.audit.extraction import extract
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
-from tckr.audit.results import (
-    AttackResult,
-    DuplicatedCanaries,
-    Exposure,
-    ModelAudit,
-    ThingAudit,
-    ThreatAudit,
-)
 from tckr.audit.seen import ROWS, Seen, part
+from tckr.audit.things import DuplicatedCanaries, Exposure, ModelAudit, ThingAudit, ThreatAudit
 from tckr.audit.threats import generator_attacks
 from tckr.images.canaries import copies_of, is_duplicated
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tckr import metrics
 from tckr.audit.options import AuditOptions
-from tckr.audit.results import Extraction
+from tckr.audit.things import Extraction
 
 # The scores of each space, and the nearest released image of each candidate.
 SPACES: dict[Literal["pixels", "encoder"], tuple[str, str]] = {

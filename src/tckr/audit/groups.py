@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tckr import metrics
+from tckr.audit.attack_results import Auc, Group, Interval
 from tckr.audit.options import AuditOptions
-from tckr.audit.results import Auc, Group, Interval
 from tckr.audit.vulnerability import vulnerability
 
 EXPOSED = (0.01, 0.05)  # shares of the audited images, fixed beforehand

@@ -14,18 +14,10 @@ from typing import Literal
 from scipy.special import ndtri
 
 from tckr import metrics
-from tckr.audit.results import (
-    THINGS,
-    AttackResult,
-    Audit,
-    Charge,
-    Compared,
-    Declared,
-    Guarantee,
-    ModelAudit,
-    ThingAudit,
-    TprBound,
-)
+from tckr.audit.attack_results import AttackResult
+from tckr.audit.proven import Charge, Compared, Declared, Guarantee, TprBound
+from tckr.audit.results import Audit
+from tckr.audit.things import THINGS, ModelAudit, ThingAudit
 from tckr.dp.accounting import epsilon_of_mu, gaussian_mu, mu, total_epsilon
 from tckr.dp.ledger import ADJACENCY, Ledger
 from tckr.errors import UserError

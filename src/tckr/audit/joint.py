@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from tckr import metrics
 from tckr.attacks.fusion import fuse
 from tckr.attacks.registry import scores
+from tckr.audit.attack_results import AttackResult, Auc, Ppv, Tpr
 from tckr.audit.audit import evaluate
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
-from tckr.audit.results import THINGS, AttackResult, Auc, Ppv, ThreatAudit, Tpr
+from tckr.audit.things import THINGS, ThreatAudit
 from tckr.audit.threats import FEWEST_ASKED, shadow_attack
 from tckr.audit.vulnerability import leave_one_out
 

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from tckr.audit.results import ModelAudit, Plan
+    from tckr.audit.results import Plan
     from tckr.audit.resynthesis import OwnTeacher, Resynthesis
     from tckr.audit.shadow_models import ShadowConfig
+    from tckr.audit.things import ModelAudit
     from tckr.synthesizers.private_set import SyntheticSet
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from tckr.audit.denoising import calibrated
 from tckr.audit.denoising_attacks import SIGNALS
 from tckr.audit.groups import exposed_groups
 from tckr.audit.options import AuditOptions
-from tckr.audit.results import THINGS, ThreatAudit
+from tckr.audit.things import THINGS, ThreatAudit
 
 PIXELS = ("nearest_pixels", "density_ratio_pixels")
 LABELS = {

@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from tckr.audit.attack_results import Interval, Result
 from tckr.audit.guarantee import certified_aop
-from tckr.audit.results import Audit, Extraction, Guarantee, Interval, ModelAudit, Result
+from tckr.audit.proven import Guarantee
+from tckr.audit.results import Audit
+from tckr.audit.things import Extraction, ModelAudit
 from tckr.dp.accounting import Mechanism
 from tckr.dp.trade_off import trade_off
 from tckr.images.report import pictures

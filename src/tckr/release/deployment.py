@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tckr.audit.results import Guarantee
+from tckr.audit.proven import Guarantee
 from tckr.release.certificate import Certificate
 from tckr.release.policy import TITLES
 from tckr.release.publication import NOT_STATED, Publication

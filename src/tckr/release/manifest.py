@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from tckr.audit.results import Result
+from tckr.audit.attack_results import Result
 from tckr.errors import UserError
 from tckr.release.certificate import Made
 from tckr.release.publication import Publication

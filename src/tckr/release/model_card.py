@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tckr.audit.results import Guarantee
+from tckr.audit.proven import Guarantee
 from tckr.classifiers.names import ID2LABEL
 from tckr.images.names import markdown
 from tckr.release.certificate import Certificate

@@ -9,7 +9,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tckr.audit.results import Audit, Guarantee, Result
+from tckr.audit.attack_results import Result
+from tckr.audit.proven import Guarantee
+from tckr.audit.results import Audit
 from tckr.errors import UserError
 from tckr.options import Options
 from tckr.release.rows import Row
@@ -96,7 +98,7 @@ def clauses(
     Args:
         policy: in force.
         things: what would go.
-        rows: of the audit, by name in `tckr.audit.results.THINGS`.
+        rows: of the audit, by name in `tckr.audit.things.THINGS`.
         proven: what a ledger proves of all of it; None: nothing.
         accuracy: of the student, percent.
     """

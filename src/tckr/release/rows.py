@@ -4,19 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from tckr.audit.results import (
-    PROVEN_THINGS,
-    THINGS,
-    AttackResult,
-    Auc,
-    Audit,
-    Group,
-    Interval,
-    ModelAudit,
-    Result,
-    Roc,
-    Tpr,
-)
+from tckr.audit.attack_results import AttackResult, Auc, Group, Interval, Result, Roc, Tpr
+from tckr.audit.results import Audit
+from tckr.audit.things import PROVEN_THINGS, THINGS, ModelAudit
 
 
 class Attack(Result):
@@ -40,7 +30,7 @@ class Attack(Result):
 class Row(Result):
     """One thing, and everybody who attacked it."""
 
-    thing: str = Field(description="its name in `tckr.audit.results.THINGS`")
+    thing: str = Field(description="its name in `tckr.audit.things.THINGS`")
     title: str = Field(description="the thing in words")
     attacker: str = Field(description="what the attacker holds")
     goes: bool = Field(

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from tckr.audit.results import Result
+from tckr.audit.attack_results import Result
 from tckr.engine.credentials import passphrase
 from tckr.errors import UserError
 from tckr.options import Options

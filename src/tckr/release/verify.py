@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from tckr import __version__
+from tckr.audit.attack_results import Result, Roc
 from tckr.audit.guarantee import certified_aop
-from tckr.audit.results import Result, Roc
 from tckr.dp.accounting import Mechanism, gaussian_mu, mu, total_epsilon
 from tckr.dp.trade_off import trade_off
 from tckr.errors import UserError

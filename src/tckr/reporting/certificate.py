@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tckr.audit.results import Group, Tpr
+from tckr.audit.attack_results import Group, Tpr
 from tckr.release.certificate import Certificate
 from tckr.release.policy import TITLES
 from tckr.release.rows import Row

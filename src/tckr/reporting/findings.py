@@ -3,25 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from tckr.audit.attack_results import AttackResult, Auc, Epsilon, Group, Interval, Ppv, Tpr
 from tckr.audit.guarantee import certified_aop
-from tckr.audit.results import (
+from tckr.audit.results import Audit
+from tckr.audit.things import (
     PROVEN_THINGS,
     THINGS,
-    AttackResult,
-    Auc,
-    Audit,
     Canaries,
-    Epsilon,
     Exposure,
     Extraction,
-    Group,
-    Interval,
     ModelAudit,
-    Ppv,
     Recipe,
     Thing,
     ThingAudit,
-    Tpr,
 )
 from tckr.release.certificate import accuracy_interval
 

@@ -8,13 +8,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
-from tckr.audit.results import Roc
+from tckr.audit.attack_results import Roc
 from tckr.release.certificate import Limit
 from tckr.reporting.style import FORBIDDEN, IMPOSSIBLE, LIMIT, LIMIT_OF_TWO
 
 WIDTH, ACROSS, UP, LEFT, TOP, GAP, BELOW = 860, 352, 160, 50, 20, 62, 38
 PITCH, ENTRY = 16, 420  # of the legend: height of a line, width of a column
-# By the names in `tckr.audit.results.THINGS`: colour, and dashes that tell the lines apart without it.
+# By the names in `tckr.audit.things.THINGS`: colour, and dashes that tell the lines apart without it.
 LINES = {
     "student": ("#2563eb", ""),
     "weights": ("#0e7490", "7 3"),
@@ -35,7 +35,7 @@ def draw_roc(curves: Mapping[str, tuple[str, Roc]], limit: Limit | None) -> str:
     """Return two panels as one `<svg>`: the curves on plain axes, and on logarithmic ones, where leaks show at the left.
 
     Args:
-        curves: title and curve by name in `tckr.audit.results.THINGS`.
+        curves: title and curve by name in `tckr.audit.things.THINGS`.
         limit: what is proven; None: the picture says that nothing is.
 
     >>> drawn = draw_roc({"student": ("Student", Roc(fpr=(0.1, 1), tpr=(0.2, 1)))}, None)

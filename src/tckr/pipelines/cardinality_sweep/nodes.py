@@ -181,7 +181,7 @@ def audit_models(
 
 def tabulate(sweep_audit: dict[str, Any]) -> pd.DataFrame:
     """Return one row per model, the teacher first: model (teacher, student, control), cardinality, images, figures, seconds."""
-    from tckr.audit.results import ModelAudit
+    from tckr.audit.things import ModelAudit
 
     rows = [
         {
@@ -203,7 +203,7 @@ def tabulate(sweep_audit: dict[str, Any]) -> pd.DataFrame:
 
 def tabulate_attacks(sweep_audit: dict[str, Any]) -> pd.DataFrame:
     """Return one row per model and attack, the primary attack first: every figure with its interval, in percent."""
-    from tckr.audit.results import ModelAudit
+    from tckr.audit.things import ModelAudit
 
     audits = {
         name: ModelAudit.model_validate(model["audit"])

@@ -13,7 +13,8 @@ from tckr.pipelines.types import Tensors
 from tckr.synthesizers.base import Synthesizer
 
 if TYPE_CHECKING:
-    from tckr.audit.results import Attribution, Audit, ThreatAudit
+    from tckr.audit.results import Attribution, Audit
+    from tckr.audit.things import ThreatAudit
 
 MODELS = ("teacher", "student")
 INFINITY = "infinity"  # the epsilon of a run that proves nothing: JSON has no number for it

@@ -234,10 +234,11 @@ def score_release(
 
     audited = tables.audited_images(images)
     reference = of_split(images, tables.REFERENCE)
-    sides = [images_and_labels(table) for table in (audited, synthetic_images, reference)]
-    features, *others = tables.image_features(options, *(pixels for pixels, _ in sides))
+    own, released, known = map(images_and_labels, (audited, synthetic_images, reference))
+    features, *others = tables.image_features(options, own[0], released[0], known[0])
     k = options.release.neighbours
-    near = proximity(features, *others, k) | tables.pixel_proximity(*sides, k)
+    near = proximity(features, others[0], others[1], k)
+    near |= tables.pixel_proximity(own, released, known, k)
     rows = tables.queried_rows(audited, images, options, seed)
     scores: dict[str, Any] = {"features": features, "rows": rows}
     scores |= {f"images.{name}": values for name, values in near.items()}
