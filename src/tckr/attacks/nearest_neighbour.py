@@ -17,7 +17,7 @@ from tckr.errors import UserError
 # Smaller distances count as equal: features have a length of about 1, in float32.
 SMALLEST_DISTANCE = 1e-6
 PART = 4096  # rows whose distances are computed at once
-BLOCK = 1 << 26  # numbers of released or candidate rows that are compared at once: 256 MiB
+BLOCK = 1 << 25  # numbers of released or candidate rows that are compared at once: 128 MiB
 
 
 class PixelRows:
@@ -42,10 +42,9 @@ class PixelRows:
 
     def __getitem__(self, block: slice) -> NDArray[np.float32]:
         """Return a block of rows as numbers."""
-        rows = self.rows[block]
-        return (self.images[rows].reshape(len(rows), -1) / np.sqrt(self.shape[1]) / 255).astype(
-            np.float32
-        )
+        numbers = self.images[self.rows[block]].astype(np.float32).reshape(-1, self.shape[1])
+        numbers /= np.float32(255 * np.sqrt(self.shape[1]))
+        return numbers
 
 
 Features: TypeAlias = NDArray[np.float32] | csr_matrix | PixelRows

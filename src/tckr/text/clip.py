@@ -45,14 +45,16 @@ def image_embeddings(clip: Clip, images: Tensor, batch_size: int = 250) -> Tenso
     Args:
         images: uint8 (N, C, H, W), C 1 or 3, resized by the folder's image processor.
     """
-    rows = []
-    for part in images.expand(-1, 3, -1, -1).split(batch_size):
+    # Filled in place: many small results between large batches would leave holes in memory, the more the more images.
+    found = torch.empty(len(images), clip.model.config.projection_dim)
+    parts = images.expand(-1, 3, -1, -1).split(batch_size)
+    for part, rows in zip(parts, found.split(batch_size), strict=True):
         prepared = clip.pictures(
             images=part.cpu(), input_data_format="channels_first", return_tensors="pt"
         )
         body = clip.model.vision_model(pixel_values=prepared.pixel_values.to(clip.model.device))
-        rows.append(clip.model.visual_projection(body.pooler_output))
-    return functional.normalize(torch.cat(rows).float()).cpu()
+        rows.copy_(clip.model.visual_projection(body.pooler_output))
+    return functional.normalize(found)
 
 
 @torch.inference_mode()
@@ -63,7 +65,7 @@ def text_embeddings(clip: Clip, sentences: Sequence[str], batch_size: int = 250)
         sentences: what exceeds the model's length is cut off.
         batch_size: sentences per forward pass.
     """
-    rows = []
+    found = torch.empty(len(sentences), clip.model.config.projection_dim)
     for start in range(0, len(sentences), batch_size):
         coded = clip.tokenizer(
             list(sentences[start : start + batch_size]),
@@ -73,7 +75,5 @@ def text_embeddings(clip: Clip, sentences: Sequence[str], batch_size: int = 250)
             return_tensors="pt",
         ).to(clip.model.device)
         body = clip.model.text_model(input_ids=coded.input_ids, attention_mask=coded.attention_mask)
-        rows.append(clip.model.text_projection(body.pooler_output))
-    if not rows:
-        return torch.zeros(0, clip.model.config.projection_dim)
-    return functional.normalize(torch.cat(rows).float()).cpu()
+        found[start : start + batch_size] = clip.model.text_projection(body.pooler_output)
+    return functional.normalize(found)
