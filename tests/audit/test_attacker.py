@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from certified import broken, certified, policy, whole
-from tckr.audit import attacker, tables
+from tckr.audit import attacker, shadow_runs
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AttackerOptions, AuditOptions, ReleaseThreat
@@ -76,7 +76,7 @@ def test_a_label_column_that_memorises_is_found(memorises: bool) -> None:
         classifier=RECIPE,
         distillation=DistillationOptions(labels="hard"),
         seed=0,
-        students={n: StudentConfig(**p) for n, p in tables.students_of(recipe, table).items()},
+        students={n: StudentConfig(**p) for n, p in shadow_runs.students_of(recipe, table).items()},
         pools={"released": drawn},
     )
     membership = membership_matrix(N, SHADOWS, 0.5, 0)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tckr.audit import tables
+from tckr.audit import shadow_runs, tables
 from tckr.audit.attribution import sets, student_configs
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.shadow_models import ShadowConfig, run_shadows
@@ -69,7 +69,7 @@ def audited(images: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture
 def config(images: pd.DataFrame) -> ShadowConfig:
     stored = {"released.images": pixels(12, 1), "released.labels": torch.arange(12) % 2}
-    return tables.shadow_config(images, stored, RECIPE, options(), SEED)
+    return shadow_runs.shadow_config(images, stored, RECIPE, options(), SEED)
 
 
 def tckr() -> TCKR:
@@ -193,9 +193,9 @@ def test_shadows_repeat_the_recipe_of_the_students(
     assert list(config.students) == ["student"]
     assert set(config.pools) == {"released"}
     stored = {"released.images": pixels(12, 1), "released.labels": torch.arange(12) % 2}
-    again = tables.shadow_config(images, stored, RECIPE, options(), SEED)
+    again = shadow_runs.shadow_config(images, stored, RECIPE, options(), SEED)
     assert again.fingerprint() == config.fingerprint()
-    other = tables.shadow_config(images, stored, RECIPE, options(), SEED + 1)
+    other = shadow_runs.shadow_config(images, stored, RECIPE, options(), SEED + 1)
     assert other.fingerprint() != config.fingerprint()
 
 
@@ -207,7 +207,7 @@ def test_every_shadow_of_a_pipeline_makes_its_own_sets(
     captions = pd.DataFrame(
         {"image_id": shuffled["image_id"], "prompt": "of " + shuffled["image_id"]}
     )
-    made = tables.resynthesize(images, tckr(), {"captions": captions}, 12, whole, SEED)
+    made = shadow_runs.resynthesize(images, tckr(), {"captions": captions}, 12, whole, SEED)
     known = made.known["captions"]
     assert known["prompt"].tolist() == ("of " + audited["image_id"]).tolist()
     assert made.closed == {"released": (), **sets(TCKR.channels)}
@@ -215,7 +215,7 @@ def test_every_shadow_of_a_pipeline_makes_its_own_sets(
     assert made.queried == tables.queried_rows(audited, images, whole, SEED).tolist()
     assert (made.count, list(made.class_names)) == (12, CLASSES)
 
-    repeated = tables.shadow_config(images, images.head(0), RECIPE, whole, SEED, made)
+    repeated = shadow_runs.shadow_config(images, images.head(0), RECIPE, whole, SEED, made)
     assert repeated.pools == {}
     assert repeated.resynthesis is made
     own = student_configs("stored", TCKR.channels)
@@ -226,7 +226,7 @@ def test_every_shadow_of_a_pipeline_makes_its_own_sets(
 
 def test_an_arm_without_an_adapter_has_no_generator_to_query(images: pd.DataFrame) -> None:
     arm = Unadapted(knowledge_recycling=UnadaptedRecyclingOptions(generator="never loaded"))
-    made = tables.resynthesize(images, arm, {}, 12, options(scope="pipeline"), SEED)
+    made = shadow_runs.resynthesize(images, arm, {}, 12, options(scope="pipeline"), SEED)
     assert made.threat is None
     assert list(made.queried) == []
     assert made.closed == {"released": ()}
@@ -238,13 +238,13 @@ def test_a_killed_audit_keeps_its_number_of_shadows(
     seconds = iter([30.0, 10.0, 10.0])
     monkeypatch.setattr("tckr.audit.budget.seconds_per_group", lambda *_: next(seconds))
     budget = options(time_budget_minutes=2.1, checkpoints=str(tmp_path / "audit"))
-    first, again = (tables.plan_shadows(config, budget) for _ in range(2))
+    first, again = (shadow_runs.plan_shadows(config, budget) for _ in range(2))
     assert first["n_shadows"] == 4
     assert first["fingerprint"] == config.fingerprint()
     assert again == first
-    assert tables.plan_shadows(replace(config, seed=9), budget)["n_shadows"] == 8
-    tables.forget_checkpoints(budget, first)
-    assert tables.plan_shadows(config, budget)["n_shadows"] == 8
+    assert shadow_runs.plan_shadows(replace(config, seed=9), budget)["n_shadows"] == 8
+    shadow_runs.forget_checkpoints(budget, first)
+    assert shadow_runs.plan_shadows(config, budget)["n_shadows"] == 8
 
 
 def test_a_damaged_plan_is_made_again(
@@ -252,11 +252,11 @@ def test_a_damaged_plan_is_made_again(
 ) -> None:
     monkeypatch.setattr("tckr.audit.budget.seconds_per_group", lambda *_: 30.0)
     kept = options(checkpoints=str(tmp_path))
-    first = tables.plan_shadows(config, kept)
+    first = shadow_runs.plan_shadows(config, kept)
     (file,) = tmp_path.glob("*/*")
     file.write_text(file.read_text()[:10])
-    assert tables.plan_shadows(config, kept) == first
-    assert tables.plan_shadows(config, options()) == first  # no folder, nothing to keep
+    assert shadow_runs.plan_shadows(config, kept) == first
+    assert shadow_runs.plan_shadows(config, options()) == first  # no folder, nothing to keep
 
 
 def test_an_audit_forgets_its_own_checkpoints_alone(
@@ -270,27 +270,27 @@ def test_an_audit_forgets_its_own_checkpoints_alone(
     kept = options(checkpoints=str(tmp_path))
     membership = tables.draw_memberships(images, 2, SEED)
     own, other = config, replace(config, seed=9)
-    mine, theirs = (tables.plan_shadows(e, kept) for e in (own, other))
+    mine, theirs = (shadow_runs.plan_shadows(e, kept) for e in (own, other))
     for repeated in (own, other):
-        tables.train_shadows(repeated, membership, audited, kept)
+        shadow_runs.train_shadows(repeated, membership, audited, kept)
     folders = {folder.name: list(folder.iterdir()) for folder in tmp_path.iterdir()}
     assert set(folders) == {mine["fingerprint"], theirs["fingerprint"]}
     assert all(len(files) > 1 for files in folders.values())  # a plan and the finished groups
 
-    tables.forget_checkpoints(options(), mine)
-    tables.forget_checkpoints(kept, {**mine, "fingerprint": None})
+    shadow_runs.forget_checkpoints(options(), mine)
+    shadow_runs.forget_checkpoints(kept, {**mine, "fingerprint": None})
     assert len(list(tmp_path.iterdir())) == 2
-    tables.forget_checkpoints(kept, mine)
+    shadow_runs.forget_checkpoints(kept, mine)
     assert [folder.name for folder in tmp_path.iterdir()] == [theirs["fingerprint"]]
     assert set(tmp_path.glob("*/*")) == set(folders[theirs["fingerprint"]])
-    tables.forget_checkpoints(kept, mine)  # twice does no harm
+    shadow_runs.forget_checkpoints(kept, mine)  # twice does no harm
 
 
 def test_scores_are_those_of_the_audited_images(
     images: pd.DataFrame, audited: pd.DataFrame, config: ShadowConfig
 ) -> None:
     membership = tables.draw_memberships(images, 2, SEED)
-    scores = tables.train_shadows(config, membership, audited, options())
+    scores = shadow_runs.train_shadows(config, membership, audited, options())
     expected = run_shadows(config, tables.memberships(membership, audited))
     assert set(scores) == {"teacher", "student", "weights"}
     for name, values in scores.items():
@@ -299,7 +299,7 @@ def test_scores_are_those_of_the_audited_images(
 
     torch.manual_seed(0)
     model = build(CLASSIFIER, 1, 2, 8)
-    (found,) = tables.score_models(images, {"m": model}, RECIPE, options(queries=2)).values()
+    (found,) = shadow_runs.score_models(images, {"m": model}, RECIPE, options(queries=2)).values()
     alone = model_scores(model, config.images, config.labels, 2, CLASSIFIER.augmentation)
     np.testing.assert_array_equal(found.numpy(), alone)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from tckr.audit import tables
+from tckr.audit import shadow_runs, tables
 from tckr.audit.options import AuditOptions
 from tckr.audit.seen import Seen
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
@@ -129,7 +129,7 @@ def train_students(
     }
     return (
         {name: facts[name] | measured[name] for name in models},
-        tables.score_models(images, models, teacher_recipe, audit),
+        shadow_runs.score_models(images, models, teacher_recipe, audit),
         recipe,
     )
 
@@ -172,7 +172,7 @@ def audit_models(
         "distillation",
         student_recipe["students"],
     )
-    tables.forget_checkpoints(audit, audit_plan)
+    shadow_runs.forget_checkpoints(audit, audit_plan)
     return {
         name: {**model, "audit": figures[name].model_dump(mode="json")}
         for name, model in sweep_accuracy.items()

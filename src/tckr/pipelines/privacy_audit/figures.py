@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tckr.audit import tables
+from tckr.audit import shadow_runs, tables
 from tckr.audit.options import AuditOptions
 from tckr.audit.seen import GENERATOR, Seen, part
 from tckr.pipelines.types import Tensors
@@ -64,7 +64,7 @@ def audit_release(
     seen = everything.ordinary()
     audited, inside = seen.audited, tables.is_member(seen.audited)
     release = tables.as_arrays(seen.release)
-    students = tables.students_of(student_recipe, recycled_set)
+    students = shadow_runs.students_of(student_recipe, recycled_set)
     elsewhere = _made_elsewhere(synthesizer)
     things: dict[str, Any] = dict(
         tables.attack_models(
@@ -109,7 +109,7 @@ def audit_release(
                 options,
                 tables.people(audited.iloc[rows]),
             )
-    tables.forget_checkpoints(options, audit_plan)
+    shadow_runs.forget_checkpoints(options, audit_plan)
     attributed = _attribution(
         synthesizer.open_channels, audited, seen.shadows, membership_matrix, options
     )
@@ -183,7 +183,7 @@ def _audit_joint(
         rows = queried["rows"]
     held = {
         title: (targets[name][rows], shadows[name][:, rows])
-        for name, title in tables.released_models(students, options.scope).items()
+        for name, title in shadow_runs.released_models(students, options.scope).items()
     }
     if queried:
         held |= {

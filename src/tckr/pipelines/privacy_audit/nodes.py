@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tckr.audit import tables
+from tckr.audit import shadow_runs, tables
 from tckr.audit.options import AuditOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
@@ -66,8 +66,8 @@ def plan_audit(
     """
     if not wanted:
         return {"n_shadows": options.n_shadows}
-    repeated = tables.shadow_config(images, synthetic_sets, student_recipe, options, seed)
-    return tables.plan_shadows(repeated, options)
+    repeated = shadow_runs.shadow_config(images, synthetic_sets, student_recipe, options, seed)
+    return shadow_runs.plan_shadows(repeated, options)
 
 
 def score_shadows(
@@ -86,8 +86,10 @@ def score_shadows(
     """
     if not wanted:
         return {}
-    repeated = tables.shadow_config(images, synthetic_sets, student_recipe, options, seed)
-    return tables.train_shadows(repeated, membership_matrix, tables.audited_images(images), options)
+    repeated = shadow_runs.shadow_config(images, synthetic_sets, student_recipe, options, seed)
+    return shadow_runs.train_shadows(
+        repeated, membership_matrix, tables.audited_images(images), options
+    )
 
 
 def plan_arm_audit(
@@ -103,7 +105,7 @@ def plan_arm_audit(
     repeated = _shadow_config(
         synthesizer, artefacts, images, recycled_set, student_recipe, options, seed
     )
-    return tables.plan_shadows(repeated, options)
+    return shadow_runs.plan_shadows(repeated, options)
 
 
 def score_arm_shadows(
@@ -125,7 +127,9 @@ def score_arm_shadows(
     repeated = _shadow_config(
         synthesizer, artefacts, images, recycled_set, student_recipe, options, seed
     )
-    return tables.train_shadows(repeated, membership_matrix, tables.audited_images(images), options)
+    return shadow_runs.train_shadows(
+        repeated, membership_matrix, tables.audited_images(images), options
+    )
 
 
 def _shadow_config(
@@ -143,11 +147,11 @@ def _shadow_config(
     resynthesis = None
     if options.scope == "pipeline":
         count, draws = len(recycled_set), draws_per_image(recycled_set)
-        resynthesis = tables.resynthesize(
+        resynthesis = shadow_runs.resynthesize(
             images, synthesizer, artefacts, count, options, seed, draws
         )
     own = OwnTeacher(synthesizer, class_names(images)) if synthesizer.own_teacher else None
-    return tables.shadow_config(
+    return shadow_runs.shadow_config(
         images, recycled_set, student_recipe, options, seed, resynthesis, own
     )
 
@@ -177,7 +181,7 @@ def score_targets(
         recycled_set, student_recipe, options.attacker, derive(seed, "attacker"), best()
     )
     models = {"teacher": teacher, "student": student, RELEASED: own}
-    return tables.score_models(images, models, student_recipe, options)
+    return shadow_runs.score_models(images, models, student_recipe, options)
 
 
 def score_generator(
