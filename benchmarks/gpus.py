@@ -30,7 +30,8 @@ from benchmarks.shadows import RECIPES
 
 from benchmarks import blip2, stable_diffusion
 from tckr.audit.membership import membership_matrix
-from tckr.audit.shadow_models import ShadowConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.classifiers.options import DistillationOptions
 from tckr.diffusion.options import SamplingOptions
 from tckr.diffusion.sampling import stream

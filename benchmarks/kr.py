@@ -37,7 +37,8 @@ from tckr.attacks.registry import ATTACKS
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig, StudentConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.models import load as load_classifier

@@ -25,7 +25,8 @@ from tckr.audit.guarantee import guarantee
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.resynthesis import OwnTeacher
-from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig, StudentConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions

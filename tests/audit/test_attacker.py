@@ -10,7 +10,8 @@ from tckr.audit import attacker, shadow_runs
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AttackerOptions, AuditOptions, ReleaseThreat
-from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig, StudentConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_teacher
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions

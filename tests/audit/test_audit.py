@@ -10,7 +10,8 @@ import torch
 from tckr.audit.audit import audit, evaluate, one_run
 from tckr.audit.membership import fingerprint, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.shadow_models import Scores, ShadowConfig, StudentConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig, StudentConfig
+from tckr.audit.shadow_models import Scores, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions

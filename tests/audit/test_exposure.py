@@ -17,7 +17,8 @@ from tckr.audit.exposure import expose
 from tckr.audit.options import AuditOptions
 from tckr.audit.results import Audit
 from tckr.audit.seen import Seen
-from tckr.audit.shadow_models import ShadowConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.audit.signals import model_scores
 from tckr.audit.things import DuplicatedCanaries
 from tckr.audit.threats import audit_generator, audit_release

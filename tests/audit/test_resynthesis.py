@@ -14,7 +14,8 @@ from tckr.audit.attribution import sets, student_configs
 from tckr.audit.budget import plan
 from tckr.audit.options import AuditOptions, GeneratorThreat, ReleaseThreat
 from tckr.audit.resynthesis import Resynthesis
-from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig, StudentConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.engine.device import best

@@ -9,7 +9,8 @@ import torch
 
 from copies import no_copies
 from tckr.audit import shadow_models as shadows
-from tckr.audit.shadow_models import SHADOW_STREAM, ShadowConfig, StudentConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig, StudentConfig
+from tckr.audit.shadow_models import SHADOW_STREAM, run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions

@@ -11,7 +11,8 @@ import torch
 from tckr.audit import shadow_runs, tables
 from tckr.audit.attribution import sets, student_configs
 from tckr.audit.options import AuditOptions, ReleaseThreat
-from tckr.audit.shadow_models import ShadowConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.audit.signals import model_scores
 from tckr.classifiers.models import build
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions

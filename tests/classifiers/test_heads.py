@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tckr.audit.shadow_models import ShadowConfig, StudentConfig, run_shadows
+from tckr.audit.shadow_config import ShadowConfig, StudentConfig
+from tckr.audit.shadow_models import run_shadows
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.features import LinearOnFeatures, Scattering
 from tckr.classifiers.fixed_views import labels_of_views

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from tckr.audit.results import Attribution, ChannelShare, StudentLeak
-from tckr.audit.shadow_models import StudentConfig
+from tckr.audit.shadow_config import StudentConfig
 from tckr.classifiers.options import LabelSource
 from tckr.metrics import auc
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.results import Plan
-from tckr.audit.shadow_models import ShadowConfig, ShadowTrainers
+from tckr.audit.shadow_config import ShadowConfig
+from tckr.audit.shadow_models import ShadowTrainers
 from tckr.classifiers.predict import logits
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError

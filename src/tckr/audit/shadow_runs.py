@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tckr.audit.results import Plan
     from tckr.audit.resynthesis import OwnTeacher, Resynthesis
-    from tckr.audit.shadow_models import ShadowConfig
+    from tckr.audit.shadow_config import ShadowConfig
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def shadow_config(
         own_teacher: of an arm that does not take the classifier's recipe for its teacher.
     """
     from tckr.audit import attacker, attribution
-    from tckr.audit.shadow_models import ShadowConfig, StudentConfig
+    from tckr.audit.shadow_config import ShadowConfig, StudentConfig
     from tckr.audit.signals import STUDENT
 
     audited = audited_images(images)

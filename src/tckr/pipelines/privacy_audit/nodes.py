@@ -17,7 +17,7 @@ from tckr.synthesizers.filtering import draws_per_image
 from tckr.synthesizers.private_set import PrivateSet
 
 if TYPE_CHECKING:
-    from tckr.audit.shadow_models import ShadowConfig
+    from tckr.audit.shadow_config import ShadowConfig
 
 QUERIED = "queried_"  # before the name of a per-image artefact: that of the queried images
 
