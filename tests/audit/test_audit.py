@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tckr.audit.audit import audit, evaluate, one_run
+from tckr.audit.audit import audit
+from tckr.audit.evaluation import evaluate, one_run
 from tckr.audit.membership import fingerprint, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig

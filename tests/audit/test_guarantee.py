@@ -10,7 +10,8 @@ import torch
 from scipy.special import ndtr, ndtri
 
 from tckr.audit.attack_results import Separation
-from tckr.audit.audit import audit, evaluate
+from tckr.audit.audit import audit
+from tckr.audit.evaluation import evaluate
 from tckr.audit.guarantee import CONFIDENCE, certified_aop, check, guarantee
 from tckr.audit.membership import coin_flips, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat

@@ -1,7 +1,5 @@
 """Audit one model: how well can its outputs tell members of its training set from non-members?"""
 
-from dataclasses import asdict
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,13 +10,11 @@ from tckr.attacks.registry import scores
 from tckr.audit.attack_results import (
     AttackResult,
     Auc,
-    Epsilon,
     Interval,
     Ppv,
-    Roc,
-    Separation,
     Tpr,
 )
+from tckr.audit.evaluation import GUESSED_CANARIES, coarse_roc, evaluate, one_run, reads_membership
 from tckr.audit.groups import exposed_groups
 from tckr.audit.membership import fingerprint
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions, Scope
@@ -39,10 +35,6 @@ SCOPE_NOTES: dict[Scope, str] = {
         " images, teacher, labels, student."
     ),
 }
-
-# The one-run bound guesses this share of the examples, those with the highest and lowest scores, and this one of the
-# canaries, whose membership is plainer. Both are fixed before any score is seen.
-GUESSED, GUESSED_CANARIES = 0.1, 0.5
 
 
 def audit(
@@ -281,89 +273,6 @@ def blind(scope: Scope, labels: LabelSource | None) -> str:
     )
 
 
-def evaluate(
-    name: str,
-    label: str,
-    values: NDArray[np.float64],
-    is_member: NDArray[np.bool_],
-    options: AuditOptions,
-    accuracy_percent: float | None = None,
-    clusters: NDArray[np.int64] | None = None,
-) -> AttackResult:
-    """Compute every statistic of one attack's scores, each with its interval.
-
-    Args:
-        name: of the attack.
-        label: the attack in words.
-        values: (N,) scores of the attack, larger = more likely a member.
-        is_member: bool (N,).
-        options: rates, priors, delta and confidence.
-        accuracy_percent: of the attacked model; without it there is no AOP.
-        clusters: int (N,), the example behind each score where one example has several, or the person
-            behind each example where one person has. Such scores are not independent of one another:
-            intervals come from a bootstrap of whole clusters, and there is neither a lower bound of epsilon nor a separation.
-
-    QMIA, which learns from known non-members, gets no epsilon: the bound takes who is one for hidden from the guesses.
-    """
-    confidence = options.confidence
-    area = metrics.auc(values, is_member, confidence, clusters)
-    rates = [
-        metrics.tpr_at_fpr(values, is_member, fpr, confidence, clusters) for fpr in options.fprs
-    ]
-    epsilon = separation = None
-    if clusters is None:
-        if not _reads_membership(name):
-            epsilon = one_run(values, is_member, GUESSED, options)
-        separation = Separation(**asdict(metrics.separation(values, is_member)))
-    aop = None
-    if accuracy_percent is not None:
-        aop = Interval.of(metrics.accuracy_over_privacy(accuracy_percent, area))
-    return AttackResult(
-        name=name,
-        label=label,
-        auc=Auc.of(area),
-        covers_half=metrics.covers_half(area),
-        tprs=tuple(
-            Tpr.of(rate, ppv=[Ppv.of(metrics.ppv(rate, prior)) for prior in options.priors])
-            for rate in rates
-        ),
-        epsilon=epsilon,
-        aop=aop,
-        separation=separation,
-    )
-
-
-def coarse_roc(values: NDArray[np.float64], is_member: NDArray[np.bool_]) -> Roc:
-    """Return the ROC curve of an attack's scores (N,), as it may be published."""
-    fpr, tpr = metrics.coarse_roc(values, is_member)
-    return Roc(fpr=tuple(fpr.tolist()), tpr=tuple(tpr.round(6).tolist()))
-
-
-def one_run(
-    values: NDArray[np.float64],
-    is_member: NDArray[np.bool_],
-    share: float,
-    options: AuditOptions,
-) -> Epsilon:
-    """Bound epsilon by guessing who is a member for a share of the examples, fixed beforehand; see `one_run_bound`.
-
-    The bound is for fair coins: of the larger side as many are drawn, by a fixed seed, as there are on the other.
-    """
-    sides = [np.flatnonzero(is_member), np.flatnonzero(~is_member)]
-    fewest = min(map(len, sides))
-    random = np.random.default_rng(0)
-    chosen = np.concatenate([random.permutation(side)[:fewest] for side in sides])
-    guesses = max(1, round(share * len(chosen)))
-    bound = metrics.one_run_bound(
-        values[chosen], is_member[chosen], guesses, options.delta, options.confidence
-    )
-    return Epsilon.of(bound, delta=options.delta)
-
-
-def _reads_membership(name: str) -> bool:
-    return name in ATTACKS and "reference" in ATTACKS[name].needs
-
-
 def attack_on_shadows(options: AuditOptions) -> str:
     """Return the attack that `over_shadows` runs: the primary one, or the threshold in place of QMIA."""
     return options.attack if options.attack != "qmia" else "threshold"
@@ -426,7 +335,7 @@ def _canaries(
             clusters=np.broadcast_to(people, pooled.shape).ravel(),
         )
     bound = None
-    if not several and not _reads_membership(options.attack):
+    if not several and not reads_membership(options.attack):
         bound = one_run(values[canary], inside, GUESSED_CANARIES, options)
     return Canaries(
         count=count,

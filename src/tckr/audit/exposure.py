@@ -20,7 +20,8 @@ from tckr.attacks import ATTACKS
 from tckr.attacks.registry import scores
 from tckr.audit import tables
 from tckr.audit.attack_results import AttackResult
-from tckr.audit.audit import attack_on_shadows, evaluate, over_shadows
+from tckr.audit.audit import attack_on_shadows, over_shadows
+from tckr.audit.evaluation import evaluate
 from tckr.audit.extraction import extract
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.seen import ROWS, Seen, part

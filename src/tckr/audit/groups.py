@@ -38,7 +38,7 @@ def exposed_groups(
         membership: bool (S, N).
         options: rates and confidence.
         classes: (N,) names; None: no figures by class.
-        clusters: as for `audit.evaluate`.
+        clusters: as for `evaluation.evaluate`.
     """
     separation = vulnerability(shadow_scores, membership)["separation"].to_numpy()
     order = np.argsort(-separation, kind="stable")

@@ -9,7 +9,7 @@ from tckr import metrics
 from tckr.attacks.fusion import fuse
 from tckr.attacks.registry import scores
 from tckr.audit.attack_results import AttackResult, Auc, Ppv, Tpr
-from tckr.audit.audit import evaluate
+from tckr.audit.evaluation import evaluate
 from tckr.audit.options import FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.things import THINGS, ThreatAudit
 from tckr.audit.threats import FEWEST_ASKED, shadow_attack
@@ -35,7 +35,7 @@ def audit_joint(
         membership: bool (S, N).
         is_member: bool (N,).
         options: names the attack.
-        clusters: int (N,), the person behind each image where some have several; see `audit.evaluate`.
+        clusters: int (N,), the person behind each image where some have several; see `evaluate`.
 
     Returns:
         None of fewer than two things, or with too few shadows to attack each with the others.

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from tckr.attacks import ATTACKS
 from tckr.attacks.registry import scores
-from tckr.audit.audit import coarse_roc, evaluate
 from tckr.audit.denoising import calibrated
 from tckr.audit.denoising_attacks import SIGNALS
+from tckr.audit.evaluation import coarse_roc, evaluate
 from tckr.audit.groups import exposed_groups
 from tckr.audit.options import AuditOptions
 from tckr.audit.things import THINGS, ThreatAudit
@@ -50,7 +50,7 @@ def audit_generator(
         options: with shadows, its primary attack is also that of the generator; see `shadow_attack`.
         shadow: signals (S, N) of shadow adapters (scope `pipeline`).
         membership: bool (S, N), members to which each shadow was adapted.
-        clusters: int (N,), the person behind each image where some have several; see `audit.evaluate`.
+        clusters: int (N,), the person behind each image where some have several; see `evaluate`.
         made_elsewhere: every shadow holds the target's own adapter, which calibrates nothing.
     """
     if made_elsewhere:
@@ -152,7 +152,7 @@ def audit_release(
         attack_scores: (N,) by name, of `tckr.attacks.nearest_neighbour`; other arrays are ignored.
         is_member: bool (N,).
         options: rates, priors, delta and confidence.
-        clusters: int (N,), the person behind each image where some have several; see `audit.evaluate`.
+        clusters: int (N,), the person behind each image where some have several; see `evaluate`.
     """
     known = {
         name: attack_scores[name]
