@@ -78,6 +78,7 @@ def test_small_and_merged(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes a minute: set TCKR_LONG=1")
 def test_small_batches(tmp_path: Path) -> None:
     path = tmp_path / "batches.json"
     batches.main(["--small", "--out", str(path)])
