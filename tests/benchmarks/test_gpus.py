@@ -9,7 +9,7 @@ import pytest
 from benchmarks import gpus, scaling
 
 
-# The stages are asked the same by test_long_stages.py and by tests of `diffusion` and `audit`.
+# The stages are asked the same by tests of `text`, `diffusion` and `audit`.
 @pytest.mark.slow
 @pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes minutes: set TCKR_LONG=1")
 def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:

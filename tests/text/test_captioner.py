@@ -26,6 +26,18 @@ def test_captions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     assert together == alone
 
 
+def test_captions_do_not_depend_on_who_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = load(str(miniatures.save_captioner(tmp_path)))
+    images = torch.randint(0, 256, (6, 1, 28, 28), dtype=torch.uint8)
+    options = CaptionOptions(captioner=".", max_new_tokens=6, batch_size=2, shard=2)
+    alone = caption(captioner, images, options)
+    # Two processes of the CPU, as one for each of two GPUs.
+    monkeypatch.setattr("tckr.text.captioner.resolve_workers", lambda: (2, []))
+    assert caption(captioner, images, options) == alone
+
+
 def test_a_captioner_learns_to_tell_black_from_white() -> None:
     images = torch.cat([torch.zeros(8, 3, 16, 16), torch.full((8, 3, 16, 16), 255)]).to(torch.uint8)
     images[:, :, 4:12, 4:12] = 127
