@@ -15,6 +15,7 @@ from tckr.dp import EvolutionOptions, check_sensitivity, recording
 from tckr.errors import UserError
 from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.private_set import PrivateSet
+from tckr.synthesizers.prompt_space import PromptSpace
 from tckr.synthesizers.spti import Spti, SptiBudget, SptiDrawingOptions, VotingOptions
 from tckr.synthesizers.under_dp import data_hash
 from tckr.text.options import CaptionOptions
@@ -166,9 +167,7 @@ def test_answers_are_kept_until_the_results_are_saved(
     """Killed at the rendering of the last candidates, a run goes on with the answers that it has; only one is asked for."""
     arm = arm_with(models, checkpoints=str(tmp_path / "votes"))
     rendered = {"count": 0}
-    from tckr.synthesizers import spti
-
-    whole = spti._Space.rendered
+    whole = PromptSpace.rendered
 
     def dies(space: Any, prompts: Any, seed: int) -> Any:
         rendered["count"] += 1
@@ -176,10 +175,10 @@ def test_answers_are_kept_until_the_results_are_saved(
             raise KeyboardInterrupt
         return whole(space, prompts, seed)
 
-    monkeypatch.setattr(spti._Space, "rendered", dies)
+    monkeypatch.setattr(PromptSpace, "rendered", dies)
     with recording() as first, pytest.raises(KeyboardInterrupt):
         arm.fit(private, SEED)
-    monkeypatch.setattr(spti._Space, "rendered", whole)
+    monkeypatch.setattr(PromptSpace, "rendered", whole)
     with recording() as second:
         fitted = arm.fit(private, SEED)
     votes = [answer for answer in [*first, *second] if answer.entry.name == "votes"]

@@ -8,8 +8,7 @@ encoder's space instead, and nothing is rendered on the way. As published the la
 the teacher, `student_training.labels: hard`); labels of a teacher under differential privacy are ours.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pandas as pd
@@ -42,11 +41,10 @@ from tckr.text.sources.options import TextSourceOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tckr.diffusion.renderers import Renderer
     from tckr.dp.evolution import Generation
+    from tckr.synthesizers.prompt_space import PromptSpace
 
 VOTES = "votes"  # its name in the ledger
-BATCH = 500  # images whose features are computed at once
 FEATURE = "f"  # before the numbers of the columns of `member_features`
 
 
@@ -207,7 +205,7 @@ class Spti(UnderDP):
             (table,) = arm.caption_members(private, {}, seed, device)
             rows = space.texts(table["caption"].tolist())
         else:
-            rows = space.pictures(private.images.split(BATCH))
+            rows = space.pictures([private.images])
         columns = [f"{FEATURE}{i}" for i in range(rows.shape[1])]
         return (pd.DataFrame(rows.cpu().numpy(), columns=columns),)
 
@@ -321,8 +319,10 @@ class Spti(UnderDP):
         remote = self.knowledge_recycling.renderer.kind == "openai"
         return 0 if remote else super().count_cut(prompts)
 
-    def _space(self, facts: PublicFacts, device: str) -> "_Space":
-        return _Space(self, facts, device)
+    def _space(self, facts: PublicFacts, device: str) -> "PromptSpace":
+        from tckr.synthesizers.prompt_space import PromptSpace
+
+        return PromptSpace(self, facts, device)
 
     def _recipe(self, facts: PublicFacts) -> list[Any]:
         """Return what decides the candidates and the space in which they are voted for."""
@@ -334,81 +334,6 @@ class Spti(UnderDP):
             list(facts.class_names),
             list(facts.shape),
         ]
-
-
-class _Space:
-    """Writes, renders and embeds prompts; each model is loaded when it is needed first."""
-
-    def __init__(self, arm: Spti, facts: PublicFacts, device: str) -> None:
-        self.arm, self.facts, self.device = arm, facts, device
-
-    def random(self, label: int, count: int, seed: int) -> list[str]:
-        return self._source.random(self.facts.class_names[label], count, seed)
-
-    def vary(self, prompts: Sequence[str], labels: Sequence[int], seed: int) -> list[str]:
-        names = [self.facts.class_names[label] for label in labels]
-        return self._source.vary(prompts, names, seed)
-
-    def embed(self, prompts: Sequence[str], seed: int) -> "Tensor":
-        if self.arm.voting.by == "captions":
-            return self.texts([prompt.partition(": ")[2] or prompt for prompt in prompts])
-        each = self.arm.voting.renderings
-        repeated = [prompt for prompt in prompts for _ in range(each)]
-        rows = self.pictures(self.rendered(repeated, seed))
-        return rows.view(len(prompts), each, -1).mean(1)
-
-    def rendered(self, prompts: Sequence[str], seed: int) -> "Iterator[Tensor]":
-        """Yield an image of each prompt, in batches."""
-        channels, height, width = self.facts.shape
-        return self._renderer.render(prompts, (height, width), channels, seed)
-
-    def pictures(self, batches: "Iterator[Tensor] | Sequence[Tensor]") -> "Tensor":
-        """Return the features of images, float32 (N, D) on the device, rows of length 1."""
-        import torch
-        from torch.nn import functional
-
-        rows = []
-        with torch.inference_mode():
-            for batch in batches:
-                for part in batch.split(BATCH):
-                    found = self._body(part.to(self.device).float() / 255)
-                    rows.append(functional.normalize(found.float(), dim=1))
-        return torch.cat(rows).clone()
-
-    def texts(self, sentences: Sequence[str]) -> "Tensor":
-        """Return the features of sentences, float32 (N, D) on the device, rows of length 1."""
-        from tckr.text.clip import text_embeddings
-
-        return text_embeddings(self._clip, sentences).clone().to(self.device)
-
-    @cached_property
-    def _source(self) -> Any:
-        from tckr.text.sources.registry import text_source
-
-        return text_source(self.arm.text, self.device)
-
-    @cached_property
-    def _renderer(self) -> "Renderer":
-        from tckr.diffusion.renderers import renderer
-
-        source, options = self.arm.source(), self.arm.knowledge_recycling
-        return renderer(
-            options.renderer, source.generator, options.sampling, self.device, source.resolution
-        )
-
-    @cached_property
-    def _body(self) -> Callable[["Tensor"], "Tensor"]:
-        from tckr.classifiers.features import Scattering, load_clip_features
-
-        if self.arm.voting.features == "scattering":
-            return Scattering(*self.facts.shape).to(self.device).eval()
-        return load_clip_features(self.arm.voting.encoder).to(self.device).eval()
-
-    @cached_property
-    def _clip(self) -> Any:
-        from tckr.text.clip import load_clip
-
-        return load_clip(self.arm.voting.encoder, self.device)
 
 
 def population_table(last: "Generation", class_names: Sequence[str]) -> pd.DataFrame:
