@@ -258,7 +258,7 @@ def test_the_first_noise_is_scaled_and_nothing_else(pipeline: StableDiffusionPip
     from dataclasses import replace
 
     from tckr.diffusion.memory import RowsOnDevice
-    from tckr.diffusion.sampling import Sampler
+    from tckr.diffusion.sampler import Sampler
 
     embeds = encode_prompts(pipeline, ["bag"])
     plain = Sampler(

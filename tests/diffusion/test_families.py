@@ -14,7 +14,8 @@ from tckr.diffusion.lora import adapt
 from tckr.diffusion.memory import RowsOnDevice
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions, Solver
 from tckr.diffusion.pipeline import CLASSES, load, side, solver
-from tckr.diffusion.sampling import Sampler, first_noise, sample
+from tckr.diffusion.sampler import Sampler, first_noise
+from tckr.diffusion.sampling import sample
 from tckr.errors import UserError
 from tckr.options import Schedule
 

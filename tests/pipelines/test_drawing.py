@@ -23,8 +23,8 @@ from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.resnet import ResNet
 from tckr.classifiers.soft_labels import soften
 from tckr.datasets.image_table import ImageTableDataset
-from tckr.diffusion import sampling
 from tckr.diffusion.options import SamplingOptions
+from tckr.diffusion.sampler import Sampler
 from tckr.engine.seeds import derive
 from tckr.images.tables import DESCRIBED, VIEWS
 from tckr.images.tensors import to_png, to_tensor
@@ -61,13 +61,13 @@ def images() -> pd.DataFrame:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the images that the generator draws."""
     numbers: list[int] = []
-    original = sampling.Sampler.__call__
+    original = Sampler.__call__
 
     def draws(self: Any, wanted: range) -> Any:
         numbers.extend(wanted)
         return original(self, wanted)
 
-    monkeypatch.setattr(sampling.Sampler, "__call__", draws)
+    monkeypatch.setattr(Sampler, "__call__", draws)
     return numbers
 
 

@@ -14,8 +14,8 @@ from tckr.classifiers.options import ClassifierOptions, DistillationOptions, Reg
 from tckr.classifiers.predict import soft_labels
 from tckr.classifiers.resnet import ResNet
 from tckr.datasets.image_table import ImageTableDataset
-from tckr.diffusion import sampling
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
+from tckr.diffusion.sampler import Sampler
 from tckr.errors import UserError
 from tckr.images.tables import SLICE, images_and_labels
 from tckr.images.unfinished import Unfinished
@@ -115,13 +115,13 @@ def test_a_killed_filtered_drawing_goes_on_and_gives_the_same_bytes(
 ) -> None:
     """Killed while the plan is drawn, at its end, and while what was rejected is drawn again."""
     numbers: list[int] = []
-    original = sampling.Sampler.__call__
+    original = Sampler.__call__
 
     def draws(self: Any, wanted: range) -> Any:
         numbers.extend(wanted)
         return original(self, wanted)
 
-    monkeypatch.setattr(sampling.Sampler, "__call__", draws)
+    monkeypatch.setattr(Sampler, "__call__", draws)
     whole = generate_images(arm(checkpoints=None, **half()), {}, FACTS, SEED, teacher)
     once = set(numbers)
     append, kept = Unfinished.append, []
