@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines as registered
 from kedro.io import DataCatalog
 from kedro.io.core import AbstractVersionedDataset
 from kedro.io.memory_dataset import MemoryDataset
@@ -49,7 +50,10 @@ LAYERS = (
 
 @pytest.fixture(scope="module")
 def pipelines() -> dict[str, Pipeline]:
-    return register_pipelines()
+    """All that are registered, whichever an earlier test of this process asked Kedro for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registered, "_requested_pipelines", None)
+        return register_pipelines()
 
 
 @pytest.fixture(scope="module")
