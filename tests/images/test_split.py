@@ -85,3 +85,10 @@ def test_fractions_that_fill_the_pool_fill_it_exactly(n_pool):
 def test_shares_that_do_not_fit_are_refused(shares):
     with pytest.raises(UserError, match="only 100 are there"):
         resolve_pool(*shares, 100)
+
+
+def test_a_source_that_is_all_test_split_is_called_so():
+    """A Parquet file called photos_test.parquet, say."""
+    said = "only 0 are there beside the 6000 of the source's own test split.*rename the file"
+    with pytest.raises(UserError, match=said):
+        resolve_pool(60, 60, 5, 0, 6000)

@@ -58,7 +58,7 @@ def _shares(own: np.ndarray, pool: np.ndarray, options: IngestionOptions) -> dic
     shares = {"test": split.apportion(n_test, own if own.any() else pool)}
     left = pool if own.any() else pool - shares["test"]
     totals = split.resolve_pool(
-        options.members, options.holdout, options.validation, int(left.sum())
+        options.members, options.holdout, options.validation, int(left.sum()), int(own.sum())
     )
     for name, total in totals.items():
         shares[name] = split.apportion(total, left)

@@ -213,7 +213,7 @@ def _split(
     drawn[candidates] = groups.draw(everything[candidates], {"test": n_test}, seed)
     pool = ~own_test.to_numpy() & (drawn == "")
     totals = split.resolve_pool(
-        options.members, options.holdout, options.validation, int(pool.sum())
+        options.members, options.holdout, options.validation, int(pool.sum()), int(own_test.sum())
     )
     drawn[pool] = groups.draw(everything[pool], totals, seed)
     table = everything.assign(split=drawn)

@@ -99,9 +99,13 @@ def resolve_test(share: int | float | None, n_own: int, n_pool: int) -> int:
 
 
 def resolve_pool(
-    members: int | float | None, holdout: int | float | None, validation: int | float, n_pool: int
+    members: int | float | None,
+    holdout: int | float | None,
+    validation: int | float,
+    n_pool: int,
+    n_own: int = 0,
 ) -> dict[str, int]:
-    """Return the numbers of validation, members and holdout images in a pool of `n_pool`.
+    """Return the numbers of validation, members and holdout images in a pool of `n_pool`, beside `n_own` test images.
 
     If neither `members` nor `holdout` is given, each gets half of what validation leaves; if one of them is missing, it
     gets as many as the other, or as many as are left.
@@ -132,8 +136,12 @@ def resolve_pool(
         wanted = " + ".join(
             f"{totals[split]} {split}" for split, share in given.items() if share is not None
         )
+        beside, unless = "", ""
+        if n_own:
+            beside = f" beside the {n_own} of the source's own test split"
+            unless = "; if these are no test images, rename the file, folder or column that calls them so"
         raise UserError(
-            f"The splits need {wanted} images (and at least one for each split), but only {n_pool} are there.",
-            "lower ingestion.members, holdout or validation, or give them as fractions such as 0.4.",
+            f"The splits need {wanted} images (and at least one for each split), but only {n_pool} are there{beside}.",
+            f"lower ingestion.members, holdout or validation, or give them as fractions such as 0.4{unless}.",
         )
     return totals
