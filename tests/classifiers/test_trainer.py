@@ -9,6 +9,7 @@ from torch import Tensor
 from copies import no_copies
 from tckr.classifiers import feed as feeds
 from tckr.classifiers.distillation import train_student
+from tckr.classifiers.features import LinearOnFeatures, Scattering
 from tckr.classifiers.feed import Resident, Streamed
 from tckr.classifiers.models import Network
 from tckr.classifiers.options import (
@@ -19,7 +20,7 @@ from tckr.classifiers.options import (
 )
 from tckr.classifiers.predict import logits
 from tckr.classifiers.resnet import ResNet
-from tckr.classifiers.slots import TrainingSlot
+from tckr.classifiers.slots import TrainingSlot, compiled
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
 
@@ -325,3 +326,24 @@ def test_what_has_no_equal_slices_or_no_epochs_is_refused():
     closed = Trainer(IMAGES, ClassifierOptions(architecture="scattering"), CLASSES, targets=LABELS)
     with pytest.raises(UserError, match="has no epochs"):
         fit(closed, TrainSpec(0, regenerate=RegenerationOptions(slices=2)))
+
+
+def test_a_teacher_on_the_scattering_transform_is_not_compiled():
+    teacher = LinearOnFeatures(Scattering(1, 12, 12), CLASSES)
+    assert compiled(teacher) is teacher
+    assert isinstance(compiled(TEACHER), torch._dynamo.OptimizedModule)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiles and captures on a GPU")
+def test_a_compiled_student_learns_from_a_teacher_on_the_scattering_transform():
+    teacher = LinearOnFeatures(Scattering(1, 12, 12), CLASSES)
+    options = OPTIONS.model_copy(update={"compile": True})
+    distillation = DistillationOptions(labels="on_the_fly")
+    made = [
+        train_student(
+            IMAGES, LABELS, recipe, 3, CLASSES,
+            distillation=distillation, steps=6, teacher=teacher, device="cuda",
+        )
+        for recipe in (OPTIONS, options)
+    ]  # fmt: skip
+    assert torch.allclose(*(logits(each.cuda(), IMAGES.cuda()) for each in made), atol=1e-2)

@@ -8,12 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tckr.classifiers.features import Scattering
 from tckr.classifiers.feed import Feed
 from tckr.classifiers.models import Network
 from tckr.classifiers.optimizers import build_optimizer, learning_rates
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.step import frozen, train_step
 from tckr.training.cuda_graph import WARM_UP, GraphedStep
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """Compile a network; one that reads the scattering transform is returned as it is.
+
+    Complex numbers are not compiled, and the transform's filters, which it makes at its first call and keeps, would be made
+    again on the CPU in every compiled one: that stops the capture of a CUDA graph.
+    """
+    if any(isinstance(part, Scattering) for part in network.modules()):
+        return network
+    whole: nn.Module = torch.compile(network, dynamic=False)
+    return whole
 
 
 class TrainingSlot:
@@ -54,10 +67,7 @@ class TrainingSlot:
         self.generator = torch.Generator(device)
         self._run: list[Any] = [self.model, self.teacher]  # what a step calls
         if options.compile and on_gpu:
-            self._run = [
-                None if network is None else torch.compile(network, dynamic=False)
-                for network in self._run
-            ]
+            self._run = [None if network is None else compiled(network) for network in self._run]
         capacity = max(capacity, WARM_UP)  # the capture is preceded by steps too
         self.order = torch.zeros((capacity, options.batch_size), dtype=torch.int64, device=device)
         self.rates = torch.zeros(capacity, device=device)
