@@ -145,11 +145,11 @@ def test_a_killed_audit_goes_on(tmp_path, monkeypatch, caplog):
     e, trained = config(), []
     original = shadows.shadow_groups
 
-    def counted(rows, trainers):
+    def counted(rows, trainers, kept):
         trained.extend(row.number for row in rows)
         if len(trained) == 3:
             raise KeyboardInterrupt
-        return original(rows, trainers)
+        return original(rows, trainers, kept)
 
     monkeypatch.setattr(shadows, "shadow_groups", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -163,6 +163,36 @@ def test_a_killed_audit_goes_on(tmp_path, monkeypatch, caplog):
     for name, scores in whole.items():
         np.testing.assert_array_equal(finished[name], scores)
         np.testing.assert_array_equal(again[name], scores)
+
+
+@pytest.mark.parametrize("stack", [1, 3])
+def test_the_audits_of_several_arms_share_the_teachers_of_their_shadows(
+    tmp_path, monkeypatch, stack
+):
+    first, trained = config(stack=stack), []
+    other = config(stack=stack, pools={**first.pools, "released": SyntheticSet(*images(30, 8))})
+    original = shadows.Trainer.fit
+
+    def counted(trainer, specs, description="", side_by_side=1):
+        if description == "shadow teachers":
+            trained.append(len(specs))
+        return original(trainer, specs, description, side_by_side)
+
+    monkeypatch.setattr(shadows.Trainer, "fit", counted)
+    run_shadows(first, MEMBERSHIP[:2], folder=tmp_path)
+    assert sum(trained) == 2
+    shared = run_shadows(other, MEMBERSHIP, folder=tmp_path)
+    assert sum(trained) == len(MEMBERSHIP)  # but for those of the first audit
+    alone = run_shadows(other, MEMBERSHIP)
+    for name, scores in alone.items():
+        np.testing.assert_array_equal(shared[name], scores)
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 7}, {"seed": 5}, {"images": images(N, 9)[0]}, {"members": 3}]
+)
+def test_teachers_of_another_recipe_are_not_shared(change):
+    assert config(**change).teachers_fingerprint() != config().teachers_fingerprint()
 
 
 def test_another_recipe_does_not_find_these_groups(tmp_path):

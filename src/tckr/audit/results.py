@@ -76,6 +76,10 @@ class Plan(Result):
     fingerprint: str | None = Field(
         default=None, description="of the shadows' work, which names the folder of its checkpoints"
     )
+    teachers: str | None = Field(
+        default=None,
+        description="the same of their teachers alone, which audits of several arms share",
+    )
 
 
 class Audit(Result):

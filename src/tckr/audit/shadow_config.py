@@ -1,7 +1,7 @@
 """What the shadows of an audit repeat: the audited images, the recipe, and what their students learn from."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -101,21 +101,19 @@ class ShadowConfig:
 
     def fingerprint(self) -> str:
         """Return 32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""
-        digest = hashlib.sha256()
         tensors = [self.images, self.labels]
         for name in sorted(self.pools):
-            digest.update(name.encode())
             tensors += [self.pools[name].images, self.pools[name].labels]
-        for tensor in tensors:
-            digest.update(str(tuple(tensor.shape)).encode())
-            for part in tensor.split(PART):
-                digest.update(part.contiguous().numpy().data)
         recipe = (self.n_classes, self.steps, self.classifier, self.distillation, self.seed)
         plans = sorted(self.students.items())
         asked = (self.queries, self.weights_queries, self.views, self.members, self.attacker)
         ways = (self.resynthesis, self.own_teacher, *asked, self.device)
-        digest.update(repr((recipe, plans, *ways)).encode())
-        return digest.hexdigest()[:32]
+        return _digest(tensors, (sorted(self.pools), recipe, plans, *ways))
+
+    def teachers_fingerprint(self) -> str:
+        """Return 32 hexadecimal digits that change with anything that changes a teacher of the classifier's recipe."""
+        recipe = (self.n_classes, self.steps, self.members, self.classifier, self.seed, self.device)
+        return _digest([self.images, self.labels], recipe)
 
     def in_files(self) -> "ShadowConfig":
         """Return the same for other processes: its images travel as files that all of them map."""
@@ -163,3 +161,13 @@ class ShadowConfig:
                 f"A student cannot read {plan.size} of {available} synthetic images.",
                 "make more of them, or train on fewer.",
             )
+
+
+def _digest(tensors: Sequence[Tensor], about: object) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        for part in tensor.split(PART):
+            digest.update(part.contiguous().numpy().data)
+    digest.update(repr(about).encode())
+    return digest.hexdigest()[:32]

@@ -141,8 +141,13 @@ def _key(plan: StudentConfig) -> tuple[str, LabelSource, bool]:
 class _Work:
     """What all shadows of an audit read. A worker process maps its images, and sets the trainers up when it starts."""
 
-    def __init__(self, config: ShadowConfig, keep: Checkpoints | None) -> None:
-        self.config, self.keep = config, keep
+    def __init__(
+        self,
+        config: ShadowConfig,
+        keep: Checkpoints | None = None,
+        teachers: Checkpoints | None = None,
+    ) -> None:
+        self.config, self.keep, self.teachers = config, keep, teachers
 
     @cached_property
     def trainers(self) -> ShadowTrainers:
@@ -150,7 +155,7 @@ class _Work:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._sent = self.config.in_files()  # the files last as long as this does
-        return _Work, (self._sent, self.keep)
+        return _Work, (self._sent, self.keep, self.teachers)
 
 
 def run_shadows(
@@ -169,7 +174,8 @@ def run_shadows(
         workers: processes; 1 stays in this one, as a GPU needs.
         devices: GPUs, if more than one is to be used; see `map_shards`.
         folder: keeps finished groups, saved by whoever trained them, from which a killed audit resumes; whoever has
-            saved the result removes it.
+            saved the result removes it. It keeps the teachers too, for the audits of
+            other arms.
 
     Returns:
         (S, N, Q) of the teachers, of every student by its name and, in scope `pipeline`, white-box
@@ -180,9 +186,11 @@ def run_shadows(
     """
     config.check(membership)
     shadows = [ShadowModel(i, inside) for i, inside in enumerate(membership)]
-    keep = None
+    keep = teachers = None
     if folder is not None:
         keep = Checkpoints(folder / config.fingerprint())
+        if config.own_teacher is None:
+            teachers = Checkpoints(folder / config.teachers_fingerprint())
     found = {shadow.number: saved for shadow in shadows if keep and (saved := _load(keep, shadow))}
     missing = [shadow for shadow in shadows if shadow.number not in found]
     if found:
@@ -197,7 +205,7 @@ def run_shadows(
         shards,
         workers,
         "shadow groups",
-        shared=_Work(config, keep),
+        shared=_Work(config, keep, teachers),
         devices=devices,
     )
     for shard, groups in zip(shards, done, strict=True):
@@ -217,7 +225,7 @@ def _finish(shadows: SideBySide, work: _Work) -> list[dict[str, Tensor]] | None:
     """Train some shadows and return their scores; where they are kept, save them instead."""
     groups = [
         {name: torch.from_numpy(values) for name, values in scores.items()}
-        for scores in shadow_groups(shadows, work.trainers)
+        for scores in shadow_groups(shadows, work.trainers, work.teachers)
     ]
     if (keep := work.keep) is None:
         return groups
@@ -226,13 +234,15 @@ def _finish(shadows: SideBySide, work: _Work) -> list[dict[str, Tensor]] | None:
     return None
 
 
-def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[Scores]:
+def shadow_groups(
+    shadows: Sequence[ShadowModel], trainers: ShadowTrainers, kept: Checkpoints | None = None
+) -> list[Scores]:
     """Train shadow teachers on the shadows' examples, then shadow students taught by them; see `run_shadows`.
 
-    The number of steps is the target's for all.
+    The number of steps is the target's for all. Teachers that are `kept`, by the audit of another arm, are not trained again.
     """
-    config = trainers.config
-    made, signals, teachers = None, [Scores() for _ in shadows], _train_teachers(shadows, trainers)
+    config, made, signals = trainers.config, None, [Scores() for _ in shadows]
+    teachers = _train_teachers(shadows, trainers, kept)
     if config.resynthesis is not None:
         (shadow,) = shadows
         made = config.resynthesis.run(
@@ -261,22 +271,16 @@ def shadow_groups(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> l
     return groups
 
 
-def _train_teachers(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) -> list[nn.Module]:
+def _train_teachers(
+    shadows: Sequence[ShadowModel], trainers: ShadowTrainers, kept: Checkpoints | None
+) -> list[nn.Module]:
     """Train the teachers as the target's was: by the classifier's recipe, or in the arm's own way.
 
     In scope `pipeline` an arm's own teacher comes with its sets: none is trained here.
     """
     config = trainers.config
     if config.own_teacher is None:
-        specs = [
-            TrainSpec(
-                shadow.seeds(config.seed)[0],
-                config.steps_of(int(shadow.inside.sum())),
-                torch.from_numpy(np.flatnonzero(shadow.inside)),
-            )
-            for shadow in shadows
-        ]
-        return list(trainers.teachers.fit(specs, "shadow teachers", side_by_side=len(shadows)))
+        return _usual_teachers(shadows, trainers, kept)
     if config.resynthesis is not None:
         return []
     return [
@@ -285,6 +289,40 @@ def _train_teachers(shadows: Sequence[ShadowModel], trainers: ShadowTrainers) ->
         )
         for shadow in shadows
     ]
+
+
+def _usual_teachers(
+    shadows: Sequence[ShadowModel], trainers: ShadowTrainers, kept: Checkpoints | None
+) -> list[nn.Module]:
+    """Train by the classifier's recipe the teachers that are not kept, and keep them."""
+    config = trainers.config
+    found = [_kept_teacher(shadow, trainers, kept) for shadow in shadows]
+    missing = [i for i, teacher in enumerate(found) if teacher is None]
+    specs = [
+        TrainSpec(
+            shadows[i].seeds(config.seed)[0],
+            config.steps_of(int(shadows[i].inside.sum())),
+            torch.from_numpy(np.flatnonzero(shadows[i].inside)),
+        )
+        for i in missing
+    ]
+    trained = trainers.teachers.fit(specs, "shadow teachers", len(specs)) if specs else []
+    for i, teacher in zip(missing, trained, strict=True):
+        found[i] = teacher
+        if kept is not None:
+            _checkpoint(kept, shadows[i]).save(_of(shadows[i]), dict(teacher.state_dict()))
+    return [teacher for teacher in found if teacher is not None]
+
+
+def _kept_teacher(
+    shadow: ShadowModel, trainers: ShadowTrainers, kept: Checkpoints | None
+) -> nn.Module | None:
+    state = None if kept is None else _checkpoint(kept, shadow).load(_of(shadow))
+    if state is None:
+        return None
+    teacher = trainers.teachers.network(shadow.seeds(trainers.config.seed)[0])
+    teacher.load_state_dict(state)
+    return teacher
 
 
 def _train_students(

@@ -184,7 +184,7 @@ def plan_shadows(repeated: "ShadowConfig", options: AuditOptions) -> dict[str, A
     ones.
 
     Returns:
-        The plan, and the fingerprint of the shadows' work, by which its checkpoints are found.
+        The plan, and the fingerprints of the shadows' work and of their teachers', by which checkpoints are found.
     """
     from tckr.audit.budget import plan
     from tckr.engine.checkpoint import write_whole
@@ -207,7 +207,8 @@ def plan_shadows(repeated: "ShadowConfig", options: AuditOptions) -> dict[str, A
         decided.seconds_per_group,
         decided.workers,
     )
-    return {**decided.model_dump(mode="json"), "fingerprint": mark}
+    marks = {"fingerprint": mark, "teachers": repeated.teachers_fingerprint()}
+    return {**decided.model_dump(mode="json"), **marks}
 
 
 def _plan_file(mark: str, options: AuditOptions) -> Path | None:
@@ -248,8 +249,12 @@ def train_shadows(
 
 
 def forget_checkpoints(options: AuditRuntime, plan: Mapping[str, Any]) -> None:
-    """Remove the finished shadow groups of this audit, once their scores are in the catalog."""
+    """Remove the finished shadow groups of this audit, once their scores are in the catalog.
+
+    Their teachers stay until the run ends, since the audits of other arms may have the same.
+    """
     from tckr.engine.checkpoint import Checkpoints
+    from tckr.engine.once_saved import once_over
 
     if options.checkpoints is None or plan.get("fingerprint") is None:
         return
@@ -257,6 +262,8 @@ def forget_checkpoints(options: AuditRuntime, plan: Mapping[str, Any]) -> None:
     for file in folder.glob("plan_*.json"):
         file.unlink(missing_ok=True)
     Checkpoints(folder).remove()
+    if mark := plan.get("teachers"):
+        once_over(Checkpoints(place(options.checkpoints) / mark).remove)
 
 
 def score_models(

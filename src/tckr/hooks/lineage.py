@@ -15,7 +15,7 @@ from kedro.io.core import AbstractVersionedDataset, Version
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from tckr.engine.once_saved import saved
+from tckr.engine.once_saved import over, saved
 from tckr.errors import UserError
 from tckr.hooks.manifest import describe_run
 from tckr.hooks.project import saved_path
@@ -345,6 +345,7 @@ class Lineage:
             self._end("killed")
 
     def _end(self, status: str) -> None:
+        over()
         if self.manifest is not None and self.manifest.status == "running" and self._begun:
             self.manifest = self.manifest.model_copy(update={"status": status})
             self._runs.save(self.manifest)
