@@ -118,6 +118,12 @@ def test_trials_of_a_batch_know_the_same_and_a_kill_changes_none_of_them(
     assert table(run(folder=tmp_path / "killed", options=batches)) == whole
 
 
+def test_a_worker_says_nothing_of_its_studies(capfd: pytest.CaptureFixture[str]) -> None:
+    options = WIDE.model_copy(update={"trials": 2, "at_once": 2})
+    search(SearchSpace(options, OWN), landscape, options, seed=5, workers=2)
+    assert "study" not in capfd.readouterr().err
+
+
 def test_in_memory_and_in_a_file_are_one_search(tmp_path: Path) -> None:
     assert table(run()) == table(run(folder=tmp_path))
 

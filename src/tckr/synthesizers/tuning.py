@@ -245,6 +245,7 @@ def _study(known: "Sequence[FrozenTrial]") -> "optuna.Study":
     """Return a study in memory that knows some trials."""
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # in a worker too, which is told nothing
     study = optuna.create_study(direction="maximize")
     study.add_trials(known)
     return study
