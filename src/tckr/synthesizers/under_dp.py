@@ -301,7 +301,11 @@ def spent(entry: Entry | None) -> dict[str, Any]:
 
 
 def data_hash(private: PrivateSet) -> str:
-    """Return the SHA-256 of images and labels: which private set a ledger is of. It stays with the owner."""
+    """Return the SHA-256 of images and labels: which private set a ledger is of. It stays with the owner.
+
+    Whose the images are has no part in it. What an entry declares holds whoever owns them, and two ledgers of the same images
+    add up: they must not look like ledgers of different ones because a column beside the images changed.
+    """
     digest = hashlib.sha256(str(tuple(private.images.shape)).encode())
     digest.update(private.labels.numpy().tobytes())
     for part in private.images.split(PART):
