@@ -20,6 +20,7 @@ from tckr.errors import UserError
 from tckr.images.tables import with_class_names
 from tckr.images.tensors import to_png
 from tckr.pipelines.arm import step_node
+from tckr.synthesizers.filtering import FilterOptions
 from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.prompt_space import PromptSpace
@@ -312,6 +313,14 @@ def test_answers_to_other_owners_are_not_taken(
     with recording() as answers:
         arms[0].fit(owned, SEED)
     assert answers == []
+
+
+def test_a_filter_has_no_teacher_to_ask_without_a_share(models: Path, private: PrivateSet) -> None:
+    arm = arm_with(models, teacher=0.0)
+    options = arm.knowledge_recycling.model_copy(update={"filter": FilterOptions(threshold=0.5)})
+    arm = arm.model_copy(update={"knowledge_recycling": options})
+    with pytest.raises(UserError, match="asks a teacher which images to keep"):
+        arm.plan_budget(private, {}, SEED, "cpu")
 
 
 def test_the_nodes_take_owners_from_the_column_of_groups(models: Path, private: PrivateSet) -> None:
