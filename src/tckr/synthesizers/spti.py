@@ -3,10 +3,12 @@
 Nothing is trained on private images but the teacher. A source of text writes prompts of each class, an off-the-shelf generator
 renders them, every private image votes for the rendering nearest to it, the votes get noise, and the prompts with most votes
 are kept and varied (`tckr.dp.evolution`). What leaves the private set is a noisy histogram an iteration; the release is drawn
-from the last prompts, any number of images of each. With `voting.by: captions` captions of the private images vote in a text
-encoder's space instead, and nothing is rendered on the way. With `voting.per: owner` all images of a person have one vote together,
-for which the ledger declares another sensitivity (`tckr.dp.voting.ballots`). As published the labels are the classes of the prompts (share 0 of
-the teacher, `student_training.labels: hard`); labels of a teacher under differential privacy are ours.
+from the last prompts, any number of images of each. As published the labels are the classes of the prompts (share 0 of the
+teacher, `student_training.labels: hard`); labels of a teacher under differential privacy are ours.
+
+With `voting.by: captions` captions of the private images vote in a text encoder's space instead, and nothing is rendered on the
+way. With `voting.per: owner` all images of a person have one vote together, and the ledger declares another sensitivity
+(`tckr.dp.voting.ballots`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
