@@ -123,7 +123,9 @@ class UnderDP(TextToImage):
         for plan, dimension in charged:
             if dimension is not None:
                 check_signal(ledger[plan.name], n, dimension, delta)
-        for how, declared in (("public", self.public()), ("absent", self.absent())):
+        mixed = [each.name for each in self.knowledge_recycling.mixture]  # none is fitted: `check`
+        further = {f"generator of {name}": "never saw a private image" for name in mixed}
+        for how, declared in (("public", {**self.public(), **further}), ("absent", self.absent())):
             for what, why in declared.items():
                 ledger.declare(what, how, why)  # type: ignore[arg-type]
         return (ledger,)
