@@ -118,6 +118,7 @@ class PrivImage(UnderDP):
         Step("draw_choice", ("chosen_sheet",), private=False, reads=("chosen",)),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter",)
+    threats: ClassVar[tuple[str, ...]] = ("generator", "images")
     public_updates: ClassVar[tuple[str, ...]] = ("pretrained",)
     by_products: ClassVar[tuple[str, ...]] = (
         *("budget", "query", "semantics", "query_charge", "chosen", "chosen_sheet"),
