@@ -29,6 +29,7 @@ from tckr.diffusion.lora import adapt
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.pipeline import load
 from tckr.metrics import auc_of_runs
+from tckr.synthesizers.text_to_image import Source
 
 POOL = "data/01_raw/public/pool.parquet"
 GENERATOR = "data/06_models/foundation/generator"
@@ -87,8 +88,9 @@ def signals(data: Photos, inside: NDArray[np.bool_] | None, steps: int, seed: in
             options,
             seed,
         )
+    source, updates = Source(GENERATOR, options.resolution), [] if adapter is None else [adapter]
     queries = THREAT.queries()
-    return query_generator(options, adapter, data.pixels, data.prompts, device="cpu", **queries)
+    return query_generator(source, updates, data.pixels, data.prompts, device="cpu", **queries)
 
 
 def compare(

@@ -92,6 +92,20 @@ def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
     assert [entry.name for entry in ledger] == ["query", "generator adaptation", "teacher"]
     assert newest("08_reporting", "privimage", "chosen_sheet.png").is_file()
 
+    # What may be handed out is attacked, with what the whole ledger proves beside it.
+    audit = json.loads(newest("08_reporting", "privimage", "audit.json").read_text())
+    models = {"teacher", "student", "weights", "released"}
+    assert set(audit["things"]) == {*models, "generator", "images"}
+    compared = [row for row in audit["guarantee"]["compared"] if row["thing"] == "generator"]
+    assert {row["attack"] for row in compared} >= {"loss", "loss_calibrated"}
+    metrics = json.loads(newest("08_reporting", "privimage", "metrics.json").read_text())
+    assert "generator.AUC_MIA" in metrics
+    assert "Generator (white box)" in newest("08_reporting", "privimage", "report.html").read_text()
+    released = max(Path("data/test/09_release/privimage").glob("2*"))
+    certificate = json.loads((released / "certificate.json").read_text())["identifiability"]
+    assert certificate["rows"]["generator"]["title"] == "Generator (white box)"
+    assert (released / "adapter").is_dir()
+
 
 @pytest.mark.slow
 def test_every_weight_of_the_denoiser_is_adapted_if_asked_for() -> None:

@@ -293,7 +293,7 @@ def test_the_primary_attack_comes_first_and_alone_is_marked() -> None:
     text = page()
     assert text.count('class="primary"') == 5
     assert "LiRA, online: Gaussians with and without the example" in text
-    assert "denoising loss minus that of the base generator" in text
+    assert "denoising loss minus that of the generator before adaptation" in text
 
 
 def test_what_cannot_be_measured_has_no_figure() -> None:

@@ -1,10 +1,10 @@
 """White-box signals of a generator: how well its denoiser fits an image.
 
 Only the denoiser is adapted to the private set, so only its predictions can tell members apart. All models of one
-audit (base, adapted, shadow adapters) get exactly the same queries: noise and timesteps depend on the seed alone.
+audit (before adaptation, adapted, shadow adapters) get exactly the same queries: noise and timesteps depend on the seed alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,11 @@ from tckr.audit.options import SignalName
 from tckr.diffusion.embeddings import encode_prompts
 from tckr.diffusion.latents import encode_images
 from tckr.diffusion.loss import noise_schedule
-from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.pipeline import load
 from tckr.diffusion.update import Adaptation
 from tckr.engine.progress import track
 from tckr.errors import UserError
+from tckr.synthesizers.text_to_image import Source
 
 
 @torch.inference_mode()
@@ -74,42 +74,42 @@ def denoising_signals(
 
 
 def query_generator(
-    options: AdaptationOptions,
-    adapter: Adaptation | None,
+    source: Source,
+    updates: Iterable[Adaptation],
     images: Tensor,
     prompts: Sequence[str],
     *,
     device: str,
     **queries: Any,
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the `denoising_signals` of the generator with the adapter merged in; without one, of the base generator.
+    """Return the `denoising_signals` of the generator with the updates merged in; without any, of the base generator.
 
     All in float32: merged into weights of half the precision, a small update would be lost in rounding, and
     with it what an attacker who has the adapter can see.
 
     Args:
-        options: name the generator and its resolution.
-        adapter: update of the generator, or None.
+        source: the generator as it was downloaded, and its resolution.
+        updates: of the generator, in order.
         images: uint8 (N, C, H, W).
         prompts: N prompts.
         device: where to compute.
         queries: signals, timesteps, noises, seed and batch size of `denoising_signals`.
     """
-    pipeline = load(options.generator, device, options.resolution).to(torch.float32)
-    if adapter is not None:
-        adapter.apply(pipeline)
+    pipeline = load(source.generator, device, source.resolution).to(torch.float32)
+    for update in updates:
+        update.apply(pipeline)
     return denoising_signals(pipeline, images, prompts, **queries)
 
 
 def calibrated(adapted: ArrayLike, base: ArrayLike) -> NDArray[np.float64]:
-    """Subtract the base generator's signal, which no private image has touched, from the adapted one's.
+    """Subtract the signal of the generator before it was fitted to private images from the adapted one's.
 
     Difficulty calibration without shadows (Watson et al., ICLR 2022, arXiv 2111.08440): what any model finds hard in
     an image cancels; the difference of log errors is a relative improvement.
 
     Args:
         adapted: (N,).
-        base: (N,), of the same images and queries.
+        base: (N,), of the same images and queries, before adaptation.
 
     Returns:
         float64 (N,).

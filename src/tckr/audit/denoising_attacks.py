@@ -1,8 +1,8 @@
 """Registry of the white-box signals of a generator: what an attacker computes with the denoiser about one image.
 
 Adding one is an entry of `SIGNALS` and its name in `options.SignalName`. All are minus the log of an error, which ranks images
-as the error does and makes differences between models relative; larger = more likely a member. Shadow adapters, or the base
-generator, calibrate every one of them alike (`tckr.audit.threats`).
+as the error does and makes differences between models relative; larger = more likely a member. Shadow adapters, or the
+generator before adaptation, calibrate every one of them alike (`tckr.audit.threats`).
 """
 
 from collections.abc import Callable

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tckr.audit.options import GeneratorThreat
-from tckr.engine.rows import take
 from tckr.options import recipe
 from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.private_set import PrivateSet, SyntheticSet
+from tckr.synthesizers.text_to_image import TextToImage
 
 
 @dataclass(frozen=True)
@@ -135,22 +135,27 @@ class Resynthesis:
         }
         signals: dict[str, NDArray[np.float64]] = {}
         if self.threat is not None:
-            signals = self._query(fitted.artefacts, images, device)
+            signals = self._query(fitted.artefacts, private.at(self.queried), device)
         own = fitted.artefacts["teacher"] if self.synthesizer.own_teacher else None
         return Resynthesized(sets, signals, own)
 
     def _query(
-        self, artefacts: Mapping[str, Any], images: Tensor, device: str
+        self, artefacts: Mapping[str, Any], queried: PrivateSet, device: str
     ) -> dict[str, NDArray[np.float64]]:
         from tckr.audit.denoising import query_generator
 
+        arm = self.synthesizer
         assert self.threat is not None
-        prompts = self.known["captions"]["prompt"].iloc[list(self.queried)].tolist()
-        options = getattr(self.synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
-        pixels = take(images, self.queried)
-        queries = self.threat.queries()
-        adapter = self.synthesizer.chosen_update(artefacts)  # type: ignore[attr-defined]
-        return query_generator(options, adapter, pixels, prompts, device=device, **queries)
+        assert isinstance(arm, TextToImage)
+        known = {name: table.iloc[list(self.queried)] for name, table in self.known.items()}
+        return query_generator(
+            arm.source(),
+            arm.updates(artefacts),
+            queried.images,
+            arm.prompts_of(queried, known),
+            device=device,
+            **self.threat.queries(),
+        )
 
     def seconds(self, images: Tensor, labels: Tensor, device: str) -> float:
         """Estimate the duration of one `run` on this machine from short trials."""

@@ -41,8 +41,8 @@ THINGS: dict[str, Thing] = {
     ),
     "generator": Thing(
         "Generator (white box)",
-        "The adapter is released. The attacker holds its weights, the base generator, and the candidate image with its"
-        " caption, and measures how well the denoiser fits the image.",
+        "The adapter is released. The attacker holds its weights, the generator before adaptation, and the candidate image with"
+        " its caption, or its class where the arm has no captions, and measures how well the denoiser fits the image.",
     ),
     "joint": Thing(
         "Student, recycled set and adapter together",
@@ -70,6 +70,12 @@ PROVEN_THINGS: dict[str, Thing] = {
         "Teacher (black box)",
         "The attacker can query the model that was trained on the private images themselves, under differential privacy,"
         " with the same knowledge as against a student. It is under the same guarantee as the student and may be released.",
+    ),
+    "generator": Thing(
+        "Generator (white box)",
+        "The adapter may be released, which was trained under differential privacy. The attacker holds its weights, the generator"
+        " as it was before, pre-trained on public images or not, and the candidate image with its prompt, and measures how well"
+        " the denoiser fits the image.",
     ),
     "prompts": Thing(
         "Prompts alone",

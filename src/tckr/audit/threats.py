@@ -41,7 +41,7 @@ def audit_generator(
     """Attack the adapted generator.
 
     The primary attack is the signal that `options.generator.record` names, calibrated by shadow adapters if there are any,
-    else by the base generator.
+    else by the generator before adaptation.
 
     Args:
         adapted: signals (N,) by their names in `denoising_attacks.SIGNALS`.
@@ -109,7 +109,7 @@ def generator_attacks(
         attack_scores[name] = signal
         labels[name] = f"{title}, uncalibrated"
         attack_scores[f"{name}_calibrated"] = calibrated(signal, base[name])
-        labels[f"{name}_calibrated"] = f"{title} minus that of the base generator"
+        labels[f"{name}_calibrated"] = f"{title} minus that of the generator before adaptation"
         if shadow is not None and membership is not None:
             for attack in dict.fromkeys((shadow_attack(options), "lira_online", "rmia")):
                 key = f"{name}_{attack}"

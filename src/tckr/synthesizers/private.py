@@ -171,8 +171,13 @@ class Private(UnderDP):
         pipeline = load(options.generator, device, options.resolution)
         if not self.privacy.adaptation:
             return untouched(pipeline, options), {}
-        prompts = artefacts["captions"]["prompt"].tolist()
+        prompts = self.prompts_of(private, artefacts)
         return self.adapt_denoiser(pipeline, private, prompts, artefacts, seed)
+
+    def prompts_of(self, private: PrivateSet, artefacts: Mapping[str, Any]) -> list[str]:
+        """Return the caption of each image, its class before it."""
+        prompts: list[str] = artefacts["captions"]["prompt"].tolist()
+        return prompts
 
     def plan_prompts(
         self,

@@ -19,7 +19,6 @@ from tckr.engine.seeds import derive
 from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.base import Step
-from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.private_set import PrivateSet, PublicFacts
 from tckr.synthesizers.text_to_image import DrawingOptions
 from tckr.synthesizers.under_dp import (
@@ -119,6 +118,8 @@ class PrivImage(UnderDP):
         Step("draw_choice", ("chosen_sheet",), private=False, reads=("chosen",)),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter",)
+    threats: ClassVar[tuple[str, ...]] = ("generator", "images")
+    public_updates: ClassVar[tuple[str, ...]] = ("pretrained",)
     by_products: ClassVar[tuple[str, ...]] = (
         *("budget", "query", "semantics", "query_charge", "chosen", "chosen_sheet"),
         *("pretraining_losses", "adaptation_charge", "teacher", "teacher_recipe", "teacher_charge"),
@@ -244,20 +245,8 @@ class PrivImage(UnderDP):
 
         options, pretrained = self.generator_adaptation, artefacts["pretrained"]
         pipeline = pretrained.apply(load(options.generator, device, options.resolution))
-        names = [private.class_names[label] for label in private.labels.tolist()]
-        return self.adapt_denoiser(pipeline, private, names, artefacts, seed, pretrained)
-
-    def generator(self, fitted: Fitted, adapted: bool) -> Any:
-        """Load the diffusers pipeline, pre-trained and adapted, or as it was downloaded."""
-        from tckr.diffusion.pipeline import load
-
-        source = self.source()
-        pipeline = load(source.generator, fitted.device, source.resolution)
-        if not adapted:
-            return pipeline
-        for name in ("pretrained", "adapter"):
-            pipeline = fitted.artefacts[name].apply(pipeline)
-        return pipeline
+        prompts = self.prompts_of(private, artefacts)
+        return self.adapt_denoiser(pipeline, private, prompts, artefacts, seed, pretrained)
 
     def _pool(self, facts: PublicFacts) -> "PublicPool":
         from tckr.images.pool import read_pool

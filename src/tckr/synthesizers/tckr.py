@@ -146,7 +146,7 @@ class TCKR(TextToImage):
         adapter, losses = adapt(
             pipeline,
             private.images,
-            artefacts["captions"]["prompt"].tolist(),
+            self.prompts_of(private, artefacts),
             [private.class_names[label] for label in private.labels.tolist()],
             options,
             derive(seed, "generator_adaptation"),
@@ -158,6 +158,11 @@ class TCKR(TextToImage):
             stop=max(wanted),
         )
         return (adapter if options.snapshots == 1 else kept.snapshots(Adapter)), losses
+
+    def prompts_of(self, private: PrivateSet, artefacts: Mapping[str, Any]) -> list[str]:
+        """Return the caption of each image, its class before it."""
+        prompts: list[str] = artefacts["captions"]["prompt"].tolist()
+        return prompts
 
     def plan_prompts(
         self,

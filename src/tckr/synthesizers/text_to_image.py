@@ -12,7 +12,7 @@ from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.choice import Choice
 from tckr.synthesizers.filtering import FilterOptions
 from tckr.synthesizers.fitted import Fitted
-from tckr.synthesizers.private_set import class_prompts
+from tckr.synthesizers.private_set import PrivateSet, class_prompts
 from tckr.synthesizers.recycling import RecyclingOptions
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ class TextToImage(Synthesizer):
 
     Attributes:
         update: the artefact that makes the generator the private set's own: an adapter, or snapshots of which one is chosen.
+        public_updates: artefacts that are merged in before it, in order, which public images made.
     """
 
     update: ClassVar[str] = "adapter"
+    public_updates: ClassVar[tuple[str, ...]] = ()
     channels: ClassVar[tuple[str, ...]] = ("adapter", "captions")
 
     knowledge_recycling: DrawingOptions
@@ -102,12 +104,28 @@ class TextToImage(Synthesizer):
         return stream(pipeline, prompts, size, channels, options, noise, start=start, work=work)
 
     def generator(self, fitted: Fitted, adapted: bool) -> Any:
-        """Load the diffusers pipeline, with the adapter merged in or as it was downloaded."""
+        """Load the diffusers pipeline, with all updates merged in or as it was downloaded."""
         from tckr.diffusion.pipeline import load
 
         source = self.source()
         pipeline = load(source.generator, fitted.device, source.resolution)
-        return self.chosen_update(fitted.artefacts).apply(pipeline) if adapted else pipeline
+        for update in self.updates(fitted.artefacts) if adapted else ():
+            pipeline = update.apply(pipeline)
+        return pipeline
+
+    def updates(self, artefacts: Mapping[str, Any]) -> list[Any]:
+        """Return what is merged into the generator as it was downloaded, in order; only the last was fitted to private images."""
+        public = [artefacts[name] for name in self.public_updates]
+        return [*public, self.chosen_update(artefacts)]
+
+    def prompts_of(self, private: PrivateSet, artefacts: Mapping[str, Any]) -> list[str]:
+        """Return the prompt with which the generator learns each image: the name of its class; arms that caption say more.
+
+        Args:
+            private: N images.
+            artefacts: those of one image each, if the arm has any, aligned with `private`.
+        """
+        return [private.class_names[label] for label in private.labels.tolist()]
 
     def chosen_update(self, artefacts: Mapping[str, Any]) -> Any:
         """Return the adapter, or the snapshot that was chosen of several."""

@@ -11,10 +11,12 @@ from tckr.audit.options import AuditOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.images.tables import class_names, images_and_labels, of_split, owners
+from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier, Tensors
 from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.filtering import draws_per_image
 from tckr.synthesizers.private_set import PrivateSet
+from tckr.synthesizers.text_to_image import TextToImage
 
 if TYPE_CHECKING:
     from tckr.audit.shadow_config import ShadowConfig
@@ -189,33 +191,35 @@ def score_targets(
 
 
 def score_generator(
-    synthesizer: Synthesizer,
+    synthesizer: TextToImage,
     artefacts: Mapping[str, Any],
     images: pd.DataFrame,
     options: AuditOptions,
     seed: int,
 ) -> Tensors:
-    """Query the base and the adapted generator about images.
+    """Query the adapted generator about images, and what it was before it was fitted to private ones.
+
+    Each image is asked about with the prompt with which the arm would have learnt it.
 
     Returns:
-        Signals float64 (n,), `base.loss` and so on, and `rows` int64 (n,), which of the audited images they are of.
+        Signals float64 (n,), `base.loss` (before) and `adapted.loss` and so on, and `rows` int64 (n,), which of the audited
+        images they are of.
     """
     from tckr.audit.denoising import query_generator
 
     audited = tables.audited_images(images)
     rows = tables.queried_rows(audited, images, options, seed)
     chosen = audited.iloc[rows]
-    pixels, _ = images_and_labels(chosen)
-    prompts = artefacts["captions"].set_index("image_id")["prompt"].loc[chosen["image_id"]]
-    adaptation = getattr(synthesizer, "generator_adaptation")  # noqa: B009 - of arms with an adapter
-    adapted = synthesizer.chosen_update(artefacts)  # type: ignore[attr-defined]  # likewise
+    queried = PrivateSet(*images_and_labels(chosen), class_names(images))
+    prompts = synthesizer.prompts_of(queried, aligned(artefacts, synthesizer, chosen))
+    updates = synthesizer.updates(artefacts)
     signals: dict[str, Any] = {"rows": rows}
-    for name, adapter in (("base", None), ("adapted", adapted)):
+    for name, merged in (("base", updates[:-1]), ("adapted", updates)):
         found = query_generator(
-            adaptation,
-            adapter,
-            pixels,
-            prompts.tolist(),
+            synthesizer.source(),
+            merged,
+            queried.images,
+            prompts,
             device=best(),
             **options.generator.queries(),
         )

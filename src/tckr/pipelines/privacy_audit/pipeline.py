@@ -6,6 +6,7 @@ from tckr.pipelines.arm import SEED, arm_node
 from tckr.pipelines.privacy_audit import drawing, figures, nodes
 from tckr.pipelines.stage import as_stage
 from tckr.synthesizers.base import Synthesizer
+from tckr.synthesizers.text_to_image import TextToImage
 
 AUDIT = "params:privacy_audit"
 SHADOWS = {"images": "images", "student_recipe": "student_recipe", "options": AUDIT, "seed": SEED}
@@ -95,13 +96,14 @@ def score_nodes(arm: type[Synthesizer]) -> list[Node]:
         ),
     ]
     if "generator" in arm.threats:
+        assert issubclass(arm, TextToImage)
         wired.append(
             arm_node(
                 nodes.score_generator,
                 arm,
                 own_inputs,
                 "generator_scores",
-                artefacts=("adapter",),
+                artefacts=(*arm.public_updates, arm.update),
                 extra=queried,
             )
         )
