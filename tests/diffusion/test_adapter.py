@@ -18,6 +18,7 @@ from tckr.diffusion.lora import _present
 from tckr.diffusion.options import ATTENTION, EVERYTHING, SamplingOptions
 from tckr.diffusion.pipeline import load
 from tckr.diffusion.sampling import sample
+from tckr.diffusion.update import DenoiserUpdate, joined
 from tckr.errors import UserError
 
 FolderOf = Callable[[str], Path]
@@ -146,6 +147,28 @@ def test_every_layer_has_its_name(
     adapter = Adapter.load(tmp_path / "foreign.safetensors")
     adapter.check(pipeline.unet)
     assert adapter.weights.keys() == weights.keys()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_joined_updates_are_what_one_after_another_makes(
+    full: bool, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    base, apart = (load(str(folder_of("sd1"))) for _ in range(2))
+    first = Adapter(factors(base, EVERYTHING))
+    weights = {n: -0.5 * each.flip(0) for n, each in factors(base, ATTENTION).items()}
+    second: Adapter | DenoiserUpdate = Adapter(weights)
+    if full:
+        moved = {n: 0.01 * torch.randn_like(each) for n, each in base.unet.named_parameters()}
+        second = DenoiserUpdate(moved)
+    one = joined([first, second])
+    assert isinstance(one, DenoiserUpdate if full else Adapter)
+    one.save(tmp_path)
+    one = DenoiserUpdate.load(tmp_path) if full else Adapter.load(tmp_path)
+    one.apply(base)
+    second.apply(first.apply(apart))
+    for ours, theirs in zip(base.unet.parameters(), apart.unet.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    assert joined([first]) is first
 
 
 def test_a_round_trip_through_diffusers_is_exact(folder_of: FolderOf, tmp_path: Path) -> None:

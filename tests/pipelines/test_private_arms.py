@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from tckr.cli import run
+from tckr.diffusion.adapter import Adapter
 from tckr.diffusion.stored import load_trained
 from tckr.diffusion.update import DenoiserUpdate
 from tckr.dp import Ledger
@@ -104,7 +105,14 @@ def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
     released = max(Path("data/test/09_release/privimage").glob("2*"))
     certificate = json.loads((released / "certificate.json").read_text())["identifiability"]
     assert certificate["rows"]["generator"]["title"] == "Generator (white box)"
-    assert (released / "adapter").is_dir()
+    # What is released fits the generator as it was downloaded: the public images' part is in it.
+    adapter = Adapter.load(released / "adapter").weights
+    parts = [
+        load_trained(newest("06_models", "privimage", n)).weights for n in ("pretrained", "adapter")
+    ]
+    assert adapter.keys() == parts[0].keys() | parts[1].keys()
+    shared = next(n for n in parts[0].keys() & parts[1].keys() if n.endswith("lora_A.weight"))
+    assert len(adapter[shared]) == sum(len(each[shared]) for each in parts)
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ class Adapter:
         Raises:
             UserError: an update does not fit; the message names the first.
         """
-        for layer, first, second in self._updates():
+        for layer, first, second in self.factors():
             try:
                 weight = unet.get_submodule(layer).weight
             except AttributeError as error:
@@ -109,12 +109,12 @@ class Adapter:
 
     def _products(self, unet: Any) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every weight with its update."""
-        for layer, first, second in self._updates():
+        for layer, first, second in self.factors():
             weight = unet.get_submodule(layer).weight.data
             update = second.to(weight.device).flatten(1) @ first.to(weight.device).flatten(1)
             yield weight, update.view(weight.shape)
 
-    def _updates(self) -> list[tuple[str, Tensor, Tensor]]:
+    def factors(self) -> list[tuple[str, Tensor, Tensor]]:
         """Return layer, A and B of every update."""
         layers = dict.fromkeys(name.rsplit(".lora_", 1)[0] for name in self.weights)
         return [

@@ -173,9 +173,11 @@ def _save(model: Any, path: Path) -> None:
 
 
 def _save_adapter(synthesizer: Synthesizer, artefacts: Mapping[str, Any], path: Path) -> None:
-    """Write the adapter that images were drawn with, which is the one that was attacked."""
+    """Write what images were drawn with and what was attacked: all that is added to the generator as it was downloaded."""
+    from tckr.diffusion.update import joined
+
     path.mkdir()
-    synthesizer.chosen_update(artefacts).save(path)  # type: ignore[attr-defined]  # of arms with an adapter
+    joined(synthesizer.updates(artefacts)).save(path)  # type: ignore[attr-defined]  # of arms with an adapter
 
 
 def _write_text(text: str, path: Path) -> None:

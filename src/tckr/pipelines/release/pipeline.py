@@ -23,7 +23,9 @@ def create_pipeline(arm: type[Synthesizer], *, of_this_run: bool) -> Pipeline:
             earlier run, and then a broken policy is an error.
     """
     proven = {"ledger": "ledger", "teacher": "teacher"} if arm.ledger() else {}
-    adapter = {"adapter": "adapter"} if "adapter" in arm.artefacts() else {}
+    adapter = {}
+    if "adapter" in arm.artefacts():
+        adapter = {name: name for name in ("adapter", *getattr(arm, "public_updates", ()))}
     read = {
         name: name
         for name in (
