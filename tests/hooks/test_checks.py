@@ -10,6 +10,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 from pydantic import Field
 
+from tckr.classifiers.options import DistillationOptions
 from tckr.datasets.raw_images import RawImagesDataset
 from tckr.errors import UserError
 from tckr.hooks.checks import (
@@ -18,10 +19,14 @@ from tckr.hooks.checks import (
     check_parameters,
     check_places,
     check_shadows,
+    check_taught,
 )
 from tckr.hooks.models import models_of
 from tckr.options import Options
+from tckr.synthesizers.privimage import PrivImageBudget
 from tckr.synthesizers.recycling import RecyclingOptions
+from tckr.synthesizers.spti import SptiBudget
+from tckr.synthesizers.under_dp import PrivacyOptions
 
 
 class Inner(Options):
@@ -137,6 +142,24 @@ def test_a_mixture_is_checked_by_the_arm_that_draws_from_it(tmp_path: Path) -> N
     mixed = RecyclingOptions(mixture=[{"arm": "unadapted", "parameters": control}])
     with pytest.raises(UserError, match=f"{below}.checkpoints = .*is a file"):
         check_places("knowledge_recycling", mixed)
+
+
+@pytest.mark.parametrize("budget", [SptiBudget(teacher=0), PrivImageBudget(teacher=0)])
+def test_a_student_of_soft_labels_needs_a_teacher_with_a_share(budget: PrivacyOptions) -> None:
+    def check(privacy: PrivacyOptions, labels: Any) -> None:
+        student = DistillationOptions(labels=labels)
+        groups = {"params:arm.privacy": privacy, "params:arm.student_training": student}
+        for name, options in groups.items():
+            check_taught(name.removeprefix("params:"), options, groups)
+
+    check(budget, "hard")
+    check(budget.model_copy(update={"teacher": 0.5}), "stored")
+    for labels in ("on_the_fly", "stored"):
+        with pytest.raises(
+            UserError, match=r"arm.privacy.teacher is 0, .* arm.student_training.labels to hard"
+        ):
+            check(budget, labels)
+    check_taught("arm.privacy", budget, {})  # the student is not trained in this run
 
 
 def test_more_shadows_than_audited_images_are_refused() -> None:

@@ -68,6 +68,7 @@ class Checks:
                 check_adapter(name.removeprefix("params:"), options)
             check_places(name.removeprefix("params:"), options)
             check_mixed(name.removeprefix("params:"), options)
+            check_taught(name.removeprefix("params:"), options, groups)
             if isinstance(options, Signing):
                 options.signer()
             if isinstance(options, IngestionOptions):
@@ -209,6 +210,28 @@ def check_mixed(group: str, options: Any) -> None:
     if getattr(options, "mixture", ()):
         arm = synthesizer_class(group.rpartition(".")[0] or DEFAULT)
         check_mixture(arm.partly(knowledge_recycling=options))
+
+
+def check_taught(group: str, options: Any, groups: Mapping[str, Any]) -> None:
+    """Check that a student of soft labels has a teacher to give them.
+
+    Args:
+        group: name of a parameter group.
+        options: its typed options; only `<arm>.privacy` may leave the teacher without a share of the budget.
+        groups: all groups that the run reads, by `params:<name>`.
+
+    Raises:
+        UserError: it has none.
+    """
+    arm, _, name = group.rpartition(".")
+    student = groups.get(f"params:{arm}.student_training")
+    if name != "privacy" or student is None or getattr(options, "teacher", 1):
+        return
+    if (labels := student.labels) != "hard":
+        raise UserError(
+            f"{group}.teacher is 0, so that nobody says what an image shows, and {arm}.student_training.labels is {labels}.",
+            f"set {arm}.student_training.labels to hard, the class that an image was asked for, or give the teacher a share.",
+        )
 
 
 def check_shadows(n_shadows: int, audited: int, key: str) -> None:
