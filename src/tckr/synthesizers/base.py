@@ -93,6 +93,11 @@ class Synthesizer(Options, ABC):
         """The channels that there are with these options: a filter tells of the members too."""
         return (*self.channels, FILTER) if self.knowledge_recycling.filters else self.channels
 
+    @property
+    def open_threats(self) -> tuple[str, ...]:
+        """The threats that there are with these options: by default all that the arm has."""
+        return self.threats
+
     @classmethod
     def partly(cls, **groups: Options) -> Self:
         """Return the arm with the groups alone that one of its steps reads, for running that step by itself."""
