@@ -6,11 +6,14 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
+from tckr.synthesizers.mixture import with_arms
+
 
 class ConfigLoader(OmegaConfigLoader):
     """Kedro's loader; a text that begins with `~/` is a path in the user's home folder, wherever it is given.
 
-    Kedro would put the project's folder before it. Files are read once a run: Kedro asks for the parameters four times.
+    Kedro would put the project's folder before it. Files are read once a run: Kedro asks for the parameters four times. A
+    mixture that names other arms carries their parameters.
     """
 
     def __init__(
@@ -23,7 +26,8 @@ class ConfigLoader(OmegaConfigLoader):
     def __getitem__(self, key: str) -> Any:
         """Return a part of the configuration, its paths expanded; it is the caller's own."""
         if key not in self._found:
-            self._found[key] = super().__getitem__(key)
+            found = super().__getitem__(key)
+            self._found[key] = with_arms(found, found) if key == "parameters" else found
         return expanded(self._found[key])
 
     def __setitem__(self, key: str, value: Any) -> None:

@@ -129,9 +129,16 @@ def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> recipe({"captioning": {"prompt": None, "batch_size": 8, "checkpoints": "data"}, "classifier": {"batch_size": 8}})
     {'captioning.prompt': None, 'classifier.batch_size': 8}
+    >>> recipe({"mixture": [{"weight": 1, "sampling": {"steps": 6, "workers": 2}}]})
+    {'mixture': [{'weight': 1, 'sampling.steps': 6}]}
     """
+
+    def settled(value: Any) -> Any:
+        listed = isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value)
+        return [recipe(each) for each in value] if listed else value
+
     return {
-        key: value
+        key: settled(value)
         for key, value in leaves(values)
         if not key.endswith(SPEED) and not any(group in key for group in SPEED_GROUPS)
     }

@@ -153,6 +153,7 @@ def test_what_changes_a_set_changes_the_fingerprint(resynthesis: Resynthesis) ->
         {"threat": GeneratorThreat()},
         {"queried": (1,)},
         {"class_names": ("a", "b")},
+        {"owners": np.arange(N)},
     )
     prints = [repr(replace(resynthesis, **change)) for change in ({}, *changes)]
     assert len(set(prints)) == len(prints)

@@ -192,6 +192,46 @@ def test_one_image_moves_no_answer_of_the_whole_evolution_by_more_than_one(left_
     assert check_sensitivity(first, second) == {"votes": 1.0}
 
 
+@pytest.mark.parametrize("left_out", [[0], [57], [1, 399], range(20)])
+def test_votes_of_owners_move_with_one_image_and_with_one_owner_as_declared(
+    left_out: Sequence[int],
+) -> None:
+    """Twenty images of each owner, of both classes; the last case is a whole owner."""
+    whole, owners = voters(), np.arange(400) // 20
+    kept = np.setdiff1d(np.arange(400), left_out)
+    plan = votes_plan(4, 1, per="owner")
+    entry = charged(plan, 1.5)
+    with recording() as first:
+        evolve(whole._replace(owners=owners), 2, Numbers(), OPTIONS, entry, Noise(0), 0)
+    fewer = Voters(whole.features[kept], whole.labels[kept], owners[kept])
+    with recording(replay=first) as second:
+        evolve(fewer, 2, Numbers(), OPTIONS, entry, Noise(0), 0)
+    assert [answer.statistic.sum() for answer in first] == [20] * 4
+    moved = check_sensitivity(first, second)["votes"]
+    if len(left_out) == 20:
+        assert moved == 1.0
+        assert [answer.statistic.sum() for answer in second] == [19] * 4
+    elif len(left_out) == 1:
+        assert moved in (0, pytest.approx(2**0.5))
+
+
+def test_votes_of_owners_get_the_noise_of_two_counts() -> None:
+    n = 3000
+    ledgers = [Ledger(1, delta_default(n), n, "test") for _ in range(2)]
+    (image,) = ledgers[0].plan([votes_plan(5, 1)])
+    (owner,) = ledgers[1].plan([votes_plan(5, 1, per="owner")])
+    assert (image.cells, owner.cells) == (1, 2)
+    assert owner.sigma == pytest.approx(2**0.5 * image.sigma, rel=1e-3)
+    assert "which is sqrt(2)" in owner.why
+    with pytest.raises(UserError, match="give at least ") as refused:
+        check_votes(owner, 300, 400, ledgers[1].delta, "owner")
+    assert "More noise than votes: 300 owners for 400 candidates" in str(refused.value)
+    named = float(str(refused.value).split("alone have ")[1].rstrip("."))
+    more = Ledger(1.05 * named, delta_default(n), n, "test")
+    (louder,) = more.plan([votes_plan(5, 1, per="owner")])
+    check_votes(louder, 300, 400, more.delta, "owner")
+
+
 def test_sampling_takes_parents_in_proportion_to_votes_above_the_threshold() -> None:
     options = EvolutionOptions(population=3000, variations=1, selection="sample", threshold=1.0)
     kept = select(np.array([[50, 20, 9, -4]]), options, sigma=10.0, seed=0)

@@ -12,8 +12,16 @@ from pydantic import Field
 
 from tckr.datasets.raw_images import RawImagesDataset
 from tckr.errors import UserError
-from tckr.hooks.checks import check_inputs, check_parameters, check_places, check_shadows
+from tckr.hooks.checks import (
+    check_inputs,
+    check_mixed,
+    check_parameters,
+    check_places,
+    check_shadows,
+)
+from tckr.hooks.models import models_of
 from tckr.options import Options
+from tckr.synthesizers.recycling import RecyclingOptions
 
 
 class Inner(Options):
@@ -110,6 +118,25 @@ def test_the_engine_is_checked_like_a_stage() -> None:
         check_parameters({**known, "engine": {"kind": "dask"}}, [STAGE])
     with pytest.raises(UserError, match=r"engine.workers does not exist"):
         check_parameters({**known, "engine": {"workers": 2}}, [STAGE])
+
+
+def test_a_mixture_is_checked_by_the_arm_that_draws_from_it(tmp_path: Path) -> None:
+    control = {"knowledge_recycling": {"generator": str(tmp_path), "checkpoints": "memory://a"}}
+    mixed = RecyclingOptions(mixture=[{"arm": "unadapted", "parameters": control}])
+    check_mixed("knowledge_recycling", mixed)
+    check_mixed("spti.knowledge_recycling", mixed)
+    seeded = RecyclingOptions(mixture=[{"seed": 1}])
+    check_mixed("knowledge_recycling", seeded)
+    with pytest.raises(UserError, match=r"knowledge_recycling.mixture\[0\] \(seed 1\) .*ledger"):
+        check_mixed("spti.knowledge_recycling", seeded)
+    (generator,) = models_of("knowledge_recycling", mixed)
+    below = "knowledge_recycling.mixture.0.parameters.knowledge_recycling"
+    assert generator[:3] == (f"{below}.generator", "generator", str(tmp_path))
+    (tmp_path / "file").touch()
+    control["knowledge_recycling"]["checkpoints"] = str(tmp_path / "file")
+    mixed = RecyclingOptions(mixture=[{"arm": "unadapted", "parameters": control}])
+    with pytest.raises(UserError, match=f"{below}.checkpoints = .*is a file"):
+        check_places("knowledge_recycling", mixed)
 
 
 def test_more_shadows_than_audited_images_are_refused() -> None:

@@ -98,6 +98,12 @@ def test_classes_that_are_not_drawn_or_not_seen_are_named() -> None:
     assert few == ""
 
 
+def test_a_teacher_that_was_not_trained_misses_no_class() -> None:
+    """To the stand-in for a private teacher without a share of the budget all classes are alike."""
+    alike = np.full((24, 3), 1 / 3, np.float32)
+    assert said(check_labels(np.tile([0, 1, 2], 8), alike, NAMES)) == ""
+
+
 def test_probabilities_that_are_not_finite_stop_the_run() -> None:
     with pytest.raises(UserError, match="probabilities are not finite"):
         check_labels(np.zeros(2, int), np.full((2, 3), np.nan, np.float32), NAMES)

@@ -22,7 +22,7 @@ CLASSES = ("Bag", "Trouser")  # which a teacher of some ten images tells apart
 SIZES = "ingestion.size=28,ingestion.members=40,ingestion.holdout=40,ingestion.validation=10,ingestion.test=20"
 FILTER = "knowledge_recycling.filter.threshold=0.2,knowledge_recycling.filter.max_draws=50"
 AUDIT = "privacy_audit.n_shadows=4,privacy_audit.attribution=false,classifier.epochs=12,classifier.batch_size=16"
-MIXED = "knowledge_recycling.mixture=[{seed: 1, weight: 0.5}]"
+MIXED = "knowledge_recycling.mixture=[{seed: 1, weight: 0.5}, {arm: unadapted, weight: 0.5}]"
 FRESH = "knowledge_recycling.slices=2,student_training.regenerate.every=1"
 
 
@@ -69,7 +69,8 @@ def test_a_run_with_all_options_says_so_everywhere_and_is_audited_as_it_was_made
     recycled = pd.read_parquet(newest("07_model_output/recycled_set") / "data")
     assert len(recycled) == 80
     assert recycled["slice"].value_counts().to_dict() == {0: 40, 1: 40}
-    assert set(recycled["source"]) == {0, 1}
+    assert set(recycled["source"]) == {"own", "seed 1", "unadapted"}
+    assert ((recycled["source"] == "unadapted") == (recycled["generator"] == "base")).all()
     soft = pd.DataFrame(recycled["soft_label"].tolist()).to_numpy()
     assert (soft.argmax(1) == recycled["label"]).all()
     assert (soft.max(1) > 0.2).all()
@@ -82,7 +83,8 @@ def test_a_run_with_all_options_says_so_everywhere_and_is_audited_as_it_was_made
     assert report["described"][0] in page
     assert "fresh images every epoch: the next of 2 slices" in page
     assert "were drawn again" in card
-    assert "2 generators of different seeds" in card
+    assert "3 generators take turns: own 50 %; seed 1 25 %; unadapted 25 %" in card
+    assert "Images by generator: own " in page
 
     mlflow.set_tracking_uri(f"sqlite:///{Path.cwd() / 'mlflow.db'}")
     (found,) = mlflow.search_runs(

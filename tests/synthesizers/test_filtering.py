@@ -38,8 +38,8 @@ def plan_of(labels: Sequence[int]) -> pd.DataFrame:
 class Chance:
     """A judge that accepts each image with a chance of its class, by the number of the image."""
 
-    def __init__(self, chances: Sequence[float], seed: int = 0) -> None:
-        self.chances, self.seed, self.drawn = chances, seed, []
+    def __init__(self, chances: Sequence[float], labels: Sequence[int], seed: int = 0) -> None:
+        self.chances, self.labels, self.seed, self.drawn = chances, labels, seed, []
 
     def of(self, number: int, label: int) -> NDArray[np.float32]:
         draw = np.random.default_rng([self.seed, number])
@@ -49,8 +49,8 @@ class Chance:
         row[seen] = sure
         return row
 
-    def __call__(self, prompts: Sequence[str], start: int) -> NDArray[np.float32]:
-        labels = [NAMES.index(prompt.split()[0]) for prompt in prompts[start:]]
+    def __call__(self, rows: NDArray[np.int64], start: int) -> NDArray[np.float32]:
+        labels = [self.labels[row] for row in rows[start:]]
         self.drawn += [(start + i, label) for i, label in enumerate(labels)]
         return np.stack([self.of(start + i, label) for i, label in enumerate(labels)])
 
@@ -63,7 +63,7 @@ class Chance:
     seed=st.integers(0, 99),
 )
 def test_every_place_gets_an_accepted_image_of_its_class(labels, chances, threshold, seed) -> None:
-    judge = Chance(chances, seed)
+    judge = Chance(chances, labels, seed)
     plan = plan_of(labels)
     filled = fill(plan, FilterOptions(threshold=threshold, max_draws=1000), NAMES, judge)
     assert filled.plan["label"].tolist() == labels  # so every prefix is balanced as before
@@ -99,11 +99,11 @@ def test_the_same_seed_fills_alike_and_nothing_is_drawn_in_vain() -> None:
     labels = [0, 1, 2] * 40
     options = FilterOptions(threshold=0.5)
     first, second = (
-        fill(plan_of(labels), options, NAMES, Chance((0.9, 0.5, 1), 4)) for _ in range(2)
+        fill(plan_of(labels), options, NAMES, Chance((0.9, 0.5, 1), labels, 4)) for _ in range(2)
     )
     np.testing.assert_array_equal(first.numbers, second.numbers)
     pd.testing.assert_frame_equal(first.plan, second.plan)
-    accepting = Chance((1, 1, 1))
+    accepting = Chance((1, 1, 1), labels)
     whole = fill(plan_of(labels), FilterOptions(threshold=0), NAMES, accepting)
     assert whole.numbers.tolist() == list(range(120))
     assert len(accepting.drawn) == 120
@@ -111,7 +111,8 @@ def test_the_same_seed_fills_alike_and_nothing_is_drawn_in_vain() -> None:
 
 
 def test_a_class_that_cannot_be_filled_ends_in_one_line_and_in_bounds() -> None:
-    labels, judge = [0, 1, 2] * 20, Chance((1, 1, 0))
+    labels = [0, 1, 2] * 20
+    judge = Chance((1, 1, 0), labels)
     with pytest.raises(UserError) as caught:
         fill(plan_of(labels), FilterOptions(threshold=0, max_draws=6), NAMES, judge)
     said = str(caught.value)
@@ -123,9 +124,10 @@ def test_a_class_that_cannot_be_filled_ends_in_one_line_and_in_bounds() -> None:
 
 
 def test_a_shadows_class_that_cannot_be_filled_gets_what_comes_nearest() -> None:
-    judge = Chance((1, 1, 0))
+    labels = [0, 1, 2] * 4
+    judge = Chance((1, 1, 0), labels)
     options = FilterOptions(threshold=0, max_draws=3)
-    filled = fill(plan_of([0, 1, 2] * 4), options, NAMES, judge, strict=False)
+    filled = fill(plan_of(labels), options, NAMES, judge, strict=False)
     of_coat = [number for number, label in judge.drawn if label == 2]
     nearness = {number: judge.of(number, 2)[2] for number in of_coat}
     chosen = [

@@ -109,8 +109,10 @@ def test_a_mixture_is_stored_and_names_its_drawing(fitted: Fitted, tmp_path: Pat
 
 def test_what_cannot_be_mixed_is_refused(mixing: TCKR) -> None:
     seed = MixedOptions(seed=1)
-    with pytest.raises(ValueError, match="a seed twice"):
+    with pytest.raises(ValueError, match="mixture has seed 1 twice"):
         RecyclingOptions(mixture=(seed, seed))
+    with pytest.raises(ValueError, match="a seed of its own, or another arm"):
+        MixedOptions(weight=2.0)
     nothing = Unadapted(
         knowledge_recycling=UnadaptedRecyclingOptions(generator="any", mixture=(seed,))
     )
@@ -120,5 +122,5 @@ def test_what_cannot_be_mixed_is_refused(mixing: TCKR) -> None:
     with pytest.raises(UserError, match="adapts none"):
         mixing.model_copy(update={"knowledge_recycling": recycling}).check()
     assert RecyclingOptions(mixture=(MixedOptions(seed=1, weight=3.0),)).described() == [
-        "2 generators of different seeds drew 25 %, 75 % of it."
+        "2 generators take turns: own 25 %; seed 1 75 %."
     ]

@@ -2,22 +2,30 @@
 
 import copy
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from tckr.audit.resynthesis import OwnTeacher
 from tckr.classifiers.options import ClassifierOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
 from tckr.diffusion.options import SamplingOptions
 from tckr.dp import EvolutionOptions, check_sensitivity, recording
 from tckr.errors import UserError
+from tckr.images.tables import with_class_names
+from tckr.images.tensors import to_png
+from tckr.pipelines.arm import step_node
+from tckr.synthesizers.filtering import FilterOptions
 from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.prompt_space import PromptSpace
 from tckr.synthesizers.spti import Spti, SptiBudget, SptiDrawingOptions, VotingOptions
-from tckr.synthesizers.under_dp import data_hash
+from tckr.synthesizers.under_dp import PLAN_BUDGET, data_hash
 from tckr.text.options import CaptionOptions
 from tckr.text.sources.options import TextSourceOptions
 
@@ -59,6 +67,12 @@ def private() -> PrivateSet:
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (N, 1, 16, 16), generator=draw).to(torch.uint8)
     return PrivateSet(pixels, 2 * (torch.arange(N) % 2), CLASSES)
+
+
+@pytest.fixture(scope="session")
+def owned(private: PrivateSet) -> PrivateSet:
+    """The same, two images each of 30 owners."""
+    return replace(private, owners=np.arange(N) // 2)
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +138,24 @@ def test_no_statistic_of_the_whole_fit_moves_further_than_declared(
     models: Path, private: PrivateSet, voting: dict[str, Any]
 ) -> None:
     """Without one image, answers replayed, of both votes and every space: votes and teacher change by no more than declared."""
-    arm = arm_with(models, **voting)
+    changes = changes_without(arm_with(models, **voting), private, [7])
+    assert changes["votes"] == 1.0
+    assert set(changes) == {"votes", "teacher"}
+
+
+@pytest.mark.parametrize(
+    ("left_out", "moved"), [([7], (0, 2**0.5)), ([6, 7], (1.0,))], ids=["image", "owner"]
+)
+def test_votes_of_owners_move_as_declared(
+    models: Path, owned: PrivateSet, left_out: list[int], moved: tuple[float, ...]
+) -> None:
+    arm = arm_with(models, per="owner", features="scattering", teacher=0.0)
+    changes = changes_without(arm, owned, left_out)
+    assert any(changes["votes"] == pytest.approx(each) for each in moved)
+
+
+def changes_without(arm: Spti, private: PrivateSet, left_out: list[int]) -> dict[str, float]:
+    """Run the mechanisms with all images and, answers replayed, without some: the largest change of each statistic."""
     (budget,) = arm.plan_budget(private, {}, SEED, "cpu")
     steps = [step for step in Spti.steps if step.name not in ("plan_budget", "close_ledger")]
 
@@ -139,10 +170,8 @@ def test_no_statistic_of_the_whole_fit_moves_further_than_declared(
     with recording() as first:
         mechanisms(private)
     with recording(replay=first) as second:
-        mechanisms(private.at([i for i in range(N) if i != 7]))
-    changes = check_sensitivity(first, second)
-    assert changes["votes"] == 1.0
-    assert set(changes) == {"votes", "teacher"}
+        mechanisms(private.at([i for i in range(N) if i not in left_out]))
+    return check_sensitivity(first, second)
 
 
 def test_too_few_images_are_refused_before_any_votes(models: Path, private: PrivateSet) -> None:
@@ -213,3 +242,97 @@ def test_a_shadow_repeats_the_whole_under_a_ledger_of_its_own(
     assert shadow.artefacts["ledger"].n == 40
     assert shadow.sample(4, 5).images.shape == (4, 1, 16, 16)
     assert arm.fit_teacher(private.at(range(40)), 5)(torch.rand(2, 1, 16, 16)).shape == (2, 3)
+
+
+def test_owners_vote_once_each_and_the_ledger_says_what_one_image_moves(
+    models: Path, owned: PrivateSet
+) -> None:
+    arm = arm_with(models, per="owner", features="scattering")
+    with recording() as answers:
+        ledger = arm.fit(owned, SEED).artefacts["ledger"]
+    votes = [answer.statistic.sum() for answer in answers if answer.entry.name == "votes"]
+    assert votes == [30] * 3
+    assert ledger["votes"].sensitivity == pytest.approx(2**0.5)
+    assert "which is sqrt(2)" in ledger["votes"].why
+    assert ledger["votes"].adjacency == "add or remove one image"
+    assert "number of owners of members" in {each.what for each in ledger.declarations}
+    assert 99 < ledger.epsilon(spent=True) <= 100
+
+
+def test_a_shadow_has_the_owners_of_its_own_images(models: Path, owned: PrivateSet) -> None:
+    arm = arm_with(models, per="owner", features="scattering").in_one_process()
+    with recording() as answers:
+        arm.fit(owned.at([*range(40), 59]), 5)
+    votes = [answer.statistic.sum() for answer in answers if answer.entry.name == "votes"]
+    assert votes == [21] * 3
+    OwnTeacher(arm, CLASSES, owned.owners).fit(
+        owned.images, owned.labels, np.arange(N) < 40, 5, "cpu"
+    )
+
+
+def test_votes_of_owners_without_owners_are_refused_before_anything_is_read(
+    models: Path, private: PrivateSet
+) -> None:
+    arm = arm_with(models, per="owner")
+    for step in (arm.plan_budget, arm.embed_members):
+        with pytest.raises(
+            UserError, match=r"spti\.voting\.per is owner, and nothing says"
+        ) as told:
+            step(replace(private, images=Unread(private.images)), {}, SEED, "cpu")
+        assert "ingestion.group_column" in told.value.remedy
+        assert "\n" not in str(told.value)
+
+
+class Unread:
+    """Images of which nothing but their shape may be asked."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.shape = images.shape
+
+
+def test_too_few_owners_are_refused(models: Path, private: PrivateSet) -> None:
+    arm = arm_with(models, per="owner")
+    of_three = replace(private, owners=np.arange(N) % 3)
+    with pytest.raises(UserError, match="More noise than votes: 3 owners for 18 candidates"):
+        arm.fit(of_three, SEED)
+
+
+def test_answers_to_other_owners_are_not_taken(
+    models: Path, owned: PrivateSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that was paid for belongs to the votes it counted: with other owners everything is asked anew."""
+    settings = {"features": "scattering", "teacher": 0.0, "checkpoints": str(tmp_path / "votes")}
+    arms = [arm_with(models, per=per, **settings) for per in ("owner", "owner", "image")]
+    sets = [owned, replace(owned, owners=np.arange(N) % 30), owned]
+    monkeypatch.setattr("tckr.engine.once_saved.once_saved", lambda remove: None)
+    for arm, private in zip(arms, sets, strict=True):
+        with recording() as answers:
+            arm.fit(private, SEED)
+        assert len(answers) == 3
+    assert len(list((tmp_path / "votes").iterdir())) == 3
+    with recording() as answers:
+        arms[0].fit(owned, SEED)
+    assert answers == []
+
+
+def test_a_filter_has_no_teacher_to_ask_without_a_share(models: Path, private: PrivateSet) -> None:
+    arm = arm_with(models, teacher=0.0)
+    options = arm.knowledge_recycling.model_copy(update={"filter": FilterOptions(threshold=0.5)})
+    arm = arm.model_copy(update={"knowledge_recycling": options})
+    with pytest.raises(UserError, match="asks a teacher which images to keep"):
+        arm.plan_budget(private, {}, SEED, "cpu")
+
+
+def test_the_nodes_take_owners_from_the_column_of_groups(models: Path, private: PrivateSet) -> None:
+    arm = arm_with(models, per="owner")
+    names = [CLASSES[label] for label in private.labels.tolist()]
+    table = pd.DataFrame({"image": to_png(private.images), "label": private.labels.numpy()})
+    table = table.assign(class_name=names, split="members", image_id=[str(i) for i in range(N)])
+    table = with_class_names(table, CLASSES)
+    node = step_node(PLAN_BUDGET, Spti)
+    planned = node.func(**dict(arm), images=table.assign(group=np.arange(N) // 2), seed=SEED)
+    assert planned["votes"].cells == 2
+    with pytest.raises(UserError, match="3 owners for 18 candidates"):
+        node.func(**dict(arm), images=table.assign(group=np.arange(N) % 3), seed=SEED)
+    with pytest.raises(UserError, match="nothing says whose the private images are"):
+        node.func(**dict(arm), images=table, seed=SEED)

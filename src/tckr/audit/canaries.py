@@ -56,7 +56,7 @@ def vote_canaries(entry: Entry, noise: Noise, repetitions: int) -> Scores:
     """Plant images that vote for a candidate of their own, the same in every iteration.
 
     Args:
-        entry: of the ledger, planned by `tckr.dp.votes_plan`.
+        entry: of the ledger, planned by `tckr.dp.votes_plan` for a vote an image.
         noise: the source.
         repetitions: populations that evolve with and without a canary, together.
     """

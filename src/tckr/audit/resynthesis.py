@@ -23,21 +23,23 @@ class OwnTeacher:
     Attributes:
         synthesizer: the target's, with the target's own settings.
         class_names: names of the classes 0, 1, ...
+        owners: int64 (N,), whose each audited image is; None: nothing says so.
     """
 
     synthesizer: Synthesizer
     class_names: Sequence[str]
+    owners: NDArray[np.int64] | None = None
 
     def __repr__(self) -> str:
         """Return what tells one way to a teacher from another, for fingerprints."""
-        return repr((_settings(self.synthesizer), list(self.class_names)))
+        return repr((_settings(self.synthesizer), list(self.class_names), *_told(self.owners)))
 
     def fit(
         self, images: Tensor, labels: Tensor, inside: NDArray[np.bool_], seed: int, device: str
     ) -> Any:
         """Return the teacher of a shadow; arguments as for `Resynthesis.run`."""
         rows = np.flatnonzero(inside).tolist()
-        private = PrivateSet(images, labels, self.class_names).at(rows)
+        private = PrivateSet(images, labels, self.class_names, self.owners).at(rows)
         return self.synthesizer.fit_teacher(private, seed, device)
 
 
@@ -55,6 +57,10 @@ class Resynthesized(NamedTuple):
     teacher: Any = None
 
 
+def _told(owners: NDArray[np.int64] | None) -> list[list[int]]:
+    return [] if owners is None else [owners.tolist()]
+
+
 def _settings(synthesizer: Synthesizer) -> tuple[str, dict[str, Any]]:
     return type(synthesizer).__name__, recipe(dict(synthesizer))
 
@@ -69,6 +75,7 @@ class Resynthesis:
         known: per-image artefacts of every audited image, (N,) rows each.
         count: images of each set.
         draws: images that were drawn of the target's set for each that stayed, by which the duration is estimated.
+        owners: int64 (N,), whose each audited image is; None: nothing says so.
         closed: the sets by name, each with the channels that are closed in it.
         threat: with it the adapted generator is queried about images too.
         queried: int64 (n,), about which.
@@ -82,11 +89,15 @@ class Resynthesis:
     threat: GeneratorThreat | None = None
     queried: Sequence[int] = ()
     draws: float = 1.0
+    owners: NDArray[np.int64] | None = None
 
     def __repr__(self) -> str:
         """Return what tells one resynthesis from another, for fingerprints."""
         known = {name: table.to_csv(index=False) for name, table in self.known.items()}
-        settings = (_settings(self.synthesizer), list(self.class_names), known, self.count)
+        settings = (
+            *(_settings(self.synthesizer), list(self.class_names), known, self.count),
+            *_told(self.owners),
+        )
         return repr((settings, sorted(self.closed.items()), self.threat, list(self.queried)))
 
     def run(
@@ -109,7 +120,7 @@ class Resynthesis:
             teacher: of this shadow, which filters as the target's did; of an arm with its own the fit makes it.
         """
         rows = np.flatnonzero(inside).tolist()
-        private = PrivateSet(images, labels, self.class_names)
+        private = PrivateSet(images, labels, self.class_names, self.owners)
         known = {
             name: table.iloc[rows].reset_index(drop=True) for name, table in self.known.items()
         }
@@ -148,7 +159,7 @@ class Resynthesis:
 
     def seconds(self, images: Tensor, labels: Tensor, device: str) -> float:
         """Estimate the duration of one `run` on this machine from short trials."""
-        private = PrivateSet(images, labels, self.class_names)
+        private = PrivateSet(images, labels, self.class_names, self.owners)
         synthesizer = self.synthesizer.in_one_process()
         fit, fitted = synthesizer.estimate_fit(private, self.known, device)
         image = fitted.seconds_per_image()

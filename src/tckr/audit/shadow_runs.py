@@ -24,7 +24,7 @@ from tckr.engine import resolve_workers
 from tckr.engine.device import best
 from tckr.engine.places import place
 from tckr.engine.seeds import derive
-from tckr.images.tables import class_names, images_and_labels
+from tckr.images.tables import class_names, images_and_labels, owners
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,6 +174,7 @@ def resynthesize(
         options.generator if queries_generator else None,
         queried_rows(audited, images, options, seed).tolist() if queries_generator else [],
         draws,
+        owners(audited),
     )
 
 

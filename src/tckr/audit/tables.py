@@ -10,7 +10,7 @@ from tckr.audit.options import AuditOptions, Scope
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
 from tckr.images.canaries import is_duplicated, is_first
-from tckr.images.tables import images_and_labels, of_split
+from tckr.images.tables import images_and_labels, of_split, owners
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,9 +42,8 @@ def people(audited: pd.DataFrame) -> "NDArray[np.int64] | None":
     >>> people(pd.DataFrame({"group": [4, 9, 4]})), people(pd.DataFrame({"group": [4, 9]}))
     (array([4, 9, 4]), None)
     """
-    if "group" not in audited or audited["group"].is_unique:
-        return None
-    return audited["group"].to_numpy(dtype=np.int64)
+    found = owners(audited)
+    return None if found is None or audited["group"].is_unique else found
 
 
 def draw_memberships(images: pd.DataFrame, n_shadows: int, seed: int) -> pd.DataFrame:

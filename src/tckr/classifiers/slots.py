@@ -17,7 +17,7 @@ from tckr.classifiers.step import frozen, train_step
 from tckr.training.cuda_graph import WARM_UP, GraphedStep
 
 
-def compiled(network: nn.Module) -> nn.Module:
+def compiled(network: nn.Module) -> Any:
     """Compile a network; one that reads the scattering transform is returned as it is.
 
     Complex numbers are not compiled, and the transform's filters, which it makes at its first call and keeps, would be made
@@ -25,8 +25,7 @@ def compiled(network: nn.Module) -> nn.Module:
     """
     if any(isinstance(part, Scattering) for part in network.modules()):
         return network
-    whole: nn.Module = torch.compile(network, dynamic=False)
-    return whole
+    return torch.compile(network, dynamic=False)
 
 
 class TrainingSlot:

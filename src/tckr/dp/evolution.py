@@ -9,8 +9,10 @@ SPTI (NeurIPS 2025, arXiv 2506.07555), after Aug-PE (arXiv 2403.01749, algorithm
         candidates = selected + L - 1 variations of each            # VARIATION_API
 
 An image names one candidate of its own class, so that one image changes the histogram over all classes by 1 in L2 norm,
-and one noisy answer an iteration serves every class (the classes are disjoint). All T answers are one entry of the ledger,
-planned before the first. Everything else is post-processing.
+and one noisy answer an iteration serves every class (the classes are disjoint). Where an owner votes once for all of his
+images, one image may move that vote from one count to another, sqrt(2) in L2 norm, and a whole owner changes one count by 1
+(`tckr.dp.voting.ballots`). All T answers are one entry of the ledger, planned before the first. Everything else is
+post-processing.
 """
 
 import math
@@ -39,6 +41,17 @@ if TYPE_CHECKING:
     from tckr.engine.checkpoint import Checkpoints
 
 Counts = NDArray[np.int64]
+Voter = Literal["image", "owner"]
+
+# How many counts of the histogram one image changes by 1, and why no more.
+MOVED: Mapping[Voter, tuple[int, str]] = {
+    "image": (1, "an image votes for the nearest candidate of its class: it adds 1 to one cell"),
+    "owner": (
+        2,
+        "an owner votes once, by the image that is nearest to any candidate: one image fewer moves that vote from one cell to"
+        " another at most, 1 in each, which is sqrt(2); all images of an owner together change one cell by 1",
+    ),
+}
 
 
 class EvolutionOptions(Options):
@@ -113,51 +126,64 @@ class Generation:
         return self.features[label * each : (label + 1) * each]
 
 
-def votes_plan(iterations: int, share: float, name: str = "votes") -> Plan:
-    """Return what to plan in the ledger: one discrete Gaussian of sensitivity 1, with an answer an iteration.
+def votes_plan(iterations: int, share: float, name: str = "votes", per: Voter = "image") -> Plan:
+    """Return what to plan in the ledger: one discrete Gaussian with an answer an iteration.
 
-    >>> votes_plan(iterations=10, share=1).steps
-    10
+    The ledger's neighbours differ in one image, whoever votes: the sensitivity is 1 with a vote an image and sqrt(2) with a
+    vote an owner, of which `tckr.dp.voting.ballots` has the proof. For a whole owner, with all of his images, that of
+    votes an owner is 1: there the entry has 1 / sqrt(2) of the mu that it has for one image.
+
+    Args:
+        iterations: noisy answers.
+        share: of mu^2.
+        name: in the ledger.
+        per: who has one vote.
+
+    >>> votes_plan(iterations=10, share=1).sensitivity, round(votes_plan(10, 1, per="owner").sensitivity, 3)
+    (1.0, 1.414)
     """
+    cells, why = MOVED[per]
     return Plan(
         name=name,
         mechanism="discrete_gaussian",
         steps=iterations,
+        sensitivity=math.sqrt(cells),
         share=share,
-        why="an image votes for the nearest candidate of its class: it adds 1 to one cell",
+        why=why,
         code=code_of(noisy_votes),
     )
 
 
-def check_votes(entry: Entry, n: int, candidates: int, delta: float) -> None:
+def check_votes(entry: Entry, n: int, candidates: int, delta: float, per: Voter = "image") -> None:
     """Check that an average candidate gets more votes than noise, before any private image votes.
 
     Published runs have 21 votes a candidate against a noise of 13; with 200 images for 14,000 candidates nothing evolves.
 
     Args:
         entry: of `votes_plan`, calibrated.
-        n: private images.
+        n: voters, which count as public: private images, or their owners.
         candidates: of all classes together.
         delta: of the ledger.
+        per: who has one vote.
 
     Raises:
-        UserError: the noise is louder; says which number of candidates, of images, or which epsilon would do.
+        UserError: the noise is louder; says which number of candidates, of voters, or which epsilon would do.
     """
     each = n / candidates
     if entry.sigma <= each:
         return
-    # sigma = sqrt(T) / mu has to come down to n / candidates.
-    needed = epsilon_of_mu(math.sqrt(entry.steps) / each, delta)
+    # sigma = sensitivity * sqrt(T) / mu has to come down to n / candidates.
+    needed = epsilon_of_mu(entry.sensitivity * math.sqrt(entry.steps) / each, delta)
     smaller = math.floor(n / entry.sigma)
     raise UserError(
-        f"More noise than votes: {n:,} images for {candidates:,} candidates are {each:.2g} votes each, the noise of a count"
+        f"More noise than votes: {n:,} {per}s for {candidates:,} candidates are {each:.2g} votes each, the noise of a count"
         f" is {entry.sigma:.3g}.",
         (
             f"lower evolution.population or evolution.variations to {smaller:,} candidates in all, "
             if smaller
             else ""
         )
-        + f"give at least {math.ceil(candidates * entry.sigma):,} images, or raise epsilon until the votes alone have"
+        + f"give at least {math.ceil(candidates * entry.sigma):,} {per}s, or raise epsilon until the votes alone have"
         f" {needed:.2g}.",
     )
 
@@ -176,16 +202,21 @@ def noisy_votes(
         candidates: of all classes together.
         entry: what the ledger charged, planned by `votes_plan`.
         noise: the source.
-        owners: whose each image is; see `tckr.dp.voting.ballots`.
+        owners: whose each image is, for a vote an owner; see `tckr.dp.voting.ballots`.
 
     Returns:
         int64 (candidates,), which may be negative.
 
     Raises:
         UserError: the entry was not spent, or has answered all of its steps.
+        ValueError: votes of owners under an entry that was planned for votes of images.
     """
     from tckr.dp.voting import ballots
 
+    if owners is not None and entry.cells < MOVED["owner"][0]:
+        raise ValueError(
+            f"'{entry.name}' declares that one image changes one count, and may move the vote of its owner from one to another"
+        )
     return noisy_histogram(ballots(found, owners), candidates, entry, noise)
 
 
@@ -195,7 +226,7 @@ class Voters(NamedTuple):
     Attributes:
         features: float (N, D), on the device where to search.
         labels: int64 (N,).
-        owners: int64 (N,), whose each image is; None: every image votes.
+        owners: int64 (N,), whose each image is, and an owner has one vote; None: every image has one.
     """
 
     features: "Tensor"

@@ -1,4 +1,4 @@
-"""Votes of private images for candidates: each names the one nearest to it (L2), and changes one count by one.
+"""Votes of private images for candidates: each names the one nearest to it (L2), or each owner names one for all of his.
 
 Private Evolution's nearest-neighbour histogram (Lin et al. 2024, arXiv 2305.15560, algorithm 2). What private images are like
 is computed once and stays on the device; candidates come in blocks, so that time is linear in images and in candidates, and
@@ -101,10 +101,25 @@ def nearest_of_class(
 def ballots(found: Nearest, owners: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Return what each voter votes for, int64 (voters, 1), -1 for nothing: cells of `noisy_histogram`.
 
+    How far the histogram moves, where whose an image is does not depend on which others there are. Write it as the sum of
+    one term a voter: the unit vector e_c of its cell c, or 0. A term depends on the voter's own images alone.
+
+    - Votes of images: one image comes or goes with its term, L2 norm 1.
+    - Votes of owners: **one image** that comes or goes changes its owner's term, and no other. It goes from e_c to e_d, if
+      it was the one that named c and the next nearest names d, or from e_c to 0, if it was the owner's only one. So the
+      L2 norm is sqrt(2) at most, two counts by 1 each, and two images that name different cells attain it. Whatever rule
+      picks an owner's one cell attains it: alone, those images vote e_c and e_d; together they vote for one cell, which
+      is sqrt(2) from one of the two.
+    - Votes of owners: **one owner** who comes or goes with all of his images takes one term along, L2 norm 1. With votes of
+      images he would take one of each image, as many as he has.
+
     Args:
         found: of the private images.
         owners: int64 (N,), whose each image is: an owner then has one vote, that of the image which is nearest to any
-            candidate, so that all images of one person together change one count by one. Without: each image votes.
+            candidate, of equally near ones for the first candidate. Without: each image votes.
+
+    Raises:
+        ValueError: owners of another number of images.
 
     >>> found = Nearest(torch.tensor([5, 3, 4]), torch.tensor([0.2, 0.1, 0.9]))
     >>> ballots(found).tolist(), ballots(found, np.array([7, 7, 8])).tolist()
@@ -113,6 +128,8 @@ def ballots(found: Nearest, owners: NDArray[np.int64] | None = None) -> NDArray[
     index = found.place.cpu().numpy()
     if owners is None:
         return index[:, None]
+    if len(owners) != len(index):
+        raise ValueError(f"{len(index):,} images have {len(owners):,} owners")
     order = np.lexsort((index, found.distance.cpu().numpy(), owners))
     first = np.unique(np.asarray(owners)[order], return_index=True)[1]
     return index[order][first][:, None]

@@ -24,6 +24,8 @@ from tckr.images.options import IngestionOptions
 from tckr.pipeline_registry import ASIDE
 from tckr.pipelines.charged import arms_under_dp, check_adjacency, check_charged
 from tckr.release.signing import Signing
+from tckr.synthesizers.mixture import check_mixture
+from tckr.synthesizers.registry import DEFAULT, synthesizer_class
 
 # Parameters that the catalog and mlflow.yml read, not a node.
 OUTSIDE = {"images", "run_name", "parent", "resume", ENGINE}
@@ -65,6 +67,7 @@ class Checks:
             if _stage_runs(name, pipeline):
                 check_adapter(name.removeprefix("params:"), options)
             check_places(name.removeprefix("params:"), options)
+            check_mixed(name.removeprefix("params:"), options)
             if isinstance(options, Signing):
                 options.signer()
             if isinstance(options, IngestionOptions):
@@ -168,6 +171,9 @@ def check_places(group: str, options: Any) -> None:
     Raises:
         UserError: a file lies in the way, or a URL is given to a stage that needs a folder.
     """
+    if isinstance(options, tuple):
+        for number, each in enumerate(options):
+            check_places(f"{group}.{number}", each)
     if not isinstance(options, BaseModel):
         return
     for name in type(options).model_fields:
@@ -188,6 +194,21 @@ def check_places(group: str, options: Any) -> None:
                     f"{key} = {value} is no folder: {place} is a file.",
                     "name a folder; it is made when it is needed.",
                 )
+
+
+def check_mixed(group: str, options: Any) -> None:
+    """Check that an arm may draw from the further generators that a group of its parameters names.
+
+    Args:
+        group: name of a parameter group, that of an arm under the arm's name.
+        options: its typed options; anything without `mixture` names none.
+
+    Raises:
+        UserError: it may not.
+    """
+    if getattr(options, "mixture", ()):
+        arm = synthesizer_class(group.rpartition(".")[0] or DEFAULT)
+        check_mixture(arm.partly(knowledge_recycling=options))
 
 
 def check_shadows(n_shadows: int, audited: int, key: str) -> None:

@@ -103,6 +103,9 @@ def models_of(group: str, options: Any) -> Iterator[tuple[str, str, str, bool]]:
         group: name of the group.
         options: its typed options; anything else names no model.
     """
+    if isinstance(options, tuple):
+        for number, each in enumerate(options):
+            yield from models_of(f"{group}.{number}", each)
     if not isinstance(options, BaseModel):
         return
     for name, field in type(options).model_fields.items():

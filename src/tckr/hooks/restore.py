@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from tckr.errors import UserError
 from tckr.lineage import Artefact, Manifest, fingerprint
 from tckr.options import leaves
+from tckr.synthesizers.mixture import arms_of, belongs, with_arms
 
 PARENT = "parent"  # the parameter that names the run to start from
 RESUME = "resume"  # the parameter that names the unfinished run to take up, or `last`
@@ -82,7 +83,10 @@ def restore_settings(
         UserError: a given parameter would change nothing, or an old setting is no longer valid.
     """
     groups = {name.removeprefix(PREFIX) for name in pipeline.inputs() if name.startswith(PREFIX)}
+    parameters = dict(catalog.load("parameters")) if "parameters" in catalog else {}
+    given = with_arms(given, parameters)
     flat, inherited = dict(leaves(given)), past.inherited
+    arms = _mixed_arms(groups - inherited, past, catalog)
     settings = {
         group: values
         for group, values in past.settings.items()
@@ -90,13 +94,12 @@ def restore_settings(
     }
     for key, value in flat.items():
         if key not in NAMES and key.split(".")[0] != ENGINE:
-            _check_effect(key, value, past, groups, pipeline)
-    parameters = dict(catalog.load("parameters")) if "parameters" in catalog else {}
+            _check_effect(key, value, past, groups, pipeline, arms)
     changed: dict[str, tuple[Any, Any]] = {}
     for group, values in settings.items():
         used = given.get(SEED, values) if group == SEED else values
         if group not in inherited:
-            used = _overlaid(used, _below(flat, group))
+            used = _given_to_arms(_overlaid(used, _below(flat, group)), flat)
         now = dict(leaves({group: _lookup(parameters, group)}))
         for key, value in leaves({group: used}):
             if key in now and not _same(now[key], value):
@@ -109,7 +112,29 @@ def restore_settings(
     return changed
 
 
-def _check_effect(key: str, value: Any, past: Past, groups: set[str], pipeline: Pipeline) -> None:
+def _mixed_arms(groups: set[str], past: Past, catalog: CatalogProtocol) -> set[str]:
+    """Return the other arms whose parameters the mixtures of these groups carry, today's and the parent's."""
+    settings = past.settings
+    now = [plain(catalog.load(f"{PREFIX}{group}")) for group in groups]
+    return {arm for values in (*now, *map(settings.get, groups)) for arm in arms_of(values)}
+
+
+def _given_to_arms(values: Any, flat: Mapping[str, Any]) -> Any:
+    """Return a parameter group whose mixture carries what the command line gives to the arms that it names."""
+    if not arms_of(values):
+        return values
+    mixture = []
+    for each in values["mixture"]:
+        arm, parameters = each.get("arm"), each.get("parameters")
+        below = {k: v for k, v in _below(flat, str(arm)).items() if arm and belongs(arm, k)}
+        told = {"parameters": _overlaid(parameters, below)} if below and parameters else {}
+        mixture.append({**each, **told})
+    return {**values, "mixture": mixture}
+
+
+def _check_effect(
+    key: str, value: Any, past: Past, groups: set[str], pipeline: Pipeline, arms: set[str]
+) -> None:
     """Refuse by name a parameter of a stage that does not run, unless it says what was used anyway."""
     known = past.known
     if key == IMAGES:
@@ -119,7 +144,10 @@ def _check_effect(key: str, value: Any, past: Past, groups: set[str], pipeline: 
         known[key] = before
     else:
         group = _group_of(key, groups | past.settings.keys())
-        effective = group in groups and group not in past.inherited
+        arm, _, own = key.partition(".")
+        effective = (group in groups and group not in past.inherited) or (
+            arm in arms and belongs(arm, own)
+        )
         same = key in known and _same(known[key], value)
     if effective or same:
         return

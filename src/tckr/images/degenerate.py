@@ -156,6 +156,9 @@ def check_labels(
 ) -> list[RunWarning]:
     """Return which classes were not drawn, or were drawn and not seen by the teacher in any image.
 
+    An image shows every class to which the teacher gives its largest probability. One that was not trained, such as stands
+    in for a private teacher without a share of the budget, gives it to all alike and so misses none.
+
     Args:
         labels: (M,), the class that each image was asked for.
         probabilities: (M, C), the teacher's; None if it has no part in the labels.
@@ -177,8 +180,8 @@ def check_labels(
                 "The teacher's probabilities are not finite: its training diverged.",
                 "lower classifier.learning_rate.",
             )
-        seen = np.bincount(probabilities.argmax(1), minlength=len(names))
-        if (unseen := np.flatnonzero((seen == 0) & (asked >= ENOUGH))).size:
+        seen = (probabilities == probabilities.max(1, keepdims=True)).any(0)
+        if (unseen := np.flatnonzero(~seen & (asked >= ENOUGH))).size:
             found.append(
                 f"According to the teacher no synthetic image shows {_listed(unseen, names)}, though"
                 f" {int(asked[unseen].sum()):,} were drawn of it."

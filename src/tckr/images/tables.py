@@ -42,6 +42,17 @@ def images_and_labels(table: pd.DataFrame) -> tuple["Tensor", "Tensor"]:
     )
 
 
+def owners(table: pd.DataFrame) -> "NDArray[np.int64] | None":
+    """Return whose each image is, int64 (N,): its `group`, such as a patient; None where the table does not say.
+
+    >>> owners(pd.DataFrame({"group": [4, 9, 4]})), owners(pd.DataFrame({"label": [0, 1, 0]}))
+    (array([4, 9, 4]), None)
+    """
+    if "group" not in table:
+        return None
+    return table["group"].to_numpy(dtype=np.int64, copy=True)
+
+
 def of_split(table: pd.DataFrame, *splits: str) -> pd.DataFrame:
     """Return the rows of these splits, in the table's own order.
 

@@ -9,7 +9,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from tckr.engine.device import best
-from tckr.images.tables import class_names, images_and_labels, of_split
+from tckr.images.tables import class_names, images_and_labels, of_split, owners
 from tckr.pipelines.stage import as_stage, in_namespace
 from tckr.synthesizers.base import Step, Synthesizer
 from tckr.synthesizers.choice import Choice
@@ -107,7 +107,8 @@ def step_node(step: Step, arm: type[Synthesizer]) -> Node:
             private = PublicFacts(**(public_facts or {}))
         else:
             members = of_split(images, "members")
-            private = PrivateSet(*images_and_labels(members), class_names(images))
+            pixels, labels = images_and_labels(members)
+            private = PrivateSet(pixels, labels, class_names(images), owners(members))
             artefacts = aligned(artefacts, synthesizer, members)
         made = getattr(synthesizer, step.name)(private, artefacts, seed, best())
         if step.per_image:

@@ -14,6 +14,7 @@ from tckr.errors import UserError
 from tckr.options import Options
 from tckr.synthesizers.filtering import FILTER
 from tckr.synthesizers.fitted import Fitted
+from tckr.synthesizers.mixture import check_mixture
 from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.recycling import RecyclingOptions
 
@@ -71,27 +72,20 @@ class Synthesizer(Options, ABC):
     knowledge_recycling: RecyclingOptions
 
     def check(self) -> None:
-        """Refuse a mixture where there is nothing to mix, or where each generator would cost its privacy again.
+        """Refuse a mixture that this arm may not draw from; see `tckr.synthesizers.mixture.check_mixture`.
 
         Raises:
-            UserError: the arm has a ledger, or fits no generator.
+            UserError: a generator of it is refused.
         """
-        if not self.knowledge_recycling.mixture:
-            return
-        remedy = "set knowledge_recycling.mixture to []."
-        if self.ledger():
-            raise UserError(
-                "knowledge_recycling.mixture fits further generators to the private images, and no mechanism of this arm's"
-                " ledger pays for them.",
-                remedy,
-            )
-        if not self.artefacts(per_image=False):
-            raise UserError("This arm fits no generator of which there could be several.", remedy)
+        check_mixture(self)
 
     @property
     def open_channels(self) -> tuple[str, ...]:
-        """The channels that there are with these options: a filter tells of the members too."""
-        return (*self.channels, FILTER) if self.knowledge_recycling.filters else self.channels
+        """The channels that there are with these options: a filter and further generators tell of the members too."""
+        mixed = [each.synthesizer for each in self.knowledge_recycling.mixture]
+        further = [name for other in mixed if other is not None for name in other.channels]
+        filters = [FILTER] if self.knowledge_recycling.filters else []
+        return tuple(dict.fromkeys([*self.channels, *further, *filters]))
 
     @property
     def open_threats(self) -> tuple[str, ...]:
@@ -173,30 +167,50 @@ class Synthesizer(Options, ABC):
         """
         self.check()
         artefacts = self._made(self.steps, private, seed, device, known or {})
-        mixture = self.fit_mixture(private, seed, device, artefacts)
+        mixture = self.with_unfitted(self.fit_mixture(private, seed, device, artefacts))
         return Fitted(self, private.facts, artefacts, device, artefacts.get("teacher"), mixture)
 
     def fit_mixture(
         self, private: PrivateSet, seed: int, device: str, known: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """Run the steps again for each further generator of a mixture, with its own seed.
+        """Run the steps of each further generator of a mixture that is fitted, with its own seed.
 
         Args:
             private: the images that the arm was fitted on.
             seed: of the run.
             device: where to compute.
-            known: per-image artefacts, aligned with `private`, which all generators share.
+            known: per-image artefacts, aligned with `private`, which all generators of the same arm share.
 
         Returns:
-            What images are drawn from, of each generator, but for what they share.
+            What images are drawn from, of each such generator, but for what they share.
         """
         shared = {name: known[name] for name in self.artefacts(per_image=True)}
-        aside = {*shared, *self.by_products}
-        fits = [
-            self._made(self.steps, private, each.seed_of(seed), device, shared)
-            for each in self.knowledge_recycling.mixture
-        ]
-        return [{name: made[name] for name in made if name not in aside} for made in fits]
+        fits = []
+        for each in self.knowledge_recycling.mixture:
+            if not each.is_fitted:
+                continue
+            arm = each.synthesizer or self
+            common = shared if arm is self else {}
+            made = arm._made(arm.steps, private, each.seed_of(seed), device, common)
+            aside = {*common, *arm.by_products}
+            fits.append({name: made[name] for name in made if name not in aside})
+        return fits
+
+    def with_unfitted(self, fits: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+        """Return what each further generator draws from: nothing where there was nothing to fit.
+
+        Raises:
+            UserError: other generators were fitted than the options name.
+        """
+        mixture = self.knowledge_recycling.mixture
+        wanted = sum(each.is_fitted for each in mixture)
+        if wanted != len(fits):
+            raise UserError(
+                f"knowledge_recycling.mixture names {wanted} further generators to fit, and {len(fits)} were fitted.",
+                "run the stage knowledge_recycling as a whole.",
+            )
+        fitted = iter(fits)
+        return tuple(next(fitted) if each.is_fitted else {} for each in mixture)
 
     def fit_teacher(self, private: PrivateSet, seed: int, device: str = "cpu") -> Any:
         """Train the arm's own teacher on other private images: a shadow's, where the synthetic set is held fixed."""

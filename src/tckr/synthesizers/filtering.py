@@ -23,8 +23,8 @@ FILTER = "filter"  # the channel through which the teacher's choice of images te
 DRAW = "draw"  # column of a filtered set: how many images of its class were drawn before this one
 MUCH = 0.5  # share of a class's images rejected, above which a run warns
 
-Judge = Callable[[Sequence[str], int], NDArray[np.float32]]
-"""Draws the images of prompts from number `start` on, and returns the teacher's probabilities of those, (n, C)."""
+Judge = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
+"""Draws images by the rows of a plan, (N,), from number `start` on, and returns the teacher's probabilities of those, (n, C)."""
 
 
 class FilterOptions(Options):
@@ -57,7 +57,7 @@ class Filled(NamedTuple):
 
     Attributes:
         numbers: int64 (M,), of the drawn images.
-        plan: `prompt`, `label` and `draw` of each place.
+        plan: what the plan says of the image in each place, `prompt` and `label` among it, and its `draw`.
     """
 
     numbers: NDArray[np.int64]
@@ -79,7 +79,7 @@ def fill(
     the classes of any prefix are those of the plan, and the same seed gives the same set.
 
     Args:
-        plan: `prompt` and `label` of each place.
+        plan: `prompt` and `label` of each place, and by which generator of a mixture it is drawn (`source`).
         options: with a threshold.
         class_names: names of the classes 0, 1, ..., for the error.
         judge: draws and judges; what it draws for numbers below `start` is not looked at.
@@ -87,29 +87,28 @@ def fill(
             last places get the rejected images that come nearest.
 
     Returns:
-        Number, prompt and class of the image in each place.
+        Number, prompt and class of the image in each place, by the row of the plan that it was drawn by.
 
     Raises:
         UserError: a class is not full after `max_draws` times its images.
 
     >>> plan = pd.DataFrame({"prompt": ["a boot", "a bag", "a red boot"], "label": [1, 0, 1]})
-    >>> def judge(prompts, start):  # knows boots that are red alone
-    ...     return np.array([[0.1, 0.9] if p == "a red boot" else [0.8, 0.2] for p in prompts[start:]], np.float32)
+    >>> def judge(rows, start):  # knows boots that are red alone
+    ...     red = plan["prompt"].iloc[rows[start:]] == "a red boot"
+    ...     return np.array([[0.1, 0.9] if each else [0.8, 0.2] for each in red], np.float32)
     >>> filled = fill(plan, FilterOptions(threshold=0.5), ["bag", "boot"], judge)
     >>> filled.numbers.tolist(), filled.plan["prompt"].tolist()
     ([4, 1, 2], ['a red boot', 'a bag', 'a red boot'])
     """
     assert options.threshold is not None
-    prompts, labels = plan["prompt"].tolist(), plan["label"].to_numpy(dtype=np.int64)
+    labels = plan["label"].to_numpy(dtype=np.int64)
     places = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
     numbers = np.full(len(plan), -1, dtype=np.int64)
-    of_prompt, of_class = np.arange(len(plan)), labels  # of every image that was drawn
+    of_row, of_class = np.arange(len(plan)), labels  # of every image that was drawn
     nearness = np.zeros(0)  # the teacher's probability of the wanted class
     start = 0
     while start < len(of_class):
-        # An image depends on its number and its own prompt: those of earlier numbers do not matter.
-        new = [prompts[row] for row in of_prompt[start:]]
-        probabilities = judge([new[0]] * start + new, start)
+        probabilities = judge(of_row, start)
         wanted = of_class[start:]
         near = probabilities[np.arange(len(wanted)), wanted].astype(np.float64)
         # GaFi, Dynamic Sample Filtering: argmax f(x) = c and f(x)_c > threshold.
@@ -131,10 +130,10 @@ def fill(
                     raise _cannot_be_filled(class_names[label], len(own), drawn, missing, options)
                 _put(numbers, own, _nearest(numbers, nearness, np.flatnonzero(of_class == label)))
             further.append(own[(drawn + np.arange(count)) % len(own)])
-        of_prompt = np.concatenate([of_prompt, *further])
-        of_class = labels[of_prompt]
+        of_row = np.concatenate([of_row, *further])
+        of_class = labels[of_row]
     ordinal = pd.Series(of_class).groupby(of_class).cumcount().to_numpy()
-    filled = plan.assign(prompt=[prompts[row] for row in of_prompt[numbers]])
+    filled = plan.iloc[of_row[numbers]].reset_index(drop=True)
     return Filled(numbers, filled.assign(**{DRAW: ordinal[numbers]}))
 
 

@@ -1,6 +1,7 @@
 """A synthesizer with what its steps made of some private images, ready to sample."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from tckr.synthesizers.filtering import FILTER, Filled, Judge, fill
-from tckr.synthesizers.mixture import interleaved, turns
+from tckr.synthesizers.mixture import SOURCE, interleaved, turns
 from tckr.synthesizers.private_set import PublicFacts, SyntheticSet
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Fitted:
         artefacts: what the steps made, by name.
         device: where to draw.
         teacher: judges what is drawn, if the arm filters; that of the same private images.
-        mixture: artefacts in the place of these for each further generator; see `Synthesizer.fit_mixture`.
+        mixture: what each further generator draws from: of the same arm, artefacts in the place of these; of another, all
+            that its steps made; see `Synthesizer.fit_mixture`.
     """
 
     synthesizer: "Synthesizer"
@@ -79,18 +81,20 @@ class Fitted:
 
         parts: list[Tensor] = []
 
-        def look(prompts: Sequence[str], start: int) -> "Tensor":
-            drawing = self.for_round(start, len(prompts))
-            batches = drawing.draw_from(start, prompts, seed, closed=closed)
-            parts.append(gathered(batches, len(prompts) - start))
+        def look(planned: pd.DataFrame, start: int) -> "Tensor":
+            drawing = self.for_round(start, len(planned))
+            batches = drawing.draw_planned(start, planned, seed, closed=closed)
+            parts.append(gathered(batches, len(planned) - start))
             return parts[-1]
 
         plan = self.plan_prompts(count, seed, nested=nested, closed=closed)
         labels = torch.from_numpy(plan["label"].to_numpy(copy=True))
         if not self.filters(closed):
-            return SyntheticSet(look(plan["prompt"].tolist(), 0), labels)
+            return SyntheticSet(look(plan, 0), labels)
         numbers, _ = self.fill(
-            plan, lambda *drawn: soft_labels(self.judge, look(*drawn)).numpy(), strict=strict
+            plan,
+            lambda rows, start: soft_labels(self.judge, look(plan.iloc[rows], start)).numpy(),
+            strict=strict,
         )
         return SyntheticSet(gathered(_at(parts, numbers), count), labels)
 
@@ -127,9 +131,31 @@ class Fitted:
     def plan_prompts(
         self, count: int, seed: int, *, nested: bool = False, closed: Collection[str] = ()
     ) -> pd.DataFrame:
-        """Choose the prompts; see `Synthesizer.plan_prompts`. Each of several slices is balanced for itself."""
+        """Choose the prompts; see `Synthesizer.plan_prompts`. Each of several slices is balanced for itself.
+
+        Of several generators `source` says which one draws a row, by its number, 0 the arm's own. One of another arm is
+        prompted as that arm prompts, by its own artefacts; classes are those of the set as a whole.
+        """
         nested = nested or self.synthesizer.knowledge_recycling.slices > 1
-        return self.synthesizer.plan_prompts(self, count, seed, nested=nested, closed=closed)
+        plan = self.synthesizer.plan_prompts(self, count, seed, nested=nested, closed=closed)
+        if not self.mixture:
+            return plan
+        plan = plan.assign(**{SOURCE: self.turns(count)})
+        for which, (generator, own_seed) in enumerate(self._generators(seed)):
+            own = plan[SOURCE] == which
+            if type(generator.synthesizer) is not type(self.synthesizer) and own.any():
+                labels = plan.loc[own, "label"].tolist()
+                plan.loc[own, "prompt"] = generator.prompts_of(labels, own_seed, closed)
+        return plan
+
+    def prompts_of(
+        self, labels: Sequence[int], seed: int, closed: Collection[str] = ()
+    ) -> list[str]:
+        """Choose a prompt for each of these classes, those of each class in the order of the arm's own plan."""
+        most = max(Counter(labels).values())
+        plan = self.plan_prompts(most * len(self.class_names), seed, nested=True, closed=closed)
+        prompts = {label: iter(own["prompt"]) for label, own in plan.groupby("label")}
+        return [next(prompts[label]) for label in labels]
 
     def draw(
         self, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
@@ -137,13 +163,29 @@ class Fitted:
         """Yield the images of the prompts in batches; see `Synthesizer.draw`."""
         return self.draw_from(0, prompts, seed, closed=closed)
 
-    def draw_from(
-        self, start: int, prompts: Sequence[str], seed: int, *, closed: Collection[str] = ()
+    def draw_planned(
+        self, start: int, plan: pd.DataFrame, seed: int, *, closed: Collection[str] = ()
     ) -> Iterator["Tensor"]:
-        """Yield the images from number `start` on; see `Synthesizer.draw_from`. Several generators take turns."""
+        """Yield the images of the rows of a plan from number `start` on, each by the generator that the plan names."""
+        turn = plan[SOURCE].to_numpy() if SOURCE in plan else None
+        return self.draw_from(start, plan["prompt"].tolist(), seed, closed=closed, turn=turn)
+
+    def draw_from(
+        self,
+        start: int,
+        prompts: Sequence[str],
+        seed: int,
+        *,
+        closed: Collection[str] = (),
+        turn: "NDArray[np.int64] | None" = None,
+    ) -> Iterator["Tensor"]:
+        """Yield the images from number `start` on; see `Synthesizer.draw_from`. Several generators take turns.
+
+        `turn` says which of them draws each image, int64 (N,); by default as their weights ask.
+        """
         if not self.mixture:
             return self.synthesizer.draw_from(start, self, prompts, seed, closed=closed)
-        turn = self.turns(len(prompts))
+        turn = self.turns(len(prompts)) if turn is None else turn
         sources = []
         for which, (generator, own_seed) in enumerate(self._generators(seed)):
             own = [prompts[number] for number in (turn == which).nonzero()[0]]
@@ -161,12 +203,21 @@ class Fitted:
     def _generators(self, seed: int) -> "list[tuple[Fitted, int]]":
         """Return each generator of the mixture by itself, with the seed that it draws by."""
         mixed = self.synthesizer.knowledge_recycling.mixture
-        own = [self.artefacts, *({**self.artefacts, **made} for made in self.mixture)]
-        alone = self.once(
-            "generators", lambda: [replace(self, artefacts=a, mixture=(), loaded={}) for a in own]
-        )
         seeds = [seed, *(each.seed_of(seed) for each in mixed)]
-        return list(zip(alone, seeds, strict=True))
+        return list(zip(self.once("generators", self._alone), seeds, strict=True))
+
+    def _alone(self) -> "list[Fitted]":
+        """Return each generator of the mixture as if it were the only one."""
+        own = replace(self, mixture=(), loaded={})
+        generators = [own]
+        mixed = self.synthesizer.knowledge_recycling.mixture
+        for each, made in zip(mixed, self.mixture, strict=True):
+            if each.synthesizer is None:
+                further = replace(own, artefacts={**self.artefacts, **made}, loaded={})
+            else:
+                further = replace(own, synthesizer=each.synthesizer, artefacts=made, loaded={})
+            generators.append(further)
+        return generators
 
     def drawing(self, prompts: Sequence[str], seed: int) -> str:
         """Return a name for drawing these prompts: 16 hex digits that change with whatever changes an image."""
@@ -183,12 +234,15 @@ class Fitted:
             seed,
             self.device,
             *self._filter(),
-            *(
-                [self.synthesizer.knowledge_recycling.model_dump()["mixture"], list(self.mixture)]
-                if self.mixture
-                else []
-            ),
+            *self._mixture(),
         )
+
+    def _mixture(self) -> list[Any]:
+        """Return what decides the images of further generators; nothing if there are none."""
+        if not self.mixture:
+            return []
+        mixed = self.synthesizer.knowledge_recycling.mixture
+        return [[each.drawing() for each in mixed], [dict(made) for made in self.mixture]]
 
     def _filter(self) -> list[Any]:
         """Return what decides which images stay; nothing if all do."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -16,11 +18,13 @@ class PrivateSet:
         images: uint8 tensor (N, C, H, W); N PNGs will do for a step that reads one image after another.
         labels: int64 (N,).
         class_names: names of the classes 0, 1, ...
+        owners: int64 (N,), whose each image is (a patient's, say), whichever others there are; None: nothing says so.
     """
 
     images: Any
     labels: "Tensor"
     class_names: Sequence[str]
+    owners: "NDArray[np.int64] | None" = None
 
     @property
     def facts(self) -> "PublicFacts":
@@ -36,7 +40,8 @@ class PrivateSet:
         chosen = list(rows)
         whole = self.images
         images = take(whole, chosen) if isinstance(whole, Tensor) else whole[chosen]
-        return replace(self, images=images, labels=self.labels[chosen])
+        owners = None if self.owners is None else self.owners[chosen]
+        return replace(self, images=images, labels=self.labels[chosen], owners=owners)
 
 
 class SyntheticSet(NamedTuple):

@@ -138,12 +138,6 @@ class PrivImage(UnderDP):
         from tckr.diffusion.dp_lora import adaptation_plan, adaptation_size
 
         share, options = self.privacy, self.generator_adaptation
-        if not share.teacher and self.knowledge_recycling.filters:
-            raise UserError(
-                "knowledge_recycling.filter asks a teacher which images to keep, and this run has none: its share of the"
-                " budget is 0.",
-                "set privimage.knowledge_recycling.filter.threshold to null, or give privimage.privacy.teacher a share.",
-            )
         return [
             Charged(query_plan(self.semantic_query.k, share.query, QUERY)),
             Charged(

@@ -1,15 +1,13 @@
 """How large the synthetic set is, how it is filled and mixed, and what of it is released."""
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
 from tckr.options import Options
 from tckr.synthesizers.filtering import FilterOptions
-from tckr.synthesizers.mixture import MixedOptions
-
-if TYPE_CHECKING:
-    pass
+from tckr.synthesizers.mixture import OWN, MixedOptions
 
 
 class RecyclingOptions(Options):
@@ -37,8 +35,8 @@ class RecyclingOptions(Options):
     mixture: tuple[MixedOptions, ...] = Field(
         (),
         max_length=16,
-        description="further generators of the arm, each fitted anew with a seed of its own; images are drawn from all"
-        " in turn",
+        description="further generators, each the arm's own fitted anew with another seed, or that of another arm; images are"
+        " drawn from all in turn",
     )
     release_prompts: bool = Field(
         False,
@@ -66,15 +64,23 @@ class RecyclingOptions(Options):
 
     @model_validator(mode="after")
     def _mixed(self) -> "RecyclingOptions":
-        seeds = [each.seed for each in self.mixture]
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("mixture has a seed twice: both would be the same generator")
+        # Where nothing is fitted, another seed makes no other generator.
+        told = [(each.arm, each.seed if each.is_fitted else None) for each in self.mixture]
+        for number, one in enumerate(told):
+            if one in told[:number]:
+                twice = self.mixture[number].name
+                raise ValueError(f"mixture has {twice} twice: both would be the same generator")
         return self
 
     @property
     def weights(self) -> list[float]:
         """Images that each generator draws for one of the arm's own, which is the first."""
         return [1.0, *(each.weight for each in self.mixture)]
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the generators, the arm's own first."""
+        return [OWN, *(each.name for each in self.mixture)]
 
     @property
     def filters(self) -> bool:
@@ -95,13 +101,23 @@ class RecyclingOptions(Options):
         """Say in a sentence each which options of the drawing were on."""
         said = [self.filter.described()] if self.filters else []
         if self.mixture:
-            shares = ", ".join(f"{100 * w / sum(self.weights):.0f} %" for w in self.weights)
-            said.append(f"{len(self.weights)} generators of different seeds drew {shares} of it.")
+            shares = [100 * weight / sum(self.weights) for weight in self.weights]
+            said.append(f"{_listed(self.sources, [f'{share:.0f} %' for share in shares])}.")
         if self.slices > 1:
             said.append(
                 f"The set has {self.slices:,} slices of {self.cardinality:g} x the members."
             )
         return said
+
+
+def _listed(sources: Sequence[str], shares: Sequence[str]) -> str:
+    """Say which generator draws what share.
+
+    >>> _listed(["own", "unadapted"], ["67 %", "33 %"])
+    '2 generators take turns: own 67 %; unadapted 33 %'
+    """
+    told = "; ".join(f"{name} {share}" for name, share in zip(sources, shares, strict=True))
+    return f"{len(sources)} generators take turns: {told}"
 
 
 def images_at(cardinality: float, members: int) -> int:

@@ -3,9 +3,12 @@
 Nothing is trained on private images but the teacher. A source of text writes prompts of each class, an off-the-shelf generator
 renders them, every private image votes for the rendering nearest to it, the votes get noise, and the prompts with most votes
 are kept and varied (`tckr.dp.evolution`). What leaves the private set is a noisy histogram an iteration; the release is drawn
-from the last prompts, any number of images of each. With `voting.by: captions` captions of the private images vote in a text
-encoder's space instead, and nothing is rendered on the way. As published the labels are the classes of the prompts (share 0 of
-the teacher, `student_training.labels: hard`); labels of a teacher under differential privacy are ours.
+from the last prompts, any number of images of each. As published the labels are the classes of the prompts (share 0 of the
+teacher, `student_training.labels: hard`); labels of a teacher under differential privacy are ours.
+
+With `voting.by: captions` captions of the private images vote in a text encoder's space instead, and nothing is rendered on the
+way. With `voting.per: owner` all images of a person have one vote together, and the ledger declares another sensitivity
+(`tckr.dp.voting.ballots`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,11 +19,13 @@ from pydantic import Field
 
 from tckr.diffusion.options import RendererOptions
 from tckr.dp import EvolutionOptions, check_votes, votes_plan
+from tckr.dp.evolution import Voter
 from tckr.dp.ledger import Ledger
 from tckr.engine.content import source_state
 from tckr.engine.places import place
 from tckr.engine.released import release
 from tckr.engine.seeds import derive
+from tckr.errors import UserError
 from tckr.options import ModelSource, Options
 from tckr.synthesizers.base import Step
 from tckr.synthesizers.fitted import Fitted
@@ -39,6 +44,8 @@ from tckr.text.options import CaptionOptions
 from tckr.text.sources.options import TextSourceOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from tckr.dp.evolution import Generation
@@ -74,6 +81,11 @@ class VotingOptions(Options):
     by: Literal["images", "captions"] = Field(
         "images",
         description="images: for the nearest rendering, as SPTI; captions of private images: for the nearest prompt",
+    )
+    per: Voter = Field(
+        "image",
+        description="who has one vote: an image, sensitivity 1; or an owner with all of his images (needs ingestion.group_column"
+        " or another way to name groups), sensitivity sqrt(2) for one image and 1 for the owner",
     )
     features: Literal["clip", "scattering"] = Field(
         "clip",
@@ -148,14 +160,16 @@ class Spti(UnderDP):
         """Plan the votes of all iterations as one, and the teacher."""
         share = self.privacy
         return [
-            Charged(votes_plan(self.evolution.iterations, share.votes, VOTES)),
+            Charged(votes_plan(self.evolution.iterations, share.votes, VOTES, self.voting.per)),
             self.teacher_mechanism(facts, share.teacher),
         ]
 
     def public(self) -> Mapping[str, str]:
         """Say what is taken from no private image."""
-        told = "never saw a private image"
-        return {**super().public(), "source of text, encoder of images and texts": told}
+        told = {"source of text, encoder of images and texts": "never saw a private image"}
+        if self.voting.per == "owner":
+            told["number of owners of members"] = "stated with the number of members"
+        return {**super().public(), **told}
 
     def absent(self) -> Mapping[str, str]:
         """Say what is not taken at all."""
@@ -179,11 +193,14 @@ class Spti(UnderDP):
         """Calibrate the noise of every mechanism, and compare the votes with theirs before the first private image votes.
 
         Raises:
-            UserError: the budget is out of range, or leaves the votes or the teacher more noise than signal.
+            UserError: owners are to vote and nothing says whose the images are; or the budget is out of range, or leaves the
+                votes or the teacher more noise than signal.
         """
+        owners = self._owners(private)
         (ledger,) = super().plan_budget(private, artefacts, seed, device)
         candidates = self.evolution.candidates * len(private.class_names)
-        check_votes(ledger[VOTES], ledger.n, candidates, ledger.delta)
+        voters = ledger.n if owners is None else len(set(owners.tolist()))
+        check_votes(ledger[VOTES], voters, candidates, ledger.delta, self.voting.per)
         if self.privacy.research:
             why = "to study how the evolution works, on images that need no protection"
             ledger.declare("true distance to the private images", "uncharged", why)
@@ -196,7 +213,11 @@ class Spti(UnderDP):
 
         Returns:
             One row an image, a column a feature.
+
+        Raises:
+            UserError: owners are to vote, and nothing says whose the images are.
         """
+        self._owners(private)
         space = self._space(private.facts, device)
         if self.voting.by == "captions":
             from tckr.synthesizers.tckr import TCKR
@@ -232,12 +253,14 @@ class Spti(UnderDP):
         features = torch.from_numpy(table[columns].to_numpy("float32", copy=True))
         entry, noise = self.charge(artefacts, VOTES, private)
         space = self._space(private.facts, device)
-        identity = data_identity(self._recipe(private.facts), features, private.labels)
+        owners = self._owners(private)
+        voted = [features, private.labels, *([] if owners is None else [torch.from_numpy(owners)])]
+        identity = data_identity(self._recipe(private.facts), *voted)
         unfinished = None
         if self.voting.checkpoints:
             work = content_hash(identity, self.evolution.model_dump(), entry.noise_multiplier, seed)
             unfinished = Checkpoints(place(self.voting.checkpoints) / work)
-        voters = Voters(features.to(device), private.labels)
+        voters = Voters(features.to(device), private.labels, owners)
         generations = evolve(
             voters,
             len(private.class_names),
@@ -319,16 +342,28 @@ class Spti(UnderDP):
         remote = self.knowledge_recycling.renderer.kind == "openai"
         return 0 if remote else super().count_cut(prompts)
 
+    def _owners(self, private: PrivateSet) -> "NDArray[np.int64] | None":
+        """Return whose each image is, int64 (N,), if owners vote; None if images do."""
+        if self.voting.per == "image":
+            return None
+        if private.owners is None:
+            raise UserError(
+                "spti.voting.per is owner, and nothing says whose the private images are.",
+                "name the column that does with ingestion.group_column (or a level of ingestion.folders, or group_pattern), or set"
+                " spti.voting.per to image.",
+            )
+        return private.owners
+
     def _space(self, facts: PublicFacts, device: str) -> "PromptSpace":
         from tckr.synthesizers.prompt_space import PromptSpace
 
         return PromptSpace(self, facts, device)
 
     def _recipe(self, facts: PublicFacts) -> list[Any]:
-        """Return what decides the candidates and the space in which they are voted for."""
+        """Return what decides the candidates and the space in which they are voted for; who votes is of the data."""
         return [
             self.text.recipe(),
-            self.voting.model_dump(mode="json", exclude={"checkpoints"}),
+            self.voting.model_dump(mode="json", exclude={"checkpoints", "per"}),
             self.drawing(),
             *(source_state(each) for each in (self.text.model or "", self.voting.encoder)),
             list(facts.class_names),

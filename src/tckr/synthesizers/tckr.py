@@ -76,10 +76,10 @@ class TCKR(TextToImage):
         super().check()
         recycling = self.knowledge_recycling
         unadapted = recycling.generator == "base" or self.generator_adaptation.adapter
-        if recycling.mixture and unadapted:
+        if unadapted and any(each.arm is None for each in recycling.mixture):
             raise UserError(
                 "knowledge_recycling.mixture adapts the generator anew for each seed, and this run adapts none.",
-                "set knowledge_recycling.mixture to [], or let the run adapt its generator.",
+                "mix in other arms alone, or let the run adapt its generator.",
             )
 
     def caption_members(

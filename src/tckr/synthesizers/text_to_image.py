@@ -188,6 +188,10 @@ class TextToImage(Synthesizer):
 
     def in_one_process(self) -> Self:
         """Return the same arm, drawing in this process."""
-        sampling = self.knowledge_recycling.sampling.model_copy(update={"workers": 1})
-        recycling = self.knowledge_recycling.model_copy(update={"sampling": sampling})
+        own = self.knowledge_recycling
+        alone = {
+            "sampling": own.sampling.model_copy(update={"workers": 1}),
+            "mixture": tuple(each.in_one_process() for each in own.mixture),
+        }
+        recycling = own.model_copy(update=alone)
         return self.model_copy(update={"knowledge_recycling": recycling})

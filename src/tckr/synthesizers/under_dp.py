@@ -123,7 +123,9 @@ class UnderDP(TextToImage):
         for plan, dimension in charged:
             if dimension is not None:
                 check_signal(ledger[plan.name], n, dimension, delta)
-        for how, declared in (("public", self.public()), ("absent", self.absent())):
+        mixed = [each.name for each in self.knowledge_recycling.mixture]  # none is fitted: `check`
+        further = {f"generator of {name}": "never saw a private image" for name in mixed}
+        for how, declared in (("public", {**self.public(), **further}), ("absent", self.absent())):
             for what, why in declared.items():
                 ledger.declare(what, how, why)  # type: ignore[arg-type]
         return (ledger,)
@@ -201,9 +203,19 @@ class UnderDP(TextToImage):
         return adapter, spent(entry)
 
     def teacher_mechanism(self, facts: PublicFacts, share: float) -> Charged:
-        """Return the plan of the teacher."""
+        """Return the plan of the teacher.
+
+        Raises:
+            UserError: it has no share, and a filter would ask it.
+        """
         from tckr.classifiers.private_teacher import teacher_plan, teacher_size
 
+        if not share and self.knowledge_recycling.filters:
+            raise UserError(
+                "knowledge_recycling.filter asks a teacher which images to keep, and this run has none: its share of the"
+                " budget is 0.",
+                "set the arm's knowledge_recycling.filter.threshold to null, or give its privacy.teacher a share.",
+            )
         classes = len(facts.class_names)
         size = teacher_size(self.private_teacher, facts.shape, classes, self._network())
         return Charged(teacher_plan(self.private_teacher, share), size)
@@ -301,7 +313,11 @@ def spent(entry: Entry | None) -> dict[str, Any]:
 
 
 def data_hash(private: PrivateSet) -> str:
-    """Return the SHA-256 of images and labels: which private set a ledger is of. It stays with the owner."""
+    """Return the SHA-256 of images and labels: which private set a ledger is of. It stays with the owner.
+
+    Whose the images are has no part in it. What an entry declares holds whoever owns them, and two ledgers of the same images
+    add up: they must not look like ledgers of different ones because a column beside the images changed.
+    """
     digest = hashlib.sha256(str(tuple(private.images.shape)).encode())
     digest.update(private.labels.numpy().tobytes())
     for part in private.images.split(PART):

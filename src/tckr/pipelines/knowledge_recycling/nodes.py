@@ -118,7 +118,7 @@ def generate_images(
     public_facts: dict[str, Any],
     seed: int,
     teacher: Classifier = None,
-    mixture: Any = (),
+    mixture: Sequence[Mapping[str, Any]] = (),
 ) -> pd.DataFrame:
     """Draw class-balanced prompts and the synthetic images they describe; see `tckr.synthesizers`.
 
@@ -128,7 +128,7 @@ def generate_images(
     Returns:
         An image table of `cardinality` times the members in each slice, all in split "train", with the prompts; of
         several slices with their numbers in `slice`; filtered, with `draw` (`tckr.synthesizers.filtering`); of several
-        generators with their numbers in `source` (`tckr.synthesizers.mixture`).
+        generators with their names in `source` (`tckr.synthesizers.mixture`).
 
     Raises:
         UserError: all images are equal, or not finite, or the teacher accepts too few of a class.
@@ -139,8 +139,11 @@ def generate_images(
     drawn, plan = draw(fitted, fitted.plan_prompts(count, seed), seed)
     check_distinct(plan["image_id"].tolist())
     names = dict(enumerate(fitted.class_names))
-    facts = {"split": "train", **synthesizer.provenance()}
-    table = plan.assign(class_name=plan["label"].map(names), **facts)
+    table = plan.assign(
+        class_name=plan["label"].map(names), split="train", **synthesizer.provenance()
+    )
+    if SOURCE in table:
+        table = _with_sources(table, synthesizer)
     if options.slices > 1:
         table[SLICE] = np.arange(count) // (count // options.slices)
     table = with_class_names(table, fitted.class_names)
@@ -172,37 +175,41 @@ def draw(fitted: Fitted, plan: pd.DataFrame, seed: int) -> "tuple[Unfinished, pd
         work = None
     drawn = Unfinished(work)
     if not fitted.filters():
-        go_on(drawn, fitted, prompts, seed)
-        plan = _with_sources(plan, fitted, np.arange(len(plan)))
+        go_on(drawn, fitted, plan, seed)
         return drawn, plan.assign(image_id=drawn.image_ids, image=drawn.images)
 
-    def judge(prompts: Sequence[str], start: int) -> "NDArray[np.float32]":
-        go_on(drawn, fitted.for_round(start, len(prompts)), prompts, seed)
+    def judge(rows: "NDArray[np.int64]", start: int) -> "NDArray[np.float32]":
+        go_on(drawn, fitted.for_round(start, len(rows)), plan.iloc[rows], seed)
         # As a whole, so that a drawing which was interrupted in between is judged alike.
-        return soft_labels_of(fitted.judge, drawn.images[start : len(prompts)]).numpy()
+        return soft_labels_of(fitted.judge, drawn.images[start : len(rows)]).numpy()
 
-    numbers, plan = fitted.fill(plan, judge)
-    plan = _with_sources(plan, fitted, numbers)
+    numbers, filled = fitted.fill(plan, judge)
     ids = [drawn.image_ids[number] for number in numbers]
-    return drawn, plan.assign(image_id=ids, image=drawn.images[numbers])
+    return drawn, filled.assign(image_id=ids, image=drawn.images[numbers])
 
 
-def _with_sources(plan: pd.DataFrame, fitted: Fitted, numbers: "NDArray[np.int64]") -> pd.DataFrame:
-    """Say of each image which generator of a mixture drew it."""
-    if not fitted.mixture:
-        return plan
-    return plan.assign(**{SOURCE: fitted.turns(int(numbers.max()) + 1)[numbers]})
+def _with_sources(table: pd.DataFrame, synthesizer: Synthesizer) -> pd.DataFrame:
+    """Say by its name which generator of a mixture drew each image, and what that generator is."""
+    mixture = synthesizer.knowledge_recycling.mixture
+    arms = [synthesizer, *(each.synthesizer or synthesizer for each in mixture)]
+    provenance = [arm.provenance() for arm in arms]
+    facts = {
+        name: [provenance[number].get(name, "") for number in table[SOURCE]]
+        for name in dict.fromkeys(name for each in provenance for name in each)
+    }
+    named = table[SOURCE].map(dict(enumerate(synthesizer.knowledge_recycling.sources)))
+    return table.assign(**facts, **{SOURCE: named})
 
 
-def go_on(drawn: "Unfinished", fitted: Fitted, prompts: Sequence[str], seed: int) -> None:
-    """Draw the images that are still missing."""
+def go_on(drawn: "Unfinished", fitted: Fitted, plan: pd.DataFrame, seed: int) -> None:
+    """Draw the images of a plan that are still missing."""
     from tckr.engine.overlap import behind
 
-    if (done := len(drawn)) >= len(prompts):
+    if (done := len(drawn)) >= len(plan):
         return
     if done:
-        logger.info("Going on after %s of %s synthetic images.", f"{done:,}", f"{len(prompts):,}")
-    batches = fitted.draw_from(done, prompts, seed)
+        logger.info("Going on after %s of %s synthetic images.", f"{done:,}", f"{len(plan):,}")
+    batches = fitted.draw_planned(done, plan, seed)
     with ThreadPoolExecutor(1) as pool:  # encode each batch to PNG while the next one is generated
         for encoded in behind(pool.submit(content, batch) for batch in batches):
             drawn.append(**encoded.result())
@@ -220,14 +227,9 @@ def fitted_on_members(
     Raises:
         UserError: the further generators are not those of the options.
     """
-    wanted = len(synthesizer.knowledge_recycling.mixture)
-    if wanted != len(mixture):
-        raise UserError(
-            f"knowledge_recycling.mixture names {wanted} further generators, and {len(mixture)} were fitted.",
-            "run the stage knowledge_recycling as a whole.",
-        )
     facts = PublicFacts(**public_facts)
-    return Fitted(synthesizer, facts, artefacts, best(), teacher, tuple(mixture))
+    further = synthesizer.with_unfitted(mixture)
+    return Fitted(synthesizer, facts, artefacts, best(), teacher, further)
 
 
 def content(images: Any) -> dict[str, list[Any]]:
@@ -291,18 +293,27 @@ def describe_drawing(
 
     Returns:
         `described`, a sentence for each option that was on, and `figures` for MLflow: with a filter the shares of images
-        that the teacher rejected in percent, `rejected` of all, and `rejected.<name>` of each class.
+        that the teacher rejected in percent, `rejected` of all, and `rejected.<name>` of each class; of a mixture how many
+        images each generator drew, `source.<name>`.
     """
     del artefacts
-    described = synthesizer.knowledge_recycling.described()
+    options = synthesizer.knowledge_recycling
+    described, of_sources = options.described(), {}
+    if SOURCE in synthetic_images:
+        counts = synthetic_images[SOURCE].value_counts()
+        by_name = {name: int(counts.get(name, 0)) for name in options.sources}
+        told = "; ".join(f"{name} {count:,}" for name, count in by_name.items())
+        described.append(f"Images by generator: {told}.")
+        of_sources = {f"source.{metric_name(name)}": float(by_name[name]) for name in by_name}
     if DRAW not in synthetic_images:
-        return {"described": described, "figures": {}}
+        return {"described": described, "figures": of_sources}
     shares = rejected(synthetic_images, class_names(synthetic_images))
     of_all = 1 - 1 / draws_per_image(synthetic_images)
     by_class = ", ".join(f"{one_line(name)} {share:.1%}" for name, share in shares.items())
     told = f"The teacher rejected {of_all:.1%} of what was drawn: {by_class}.".replace("%", " %")
     figures = {f"rejected.{metric_name(name)}": 100 * share for name, share in shares.items()}
-    return {"described": [*described, told], "figures": {"rejected": 100 * of_all, **figures}}
+    figures = {"rejected": 100 * of_all, **figures, **of_sources}
+    return {"described": [*described, told], "figures": figures}
 
 
 def _labelled(

@@ -10,7 +10,7 @@ from tckr.audit import shadow_runs, tables
 from tckr.audit.options import AuditOptions
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.images.tables import class_names, images_and_labels, of_split
+from tckr.images.tables import class_names, images_and_labels, of_split, owners
 from tckr.pipelines.arm import aligned
 from tckr.pipelines.types import Classifier, Tensors
 from tckr.synthesizers.base import Synthesizer
@@ -44,7 +44,8 @@ def describe_queried(
         (name,) = step.makes
         known = artefacts[name]
         others = queried[~queried["image_id"].isin(known["image_id"])]
-        private = PrivateSet(*images_and_labels(others), class_names(images))
+        pixels, labels = images_and_labels(others)
+        private = PrivateSet(pixels, labels, class_names(images), owners(others))
         (made,) = getattr(synthesizer, step.name)(private, {}, seed, best())
         made = made.assign(image_id=others["image_id"].to_numpy())
         table = pd.concat([known, made]).set_index("image_id").loc[queried["image_id"]]
@@ -152,7 +153,10 @@ def _shadow_config(
         resynthesis = shadow_runs.resynthesize(
             images, synthesizer, artefacts, count, options, seed, draws
         )
-    own = OwnTeacher(synthesizer, class_names(images)) if synthesizer.own_teacher else None
+    own = None
+    if synthesizer.own_teacher:
+        whose = owners(tables.audited_images(images))
+        own = OwnTeacher(synthesizer, class_names(images), whose)
     return shadow_runs.shadow_config(
         images, recycled_set, student_recipe, options, seed, resynthesis, own
     )
