@@ -6,19 +6,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
+import miniatures
+from tckr.audit.denoising import query_generator
+from tckr.audit.guarantee import guarantee
+from tckr.audit.options import AuditOptions, GeneratorThreat, ReleaseThreat
+from tckr.audit.resynthesis import Resynthesis
+from tckr.audit.seen import part
+from tckr.audit.tables import as_arrays
+from tckr.audit.things import ThreatAudit
+from tckr.audit.threats import audit_generator
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions
 from tckr.classifiers.private_options import PrivateTeacherOptions
+from tckr.diffusion.embeddings import encode_prompts
+from tckr.diffusion.latents import encode_images
+from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
+from tckr.diffusion.update import DenoiserUpdate
 from tckr.dp import check_sensitivity, recording
 from tckr.engine.checkpoint import Checkpoint
 from tckr.errors import UserError
-from tckr.images.tensors import to_pil
+from tckr.images.tables import with_class_names
+from tckr.images.tensors import to_pil, to_png
 from tckr.options import PrivateSchedule, Schedule
+from tckr.pipelines.privacy_audit.nodes import score_generator
 from tckr.synthesizers.fitted import Fitted
 from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.privimage import (
@@ -29,7 +45,7 @@ from tckr.synthesizers.privimage import (
 )
 from tckr.synthesizers.under_dp import data_hash
 
-SEED, COUNT = 3, 9
+SEED, COUNT, CLASSES = 3, 9, ("bag", "boot", "coat")
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +95,7 @@ def private() -> PrivateSet:
     """60 images of noise in two of three classes: as many as the noise of a tiny adapter needs."""
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (60, 1, 16, 16), generator=draw).to(torch.uint8)
-    return PrivateSet(pixels, 2 * (torch.arange(60) % 2), ("bag", "boot", "coat"))
+    return PrivateSet(pixels, 2 * (torch.arange(60) % 2), CLASSES)
 
 
 @pytest.fixture(scope="session")
@@ -233,3 +249,116 @@ def test_another_budget_beside_this_one_keeps_a_state_of_its_own(
     assert (
         len(saves) == arm.generator_adaptation.schedule.steps
     )  # the two of before were not repeated
+
+
+AUDIT = AuditOptions(
+    asked=None,
+    release=ReleaseThreat(encoder="none"),
+    generator=GeneratorThreat(signals=("loss",), timesteps=(0.1, 0.3, 0.5)),
+)
+
+
+def table(images: torch.Tensor, labels: torch.Tensor, inside: np.ndarray) -> pd.DataFrame:
+    """Image table of which those `inside` are the members."""
+    made = pd.DataFrame(
+        {
+            "image_id": [f"{i:03}" for i in range(len(images))],
+            "split": np.where(inside, "members", "holdout"),
+            "label": labels.numpy(),
+            "class_name": [CLASSES[i] for i in labels],
+            "image": to_png(images),
+        }
+    )
+    return with_class_names(made, CLASSES)
+
+
+def attacked(
+    arm: PrivImage, artefacts: dict[str, Any], images: pd.DataFrame
+) -> tuple[dict[str, np.ndarray], ThreatAudit]:
+    """The signals of the generator, and what the audit makes of them."""
+    found = as_arrays(score_generator(arm, artefacts, images, AUDIT, SEED))
+    inside = (images["split"] == "members").to_numpy()[found["rows"]]
+    return found, audit_generator(part(found, "adapted"), part(found, "base"), inside, AUDIT)
+
+
+def test_the_generator_is_attacked_against_the_pre_trained_one_and_stays_under_its_bound(
+    arm: PrivImage, private: PrivateSet, fitted: Fitted
+) -> None:
+    others = torch.randint(0, 256, (60, 1, 16, 16), generator=torch.Generator().manual_seed(1))
+    pixels, labels = torch.cat([private.images, others.to(torch.uint8)]), private.labels.repeat(2)
+    made = {name: fitted.artefacts[name] for name in ("pretrained", "adapter")}
+    found, row = attacked(arm, made, table(pixels, labels, np.arange(120) < 60))
+
+    names = [private.class_names[label] for label in labels]  # there are no captions
+    for name, merged in (("base", [made["pretrained"]]), ("adapted", list(made.values()))):
+        asked = query_generator(
+            arm.source(), merged, pixels, names, device="cpu", **AUDIT.generator.queries()
+        )
+        np.testing.assert_allclose(found[f"{name}.loss"], asked["loss"], rtol=1e-4)
+    downloaded = query_generator(
+        arm.source(), [], pixels, names, device="cpu", **AUDIT.generator.queries()
+    )
+    assert np.abs(found["base.loss"] - downloaded["loss"]).max() > 1e-3
+
+    proven = guarantee(fitted.artefacts["ledger"], {"generator": row}, AUDIT.fprs)
+    assert {each.attack for each in proven.compared} == {"loss", "loss_calibrated"}
+    assert not any(each.contradicts for each in proven.compared)
+
+
+def test_shadows_of_the_whole_pipeline_are_asked_by_the_names_of_the_classes(
+    arm: PrivImage, private: PrivateSet, fitted: Fitted
+) -> None:
+    again = Resynthesis(
+        arm,
+        private.class_names,
+        known={},
+        count=3,
+        closed={"own": ()},
+        threat=AUDIT.generator,
+        queried=(0, 5),
+    )
+    made = again.run(private.images, private.labels, np.ones(60, bool), SEED, "cpu")
+    inside = table(private.images, private.labels, np.ones(60, bool))
+    target = as_arrays(score_generator(arm, dict(fitted.artefacts), inside, AUDIT, SEED))
+    np.testing.assert_allclose(made.signals["loss"], target["adapted.loss"][[0, 5]], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_generator_that_learnt_its_images_by_heart_is_found(
+    arm: PrivImage, tmp_path: Path
+) -> None:
+    """150 steps without clipping or noise on 12 images, from a generator that public images had changed before."""
+    torch.manual_seed(1)
+    coarse = torch.rand(24, 1, 4, 4)
+    pixels = (torch.nn.functional.interpolate(coarse, (16, 16)) * 255).to(torch.uint8)
+    labels, members = torch.arange(24) % 3, slice(12)
+    pipeline = miniatures.generator()
+    spread = torch.cat(list(encode_images(pipeline, pixels))).std(0).mean().item()
+    pipeline.vae.register_to_config(scaling_factor=pipeline.vae.config.scaling_factor / spread)
+    pipeline.save_pretrained(tmp_path)
+    unet = pipeline.unet.requires_grad_(True)
+    before = {name: each.detach().clone() for name, each in unet.named_parameters()}
+    pretrained = DenoiserUpdate({n: 1e-3 * torch.randn_like(each) for n, each in before.items()})
+    with torch.no_grad():
+        pretrained.apply(pipeline)
+    latents = torch.cat(list(encode_images(pipeline, pixels[members]))).clone()
+    words = encode_prompts(pipeline, [CLASSES[i] for i in labels[members]])
+    loss = DenoisingLoss(noise_schedule(pipeline), latents.device)
+    optimiser = torch.optim.Adam(unet.parameters(), 4e-3)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss(unet, latents, words).backward()
+        optimiser.step()
+    learnt = DenoiserUpdate(
+        {
+            name: each.detach() - before[name] - pretrained.weights[name]
+            for name, each in unet.named_parameters()
+        }
+    )
+    changes = {"generator": str(tmp_path), "method": "full"}
+    adaptation = arm.generator_adaptation.model_copy(update=changes)
+    own = arm.model_copy(update={"generator_adaptation": adaptation})
+    artefacts = {"pretrained": pretrained, "adapter": learnt}
+    _, row = attacked(own, artefacts, table(pixels, labels, np.arange(24) < 12))
+    assert row.primary_attack == "loss_calibrated"
+    assert row.primary.auc.low > 0.6
