@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from tckr.metrics import clopper_pearson, ppv, roc, tpr_at_fpr
+from tckr.metrics.rates import worth_of
 
 
 @pytest.mark.parametrize(
@@ -176,3 +177,11 @@ def test_refuses_shares_out_of_range(shifted, share: float):
         tpr_at_fpr(scores, flags, share)
     with pytest.raises(ValueError, match="must lie in"):
         ppv(tpr_at_fpr(scores, flags, 0.1), share)
+
+
+def test_scores_of_clusters_that_are_all_equal_find_nobody():
+    """Such as those of a teacher that was not trained, where a person has several images."""
+    found = tpr_at_fpr(np.zeros(40), np.arange(40) < 20, 0.1, clusters=np.arange(40) // 2)
+    assert (found.value, found.false_positives) == (0.0, 0)
+    assert found.low == 0
+    assert worth_of(np.zeros(20), np.arange(20) // 2, 0.1) == pytest.approx(1.0, rel=1e-2)

@@ -177,6 +177,26 @@ def test_spti_runs_from_votes_to_an_audited_student_and_keeps_its_pictures() -> 
 
 
 @pytest.mark.slow
+def test_owners_vote_in_a_run_and_in_its_shadows() -> None:
+    """Images whose numbers end alike are of one person. Nobody asks a teacher that was not trained."""
+    owners = "spti.voting.per=owner,ingestion.group_pattern=([0-9]?[0-9])[.]png"
+    published = "spti.privacy.teacher=0,spti.student_training.labels=hard"
+    whole = SMALL.replace("scope=distillation", "scope=pipeline")
+    done = kedro("--pipeline=spti", f"--params={whole},{owners},{published}")
+    assert done.exit_code == 0, done.output
+    assert "According to the teacher" not in done.output
+    ledger = Ledger.from_json(newest("07_model_output", "spti", "ledger.json").read_text())
+    assert [(entry.name, entry.cells) for entry in ledger] == [("votes", 2)]
+    card = (newest("07_model_output", "spti", "recycled_set") / "README.md").read_text()
+    assert "According to the teacher" not in card
+
+    refused = kedro("--pipeline=spti", "--params=spti.voting.per=owner")
+    assert refused.exit_code == 1
+    assert "spti.voting.per is owner, and nothing says whose" in refused.output
+    assert "ingestion.group_column" in refused.output
+
+
+@pytest.mark.slow
 def test_a_study_of_the_true_distance_is_not_exported() -> None:
     studied = kedro(
         "--pipeline=spti",

@@ -78,7 +78,8 @@ class TradeOff:
             return float(ndtr(self.mu / math.sqrt(2)))
         # The bound is piecewise linear: trapezoids between its corners are its exact area.
         corners = self._corners()
-        return float(np.trapezoid(self.tpr(corners), corners))
+        # Rounding may lift the sum of a thousand trapezoids above 1.
+        return min(1.0, float(np.trapezoid(self.tpr(corners), corners)))
 
     def _corners(self) -> NDArray[np.float64]:
         """Return the false-positive rates between which the curve is straight, 0 and 1 included, ascending."""

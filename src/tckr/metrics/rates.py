@@ -292,8 +292,10 @@ def worth_of(scores: NDArray[np.float64], clusters: NDArray[np.intp], fpr: float
     means = np.bincount(numbers, normal) / count
     within = float(((normal - means[numbers]) ** 2).sum()) / max(len(scores) - len(count), 1)
     between = float((count * (means - normal.mean()) ** 2).sum()) / (len(count) - 1)
-    # Analysis of variance: E[between] = sigma^2 (1 + (size - 1) r), E[within] = sigma^2 (1 - r).
-    agreement = min(max((between - within) / (between + (size - 1) * within), 0.0), 1 - 1e-6)
+    # Analysis of variance: E[between] = sigma^2 (1 + (size - 1) r), E[within] = sigma^2 (1 - r). Scores that are all equal, as
+    # of a teacher that was not trained, agree.
+    total = between + (size - 1) * within
+    agreement = min(max((between - within) / total, 0.0) if total else 1.0, 1 - 1e-6)
     z = ndtri(fpr)
     both = float(multivariate_normal.cdf([z, z], cov=[[1, agreement], [agreement, 1]]))
     return fpr * len(scores) / (1 + (size - 1) * max(both - fpr**2, 0) / (fpr - fpr**2))
