@@ -62,6 +62,7 @@ def test_a_private_run_ends_with_a_ledger_and_goes_on_without_spending_again() -
     assert certificate["guarantee"]["epsilon"] == pytest.approx(ledger.epsilon())
     assert certificate["limit"]["tpr"][-1] == 1
     assert json.loads((released / "ledger.json").read_text())["entries"]
+    assert not (released / "adapter").exists()  # without a share it changes nothing
     recycled = pd.read_parquet(newest("07_model_output", "private", "recycled_set") / "data")
     assert len(recycled) == 60
     assert "prompt" not in recycled
@@ -113,6 +114,17 @@ def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
     assert adapter.keys() == parts[0].keys() | parts[1].keys()
     shared = next(n for n in parts[0].keys() & parts[1].keys() if n.endswith("lora_A.weight"))
     assert len(adapter[shared]) == sum(len(each[shared]) for each in parts)
+
+
+@pytest.mark.slow
+def test_a_private_arm_that_adapts_its_generator_has_the_row_of_it_too() -> None:
+    done = kedro("--pipeline=private", f"--params={SHORT},private.privacy.adaptation=0.5")
+    assert done.exit_code == 0, done.output
+    audit = json.loads(newest("08_reporting", "private", "audit.json").read_text())
+    assert "generator" in audit["things"]
+    assert "generator" in {row["thing"] for row in audit["guarantee"]["compared"]}
+    released = max(Path("data/test/09_release/private").glob("2*"))
+    assert (released / "adapter").is_dir()
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def resynthesize(
     closed: dict[str, tuple[str, ...]] = {RELEASED: ()}
     if options.attribution:
         closed |= attribution.sets(synthesizer.open_channels)
-    queries_generator = "generator" in synthesizer.threats
+    queries_generator = "generator" in synthesizer.open_threats
     return Resynthesis(
         synthesizer,
         class_names(images),

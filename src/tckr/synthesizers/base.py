@@ -87,6 +87,11 @@ class Synthesizer(Options, ABC):
         filters = [FILTER] if self.knowledge_recycling.filters else []
         return tuple(dict.fromkeys([*self.channels, *further, *filters]))
 
+    @property
+    def open_threats(self) -> tuple[str, ...]:
+        """The threats that there are with these options: by default all that the arm has."""
+        return self.threats
+
     @classmethod
     def partly(cls, **groups: Options) -> Self:
         """Return the arm with the groups alone that one of its steps reads, for running that step by itself."""

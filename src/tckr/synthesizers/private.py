@@ -81,6 +81,7 @@ class Private(UnderDP):
         close_ledger_of("words_charge", "adaptation_charge", "teacher_charge"),
     )
     channels: ClassVar[tuple[str, ...]] = ("adapter", "words")
+    threats: ClassVar[tuple[str, ...]] = ("generator", "images")
     by_products: ClassVar[tuple[str, ...]] = (
         *("budget", "captions", "words_charge", "adaptation_charge"),
         *("teacher", "teacher_recipe", "teacher_charge", "ledger"),
@@ -91,6 +92,11 @@ class Private(UnderDP):
     words: WordsOptions
     generator_adaptation: DPAdaptationOptions
     knowledge_recycling: PrivateDrawingOptions
+
+    @property
+    def open_threats(self) -> tuple[str, ...]:
+        """The threats that there are with these options: without a share the adapter changes nothing."""
+        return self.threats if self.privacy.adaptation else ("images",)
 
     def mechanisms(self, facts: PublicFacts) -> Sequence[Charged]:
         """Plan the words, the adaptation and the teacher."""

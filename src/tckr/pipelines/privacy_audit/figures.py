@@ -59,7 +59,7 @@ def audit_release(
         target_scores,
         shadow_scores,
         release_scores,
-        generator_scores,
+        generator_scores or None,
     )
     seen = everything.ordinary()
     audited, inside = seen.audited, tables.is_member(seen.audited)
@@ -101,7 +101,7 @@ def audit_release(
     if joint is not None:
         things["joint"] = joint
     for threat, rows in (("images", slice(None)), ("prompts", release["rows"])):
-        if threat in synthesizer.threats:
+        if threat in synthesizer.open_threats:
             things[threat] = threats.audit_release(
                 threat,
                 part(release, threat),

@@ -203,10 +203,12 @@ def score_generator(
 
     Returns:
         Signals float64 (n,), `base.loss` (before) and `adapted.loss` and so on, and `rows` int64 (n,), which of the audited
-        images they are of.
+        images they are of; nothing if with these options the arm adapts no generator.
     """
     from tckr.audit.denoising import query_generator
 
+    if "generator" not in synthesizer.open_threats:
+        return {}
     audited = tables.audited_images(images)
     rows = tables.queried_rows(audited, images, options, seed)
     chosen = audited.iloc[rows]
@@ -254,7 +256,7 @@ def score_release(
     rows = tables.queried_rows(audited, images, options, seed)
     scores: dict[str, Any] = {"features": features, "rows": rows}
     scores |= {f"images.{name}": values for name, values in near.items()}
-    if "prompts" in synthesizer.threats:
+    if "prompts" in synthesizer.open_threats:
         captions = artefacts["captions"]
         prompts = captions.set_index("image_id")["prompt"]
         near = prompt_disclosure(

@@ -63,7 +63,7 @@ def plan_release(
         "recycled_set": lambda path: copy_set(recycled_set, path),
         "student": lambda path: _save(student, path),
     }
-    if "adapter" in artefacts:
+    if "adapter" in artefacts and "generator" in synthesizer.open_threats:
         sources["adapter"] = lambda path: _save_adapter(synthesizer, artefacts, path)
     if teacher is not None:
         sources["teacher"] = lambda path: _save(teacher, path)
