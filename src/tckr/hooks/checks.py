@@ -225,7 +225,7 @@ def check_taught(group: str, options: Any, groups: Mapping[str, Any]) -> None:
     """
     arm, _, name = group.rpartition(".")
     student = groups.get(f"params:{arm}.student_training")
-    if name != "privacy" or student is None or getattr(options, "teacher", 1):
+    if name != "privacy" or student is None or getattr(options, "teacher", True):
         return
     if (labels := student.labels) != "hard":
         raise UserError(
