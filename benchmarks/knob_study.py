@@ -153,7 +153,7 @@ class Study:
             derive(seed, "shadows"), pools={"released": self.drawn}, members=len(members.labels),
             device=self.device, stack=given.stack,
         )  # fmt: skip
-        self.remembered = Remembered(arm, self.images.names, self._shadow_teachers())
+        self.remembered = Remembered(arm, self.images.names, taught=self._shadow_teachers())
         self.released: dict[Any, dict[str, Any]] = {}
         self.durations: list[float] = []
 
@@ -189,7 +189,7 @@ class Study:
         }
         members = self.images.members
         teacher = arm.fit_teacher(members, derive(self.seed, "teacher"), self.device)
-        return teacher.to(self.device), Remembered(arm, self.images.names, taught)
+        return teacher.to(self.device), Remembered(arm, self.images.names, taught=taught)
 
     def fits(self) -> bool:
         """Whether another row like the longest of this call will be done in time."""
