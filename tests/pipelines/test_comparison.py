@@ -158,6 +158,8 @@ def test_a_failed_comparison_goes_on_with_the_arm_that_failed(
     assert begun == [DEFAULT]
     assert "report" in made  # all of the first arm, to its last picture
     assert not any(entry.startswith(tuple(f"{arm}." for arm in ARMS[2:])) for entry in made)
+    left = inside / "data/test/02_intermediate/audit"
+    assert not [*left.glob("*")]  # nor the teachers of shadows, which a later arm might have shared
 
     done = kedro(f"{quick},resume=last")
     assert done.exit_code == 0, done.output
@@ -168,6 +170,7 @@ def test_a_failed_comparison_goes_on_with_the_arm_that_failed(
         assert made_in[entry] == first.run, entry
     for arm in ARMS[1:]:
         assert made_in[entry_of(arm, "audit")] == last.run
+    assert not [*left.glob("*")]
     table = pd.read_csv(inside / last.artefacts["comparison.table"].path)
     check_table(table, first, last)
     check_summary(done.output)

@@ -118,7 +118,7 @@ def _remarks(arms: Sequence[ArmResult]) -> Iterator[str]:
         yield f"The arms were attacked with different numbers of shadows ({counts}): their AUC_MIA do not compare."
     yield (
         "Minutes: all work behind an arm's audit. What arms share (reading the images, the teacher) is counted for each,"
-        " and done once."
+        " and done once; what their audits share, for the first."
     )
 
 
