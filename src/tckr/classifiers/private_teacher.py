@@ -178,6 +178,8 @@ def train_head(
     """
     device, count = labels.device, count or len(labels)
     rate = options.rate_for(entry.noise_multiplier, count, features.shape[1])
+    if (4 + 8) * features.numel() <= options.cache_gib * GIB:
+        features = features.to(device).double()  # once, not in every step
     shape = (n_classes, features.shape[1])
     weight, velocity, average = (
         torch.zeros(shape, dtype=torch.float64, device=device) for _ in range(3)
@@ -218,7 +220,10 @@ def clipped_gradient_sum(
         error -= F.one_hot(labels[start : start + rows], len(weight))
         norm = error.norm(dim=1) * x.norm(dim=1)
         factor = torch.where(norm.isfinite(), ((1 - 1e-9) * max_norm / norm).clamp(max=1), 0.0)
-        total += (error * factor[:, None]).nan_to_num(0.0).T @ x.nan_to_num(0.0, 0.0, 0.0)
+        error *= factor[:, None]
+        if not bool(norm.isfinite().all()):  # what is no number adds nothing
+            error, x = error.nan_to_num(0.0), x.nan_to_num(0.0, 0.0, 0.0)
+        total += error.T @ x
     return total
 
 
