@@ -6,6 +6,7 @@ from tckr.pipelines.arm import arm_node
 from tckr.pipelines.release.nodes import offer_release, plan_release
 from tckr.pipelines.stage import as_stage
 from tckr.synthesizers.base import Synthesizer
+from tckr.synthesizers.text_to_image import TextToImage
 
 GROUPS = {
     "policies": "params:policy",
@@ -24,8 +25,9 @@ def create_pipeline(arm: type[Synthesizer], *, of_this_run: bool) -> Pipeline:
     """
     proven = {"ledger": "ledger", "teacher": "teacher"} if arm.ledger() else {}
     adapter = {}
-    if "adapter" in arm.artefacts():
-        adapter = {name: name for name in ("adapter", *getattr(arm, "public_updates", ()))}
+    if "generator" in arm.threats:
+        assert issubclass(arm, TextToImage)
+        adapter = {name: name for name in (*arm.public_updates, arm.update)}
     read = {
         name: name
         for name in (
