@@ -16,6 +16,7 @@ from benchmarks.private_audit import private_arm
 from benchmarks.private_teacher import ROOT, labelled, score
 from numpy.typing import NDArray
 
+from benchmarks import private_audit
 from tckr.audit import attacker
 from tckr.audit.audit import audit
 from tckr.audit.membership import membership_matrix
@@ -40,7 +41,6 @@ from tckr.images.ingest import ingest
 from tckr.images.options import IngestionOptions
 from tckr.images.tables import of_split
 from tckr.options import Schedule
-from tckr.synthesizers.private_set import PrivateSet
 from tckr.synthesizers.tckr import TCKR, TckrRecyclingOptions
 from tckr.text.options import CaptionOptions
 
@@ -83,7 +83,7 @@ ROWS = {
 }
 
 
-class Images:
+class Images(private_audit.Images):
     """Members, holdout, validation and test images."""
 
     def __init__(self, given: argparse.Namespace) -> None:
@@ -97,15 +97,8 @@ class Images:
         with chdir(ROOT):
             options = IngestionOptions(size=28, **sizes)
             table, _ = ingest(given.images or SAMPLE, options, SPLIT_SEED)
-        self.names = [str(name) for name in sorted(table["class_name"].unique())]
-        audited = of_split(table, "members", "holdout")
-        self.pixels, self.labels = labelled(audited, self.names)
-        self.is_member = (audited["split"] == "members").to_numpy()
-        rows = np.flatnonzero(self.is_member).tolist()
-        self.members = PrivateSet(self.pixels, self.labels, self.names).at(rows)
-        self.test, self.validation = (
-            labelled(of_split(table, split), self.names) for split in ("test", "validation")
-        )
+        self.take(table)
+        self.validation = labelled(of_split(table, "validation"), self.names)
 
 
 @dataclass(frozen=True, repr=False)

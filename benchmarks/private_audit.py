@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from benchmarks.measure import Report, machine
 from benchmarks.private_teacher import ROOT, labelled, score
@@ -82,6 +83,11 @@ class Images:
             sizes = {"members": 900, "validation": 30, "holdout": 900, "test": 300}
         with chdir(ROOT):
             table, _ = ingest(given.images or SAMPLE, IngestionOptions(size=28, **sizes), 0)
+        self.take(table)
+        self.seed = given.seed
+
+    def take(self, table: pd.DataFrame) -> None:
+        """Take the splits of an image table that are trained on, attacked and tested."""
         self.names = [str(name) for name in sorted(table["class_name"].unique())]
         audited = of_split(table, "members", "holdout")
         self.pixels, self.labels = labelled(audited, self.names)
@@ -89,7 +95,6 @@ class Images:
         rows = np.flatnonzero(self.is_member).tolist()
         self.members = PrivateSet(self.pixels, self.labels, self.names).at(rows)
         self.test = labelled(of_split(table, "test"), self.names)
-        self.seed = given.seed
 
 
 def private_arm(epsilon: float, small: bool) -> Private:
