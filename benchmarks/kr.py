@@ -12,7 +12,7 @@ sampling that they tune; the teacher's filter, its threshold tuned too; fresh im
 chosen by validation images; the test images are looked at once a row. `minutes` are those of a row's own work on a card that
 all its processes share; on a machine with several cards they take turns. A process begins nothing that would not fit into `--minutes`; rows that are done are in its file.
 `mixture` draws a third of the last set from the generators of each seed, which learned the same members. The audit attacks the
-first and the last row of an arm with shadows that repeat teacher and student on the images held fixed (scope `distillation`).
+first and the last row of an arm, or those of `--options`, with shadows that repeat teacher and student on the images held fixed (scope `distillation`).
 """
 
 import argparse
@@ -100,7 +100,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("images", type=Path, nargs="?", help="the private set and its test split")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", help="[0 1 2]")
-    parser.add_argument("--options", nargs="+", choices=OPTIONS[1:], default=list(OPTIONS[1:]))
+    parser.add_argument(
+        "--options", nargs="+", choices=OPTIONS, help="beside none [all; to be attacked: the last]"
+    )
     parser.add_argument("--generator-steps", type=int, help="of 256 images [2000]")
     parser.add_argument("--snapshots", type=int, help="[4]")
     parser.add_argument(
@@ -138,6 +140,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     small = given.small
     given.seeds = given.seeds or ([0] if small else [0, 1, 2])
+    if given.audit is None:
+        given.options = [o for o in OPTIONS[1:] if o in (given.options or OPTIONS)]
     given.generator_steps = given.generator_steps or (4 if small else 2000)
     given.snapshots = given.snapshots or (2 if small else 4)
     given.trials = 6 if given.trials is None and not small else given.trials or 2

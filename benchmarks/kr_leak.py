@@ -26,7 +26,7 @@ from tckr.synthesizers.private_set import SyntheticSet
 
 
 def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
-    """Attack the teacher and, of each arm, the students of the first and the last row that lie in the cache."""
+    """Attack the teacher and, of each arm, students whose rows lie in the cache: those asked for, or the first and the last."""
     clock, cache, device = now(), Cache(given.cache), best()
     images, recipe = Images(given, cache), classifier(given)
     members, holdout = images.split["members"], images.split["holdout"]
@@ -35,7 +35,8 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
     chosen = []
     for arm in given.arms:
         rows = [o for o in OPTIONS if (given.cache / f"set-{arm}-{seed}-{o}.pt").is_file()]
-        chosen += [(arm, option) for option in dict.fromkeys([*rows[:1], *rows[-1:]])]
+        asked = [o for o in rows if o in given.options] if given.options else [*rows[:1], *rows[-1:]]
+        chosen += [(arm, option) for option in dict.fromkeys(asked)]
     steps = recipe.steps(len(members[1]))
     membership = membership_matrix(len(labels), given.shadows, 0.5, derive(seed, "membership"))
     options = AuditOptions(n_shadows=given.shadows, release=ReleaseThreat(encoder="none"))
