@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from copies import no_copies
+from tckr.audit import shadow_config
 from tckr.audit import shadow_models as shadows
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig
 from tckr.audit.shadow_models import SHADOW_STREAM, run_shadows
 from tckr.audit.signals import model_scores
+from tckr.classifiers import features
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
@@ -91,6 +93,31 @@ def test_stacked_shadows_are_those_trained_alone():
     alone, stacked = (run_shadows(config(stack=stack), MEMBERSHIP) for stack in (1, 3))
     for name, scores in alone.items():
         np.testing.assert_array_equal(scores, stacked[name])
+
+
+def test_heads_of_several_shadows_share_the_features_and_are_those_fitted_alone(monkeypatch):
+    counted: list[int] = []
+    transform = features.scattering_features
+    monkeypatch.setattr(
+        features, "scattering_features", lambda x: counted.append(len(x)) or transform(x)
+    )
+    heads = OPTIONS.model_copy(update={"architecture": "scattering"})
+    students = {
+        "student": StudentConfig("released", "on_the_fly"),
+        "released": StudentConfig("released", "stored", attacker=True),
+    }
+    e = config(classifier=heads, students=students, queries=1, weights_queries=4, views=2)
+    # every second example, and every second pair, as heads have no seeds in which shadows could differ
+    membership = np.stack([np.arange(N) // width % 2 == 0 for width in (1, 2, 4, 5)])
+    together, read = run_shadows(e, membership), sum(counted)
+    counted.clear()
+    monkeypatch.setattr(shadow_config, "HEADS", 1)
+    alone = run_shadows(e, membership)
+    assert read < sum(counted) / 2
+    assert together.keys() == alone.keys() == {"teacher", "student", "released", "weights"}
+    for name, scores in alone.items():
+        np.testing.assert_allclose(together[name], scores, rtol=1e-3, atol=1e-3)
+        assert scores.std(0).max() > 0.1  # shadows differ
 
 
 def test_no_pixels_are_pickled_for_other_processes(tmp_path, monkeypatch):

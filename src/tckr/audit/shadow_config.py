@@ -11,10 +11,17 @@ from torch import Tensor
 from tckr.audit import attacker
 from tckr.audit.options import AttackerOptions
 from tckr.audit.resynthesis import OwnTeacher, Resynthesis
-from tckr.classifiers.options import ClassifierOptions, DistillationOptions, LabelSource
+from tckr.classifiers.options import (
+    SCATTERING,
+    ClassifierOptions,
+    DistillationOptions,
+    LabelSource,
+)
 from tckr.engine.rows import PART, Shared
 from tckr.errors import UserError
 from tckr.synthesizers.private_set import SyntheticSet
+
+HEADS = 8  # shadows whose heads are fitted at once, and are lost together if a run is killed
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,24 @@ class ShadowConfig:
         if self.members is None or abs(shadow_images - self.members) <= self.members / 20:
             return self.steps
         return max(1, round(self.steps * shadow_images / self.members))
+
+    def side_by_side(self, shadows: int, workers: int) -> int:
+        """Return how many shadows a worker trains at once, none of them idle: as many as a GPU is to take.
+
+        Heads in closed form share the features of all images, which are most of their work, on a CPU too. In scope
+        `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
+
+        >>> import torch
+        >>> images, labels = torch.zeros(2, 1, 8, 8).byte(), torch.zeros(2).long()
+        >>> heads = ClassifierOptions(architecture="scattering")
+        >>> config = ShadowConfig(images, labels, 2, 1, heads, DistillationOptions(), 0)
+        >>> [config.side_by_side(shadows, workers=2) for shadows in (4, 8, 64)]
+        [2, 4, 8]
+        """
+        if self.resynthesis is not None:
+            return 1
+        most = max(self.stack, HEADS) if self.classifier.architecture == SCATTERING else self.stack
+        return max(1, min(most, -(-shadows // max(1, workers))))
 
     def fingerprint(self) -> str:
         """Return 32 hexadecimal digits that change with anything that changes a shadow's scores on this device."""

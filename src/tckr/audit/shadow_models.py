@@ -15,8 +15,13 @@ from torch import Tensor, nn
 
 from tckr.audit.membership import fingerprint
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig
-from tckr.audit.signals import STUDENT, WEIGHTS, model_scores
-from tckr.classifiers.distillation import hard_targets, student_spec, student_trainer
+from tckr.audit.signals import STUDENT, WEIGHTS, model_scores_each
+from tckr.classifiers.distillation import (
+    hard_targets,
+    stored_labels_of,
+    student_spec,
+    student_trainer,
+)
 from tckr.classifiers.models import Network
 from tckr.classifiers.options import LabelSource
 from tckr.classifiers.trainer import Trainer, TrainSpec
@@ -97,41 +102,69 @@ class ShadowTrainers:
         self, plan: StudentConfig, seed: int, teacher: nn.Module, steps: int | None = None
     ) -> tuple[Trainer, TrainSpec]:
         """Return the trainer and the spec of one student; `steps` of its teacher, by default the target's."""
-        trainer = self._students[_key(plan)]
-        spec = student_spec(
-            trainer.images,
-            self.config.distillation_of(plan),
-            seed,
-            steps=steps or self.config.steps,
-            teacher=teacher,
-            size=plan.size,
-            augmentation=self.config.classifier.augmentation,
-            told=self.config.classifier.soft_labels,
-        )
+        trainer, (spec,) = self.students(plan, [seed], [teacher], steps)
         return trainer, spec
 
-    def scores(self, model: nn.Module, queries: int | None = None) -> NDArray[np.float32]:
-        """Return what an attack sees of a model, (N, Q); by default with the configuration's number of queries."""
-        config = self.config
-        return model_scores(
-            model.to(config.device),
-            self.teachers.images,
-            config.labels,
-            queries or config.queries,
-            config.classifier.augmentation,
-        )
+    def students(
+        self,
+        plan: StudentConfig,
+        seeds: Sequence[int],
+        teachers: Sequence[nn.Module],
+        steps: int | None = None,
+    ) -> tuple[Trainer, list[TrainSpec]]:
+        """Return the trainer and the specs of the students of several teachers, which label the images in one pass."""
+        trainer, distillation = self._students[_key(plan)], self.config.distillation_of(plan)
+        given = {
+            "augmentation": self.config.classifier.augmentation,
+            "told": self.config.classifier.soft_labels,
+        }
+        soft: list[Tensor | None] = [None for _ in teachers]
+        if distillation.labels == "stored":
+            soft = [*stored_labels_of(teachers, trainer.images, distillation, **given)]  # type: ignore[arg-type]
+        return trainer, [
+            student_spec(
+                trainer.images,
+                distillation,
+                seed,
+                steps=steps or self.config.steps,
+                teacher=teacher,
+                soft=labels,
+                size=plan.size,
+            )
+            for seed, teacher, labels in zip(seeds, teachers, soft, strict=True)
+        ]
 
-    def scores_of_students(
-        self, students: Mapping[StudentConfig, nn.Module]
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return what an attack sees of every student by name, and of the weights of `student` (`signals.WEIGHTS`)."""
-        config, found = self.config, {}
+    def scores(
+        self, teachers: Sequence[nn.Module], students: Sequence[Mapping[StudentConfig, nn.Module]]
+    ) -> list[Scores]:
+        """Return what an attack sees of each shadow's teacher, of its students by name, and of the weights of `student`.
+
+        Every model is asked in the same pass over the audited images, the one whose weights are held more often.
+        """
+        config = self.config
         weighed = config.students.get(STUDENT) if config.weights_queries else None
-        for plan, model in students.items():
-            most = max(config.queries, config.weights_queries) if plan == weighed else None
-            found[plan] = self.scores(model, most)
-        scores = {name: found[plan][:, : config.queries] for name, plan in config.students.items()}
-        return scores if weighed is None else {**scores, WEIGHTS: found[weighed]}
+        most = max(config.queries, config.weights_queries)
+        models: list[nn.Module] = [*teachers]
+        queries = [config.queries for _ in teachers]
+        for taught in students:
+            models += taught.values()
+            queries += [most if plan == weighed else config.queries for plan in taught]
+        found = iter(
+            model_scores_each(
+                [model.to(config.device) for model in models],
+                self.teachers.images,
+                config.labels,
+                queries,
+                config.classifier.augmentation,
+            )
+        )
+        scores: list[Scores] = [{TEACHER: next(found)} for _ in teachers]
+        for own, taught in zip(scores, students, strict=True):
+            of_plan = {plan: next(found) for plan in taught}
+            own |= {n: of_plan[plan][:, : config.queries] for n, plan in config.students.items()}
+            if weighed is not None:
+                own[WEIGHTS] = of_plan[weighed]
+        return scores
 
 
 def _key(plan: StudentConfig) -> tuple[str, LabelSource, bool]:
@@ -197,8 +230,7 @@ def run_shadows(
         logging.getLogger(__name__).info(
             "%s shadow groups are there already, from a run that was cut short.", len(found)
         )
-    # In scope `pipeline` a pool belongs to one shadow, so that shadows cannot share a device's images.
-    size = config.stack if config.resynthesis is None else 1
+    size = config.side_by_side(len(missing), max(workers, len(devices)))
     shards = [SideBySide(missing[i : i + size]) for i in range(0, len(missing), size)]
     done = map_shards(
         _finish,
@@ -264,11 +296,8 @@ def shadow_groups(
             }
         ]
     students = _train_students(shadows, teachers, trainers)
-    groups = []
-    for i, teacher in enumerate(teachers):
-        taught = trainers.scores_of_students(students[i])
-        groups.append({TEACHER: trainers.scores(teacher), **taught, **signals[i]})
-    return groups
+    scores = trainers.scores(teachers, students)
+    return [{**own, **further} for own, further in zip(scores, signals, strict=True)]
 
 
 def _train_teachers(
@@ -331,12 +360,12 @@ def _train_students(
     """Train the students of each shadow's teacher; those of one trainer side by side."""
     config = trainers.config
     wanted: dict[Trainer, list[tuple[int, StudentConfig, TrainSpec]]] = defaultdict(list)
-    for i, (shadow, teacher) in enumerate(zip(shadows, teachers, strict=True)):
-        teacher.to(config.device)
-        # Two names may stand for the same student: it is trained once.
-        for plan in dict.fromkeys(config.students.values()):
-            trainer, spec = trainers.student(plan, shadow.seeds(config.seed)[1], teacher)
-            wanted[trainer].append((i, plan, spec))
+    seeds = [shadow.seeds(config.seed)[1] for shadow in shadows]
+    taught_by = [teacher.to(config.device) for teacher in teachers]
+    # Two names may stand for the same student: it is trained once.
+    for plan in dict.fromkeys(config.students.values()):
+        trainer, specs = trainers.students(plan, seeds, taught_by)
+        wanted[trainer] += [(i, plan, spec) for i, spec in enumerate(specs)]
     students: list[dict[StudentConfig, Network]] = [{} for _ in shadows]
     for trainer, those in wanted.items():
         networks = trainer.fit([spec for *_, spec in those], "shadow students", config.stack)

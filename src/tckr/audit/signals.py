@@ -1,5 +1,6 @@
 """What an attack sees of a model: one figure an example."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from tckr.classifiers.augment import pad
 from tckr.classifiers.options import AugmentationOptions
-from tckr.classifiers.predict import logits
+from tckr.classifiers.predict import logits_each
 from tckr.errors import UserError
 
 
@@ -102,12 +103,23 @@ def model_scores(
 
     The model's own precision is float32; a score is computed in float64 and kept in float32.
     """
+    return model_scores_each([model], images, labels, [queries], augmentation)[0]
+
+
+def model_scores_each(
+    models: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    queries: Sequence[int],
+    augmentation: AugmentationOptions | None = None,
+) -> list[NDArray[np.float32]]:
+    """Return `model_scores` of models on one device with as many queries each, in one pass over the images for each view."""
     options = augmentation or AugmentationOptions()
-    scores = [
-        logit_scaled(
-            logits(model, images, view=partial(shifted, shift=shift, options=options)).numpy(),
-            labels.numpy(),
-        )
-        for shift in query_views(queries, options)
-    ]
-    return np.stack(scores, 1).astype(np.float32)
+    scores: list[list[NDArray[np.float64]]] = [[] for _ in models]
+    for number, shift in enumerate(query_views(max(queries), options)):
+        asked = [i for i, own in enumerate(queries) if number < own]
+        view = partial(shifted, shift=shift, options=options)
+        said = logits_each([models[i] for i in asked], images, view=view)
+        for i, z in zip(asked, said, strict=True):
+            scores[i].append(logit_scaled(z.numpy(), labels.numpy()))
+    return [np.stack(own, 1).astype(np.float32) for own in scores]

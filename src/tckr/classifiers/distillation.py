@@ -1,9 +1,11 @@
 """Train teachers on real images and students on synthetic ones, for the released models and their shadows alike."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from tckr.classifiers.fixed_views import labels_of_views
+from tckr.classifiers.fixed_views import labels_of_views_each
 from tckr.classifiers.models import Network
 from tckr.classifiers.options import (
     AugmentationOptions,
@@ -11,7 +13,7 @@ from tckr.classifiers.options import (
     DistillationOptions,
     SoftLabelOptions,
 )
-from tckr.classifiers.predict import soft_labels
+from tckr.classifiers.predict import soft_labels_each
 from tckr.classifiers.soft_labels import soften
 from tckr.classifiers.trainer import Trainer, TrainSpec
 
@@ -152,12 +154,7 @@ def student_spec(
     if source != "hard" and teacher is None and (source == "on_the_fly" or soft is None):
         raise ValueError(f"labels {source} need a teacher")
     if source == "stored" and soft is None and teacher is not None:
-        if distillation.views == 1:
-            soft = soft_labels(teacher, images)
-        else:
-            assert augmentation is not None
-            soft = labels_of_views(teacher, images, distillation.views, augmentation)
-        soft = soft if told is None else soften(soft, told)
+        (soft,) = stored_labels_of([teacher], images, distillation, augmentation, told)
     return TrainSpec(
         seed,
         distillation.steps(steps),
@@ -166,3 +163,23 @@ def student_spec(
         targets=soft if source == "stored" else None,
         regenerate=distillation.regenerate,
     )
+
+
+def stored_labels_of(
+    teachers: Sequence[nn.Module],
+    images: Tensor,
+    distillation: DistillationOptions,
+    augmentation: AugmentationOptions | None = None,
+    told: SoftLabelOptions | None = None,
+) -> list[Tensor]:
+    """Return what each teacher's student would find stored with the images; arguments as for `student_spec`.
+
+    Returns:
+        Probabilities, float32 (M, n_classes) or, of K > 1 views, (M, K, n_classes), from one pass over the images.
+    """
+    if distillation.views == 1:
+        said = soft_labels_each(teachers, images)
+    else:
+        assert augmentation is not None
+        said = labels_of_views_each(teachers, images, distillation.views, augmentation)
+    return said if told is None else [soften(soft, told) for soft in said]

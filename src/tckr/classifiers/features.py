@@ -5,6 +5,7 @@ image alone.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,32 @@ class LinearOnFeatures(nn.Module):
         # In float32 also under autocast: a student should not learn from rounded labels.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(self.features(x))
+
+
+def logits_of_each(models: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+    """Return the logits of each model for the same images; heads on the scattering transform share its features.
+
+    Args:
+        models: in evaluation mode.
+        x: float images (B, C, H, W) in [0, 1].
+
+    Returns:
+        (B, n_classes) of each, what it gives by itself.
+
+    Example:
+        >>> one, other = (LinearOnFeatures(Scattering(1, 8, 8), n_classes=3) for _ in range(2))
+        >>> [len(found) for found in logits_of_each([one, other], torch.rand(2, 1, 8, 8))]
+        [2, 2]
+    """
+    heads = [
+        m for m in models if isinstance(m, LinearOnFeatures) and isinstance(m.body, Scattering)
+    ]
+    if len(heads) < 2:
+        return [model(x) for model in models]
+    with torch.autocast(x.device.type, enabled=False):
+        features = heads[0].features(x)
+        shared = {id(head): head.head(features) for head in heads}
+    return [shared[id(model)] if id(model) in shared else model(x) for model in models]
 
 
 def load_clip_features(folder: str | Path) -> ClipFeatures:

@@ -5,6 +5,7 @@ label an image. The table of the transformations goes with the set.
 """
 
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tckr.classifiers.augment import moved
+from tckr.classifiers.features import logits_of_each
 from tckr.classifiers.options import AugmentationOptions
 
 SEED = 20_250_101  # public
@@ -111,16 +113,29 @@ def labels_of_views(
         options: limits of the views.
         batch_size: images at once.
     """
-    device = next(teacher.parameters()).device
+    return labels_of_views_each([teacher], images, count, options, batch_size)[0]
+
+
+def labels_of_views_each(
+    teachers: Sequence[nn.Module],
+    images: Tensor,
+    count: int,
+    options: AugmentationOptions,
+    batch_size: int = 256,
+) -> list[Tensor]:
+    """Return `labels_of_views` of teachers on one device, in one pass over the images, whose fixed features they share."""
+    device = next(teachers[0].parameters()).device
     table = view_table(count, options, device)
-    teacher.eval()
-    parts = []
+    for teacher in teachers:
+        teacher.eval()
+    parts: list[list[Tensor]] = [[] for _ in teachers]
     with torch.inference_mode():
         for few in images.split(batch_size):
             pixels, index = few.to(device), torch.arange(len(few), device=device)
-            each = [
-                teacher(show(pixels, index, torch.full_like(index, number), table)).float()
+            said = [
+                logits_of_each(teachers, show(pixels, index, torch.full_like(index, number), table))
                 for number in range(count)
             ]
-            parts.append(torch.stack(each, 1).softmax(2))
-    return torch.cat(parts).cpu()
+            for own, each in zip(parts, zip(*said, strict=True), strict=True):
+                own.append(torch.stack([z.float() for z in each], 1).softmax(2))
+    return [torch.cat(own).cpu() for own in parts]

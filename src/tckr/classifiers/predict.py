@@ -1,10 +1,12 @@
 """Logits, soft labels and accuracy of a trained classifier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from tckr.classifiers.features import logits_of_each
 
 
 def logits(
@@ -25,21 +27,38 @@ def logits(
     Returns:
         float32 (N, n_classes) on the CPU.
     """
-    device = next(model.parameters()).device
+    return logits_each([model], images, batch_size, view=view)[0]
+
+
+def logits_each(
+    models: Sequence[nn.Module],
+    images: Tensor,
+    batch_size: int | None = None,
+    *,
+    view: Callable[[Tensor], Tensor] | None = None,
+) -> list[Tensor]:
+    """Return `logits` of models on one device, in one pass over the images, whose fixed features they share."""
+    device = next(models[0].parameters()).device
     size = batch_size or usual_batch(device, images)
-    model.eval()
+    for model in models:
+        model.eval()
     with torch.inference_mode():
         # Copied to the CPU once, at the end: every copy waits for the GPU.
         parts = []
         for part in images.split(size):
             shown = part.to(device) if view is None else view(part.to(device))
-            parts.append(model(shown.float().div_(255)).float())
-    return torch.cat(parts).cpu()
+            parts.append([z.float() for z in logits_of_each(models, shown.float().div_(255))])
+    return [torch.cat(each).cpu() for each in zip(*parts, strict=True)]
 
 
 def soft_labels(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
     """Return class probabilities at temperature 1, float32 (N, n_classes) on the CPU; arguments as for `logits`."""
     return logits(model, images, batch_size).softmax(1)
+
+
+def soft_labels_each(models: Sequence[nn.Module], images: Tensor) -> list[Tensor]:
+    """Return `soft_labels` of models on one device, in one pass over the images."""
+    return [z.softmax(1) for z in logits_each(models, images)]
 
 
 def usual_batch(device: torch.device, images: Tensor) -> int:
