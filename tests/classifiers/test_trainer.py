@@ -337,13 +337,19 @@ def test_a_teacher_on_the_scattering_transform_is_not_compiled():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="compiles and captures on a GPU")
 def test_a_compiled_student_learns_from_a_teacher_on_the_scattering_transform():
     teacher = LinearOnFeatures(Scattering(1, 12, 12), CLASSES)
-    options = OPTIONS.model_copy(update={"compile": True})
+    torch.nn.init.normal_(teacher.head.weight)
+    # Not Muon: it makes steps of one length of gradients that differ by bfloat16's rounding alone.
+    plain = OPTIONS.model_copy(update={"optimiser": "sgd", "learning_rate": 0.01})
+    compiles = plain.model_copy(update={"compile": True})
     distillation = DistillationOptions(labels="on_the_fly")
-    made = [
-        train_student(
-            IMAGES, LABELS, recipe, 3, CLASSES,
-            distillation=distillation, steps=6, teacher=teacher, device="cuda",
+    one, same, other = (
+        logits(
+            train_student(
+                IMAGES, LABELS, recipe, seed, CLASSES,
+                distillation=distillation, steps=6, teacher=teacher, device="cuda",
+            ),
+            IMAGES,
         )
-        for recipe in (OPTIONS, options)
-    ]  # fmt: skip
-    assert torch.allclose(*(logits(each.cuda(), IMAGES.cuda()) for each in made), atol=1e-2)
+        for recipe, seed in ((plain, 3), (compiles, 3), (plain, 4))
+    )  # fmt: skip
+    assert (one - same).norm() < 0.2 * (one - other).norm()
