@@ -35,7 +35,9 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
     chosen = []
     for arm in given.arms:
         rows = [o for o in OPTIONS if (given.cache / f"set-{arm}-{seed}-{o}.pt").is_file()]
-        asked = [o for o in rows if o in given.options] if given.options else [*rows[:1], *rows[-1:]]
+        asked = (
+            [o for o in rows if o in given.options] if given.options else [*rows[:1], *rows[-1:]]
+        )
         chosen += [(arm, option) for option in dict.fromkeys(asked)]
     steps = recipe.steps(len(members[1]))
     membership = membership_matrix(len(labels), given.shadows, 0.5, derive(seed, "membership"))
