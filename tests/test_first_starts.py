@@ -1,4 +1,4 @@
-"""Four first runs that start at once in a fresh folder: each ends with the figures that it has alone."""
+"""Three first runs that start at once in a fresh folder: each ends with the figures that it has alone."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tckr.lineage import Manifest, Runs, hash_files
 from tiny import make_project
 
 SMALL = "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4"
-SEEDS = ("0", "0", "1", "1")  # those of the very same work meet in its checkpoints
+SEEDS = ("0", "0", "1")  # those of the very same work meet in its checkpoints
 COMPARED = ("metrics", "recycled_set", "student", "captions")
 
 
@@ -23,7 +23,7 @@ def contents(project: Path, one: Manifest) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_four_first_runs_at_once_end_as_each_does_alone(
+def test_three_first_runs_at_once_end_as_each_does_alone(
     tmp_path: Path, private_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "project").mkdir()

@@ -9,13 +9,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import miniatures
+from memorised import learn_by_heart, smooth_images, spread_latents
 from tckr.audit import denoising_attacks
 from tckr.audit.denoising import calibrated, denoising_signals
 from tckr.audit.denoising_attacks import SIGNALS
 from tckr.audit.options import GeneratorThreat
 from tckr.diffusion.embeddings import encode_prompts
 from tckr.diffusion.latents import encode_images
-from tckr.diffusion.loss import DenoisingLoss, noise_schedule
+from tckr.diffusion.loss import noise_schedule
 from tckr.errors import UserError
 
 MEMBERS, OTHERS = slice(8), slice(8, 16)
@@ -35,35 +36,24 @@ def generator() -> StableDiffusionPipeline:
 @pytest.fixture(scope="module")
 def base(generator: StableDiffusionPipeline, images: torch.Tensor) -> StableDiffusionPipeline:
     """Its random autoencoder made to give latents of unit spread, as a trained one does."""
-    spread = torch.cat(list(encode_images(generator, images))).std(0).mean().item()
-    factor = generator.vae.config.scaling_factor / spread
-    generator.vae.register_to_config(scaling_factor=factor)
+    spread_latents(generator, images)
     return generator
 
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     """16 grey images, smaller than the frame: smooth, so that the autoencoder tells them apart."""
-    torch.manual_seed(1)
-    coarse = torch.rand(16, 1, 4, 4)
-    return (torch.nn.functional.interpolate(coarse, (14, 14)) * 255).to(torch.uint8)
+    return smooth_images(16, 14)
 
 
 @pytest.fixture(scope="module")
 def adapted(base: StableDiffusionPipeline, images: torch.Tensor) -> StableDiffusionPipeline:
     """The generator after 150 full steps on the first 8 images alone."""
     torch.manual_seed(2)
-    unet = copy.deepcopy(base.unet).requires_grad_(True)
-    latents = torch.cat(list(encode_images(base, images[MEMBERS])))
-    words = encode_prompts(base, PROMPTS[MEMBERS])
-    loss = DenoisingLoss(noise_schedule(base), latents.device)
-    optimiser = torch.optim.Adam(unet.parameters(), 4e-3)
-    for _ in range(150):
-        optimiser.zero_grad()
-        loss(unet, latents, words).backward()
-        optimiser.step()
-    parts = {**base.components, "unet": unet.requires_grad_(False)}
-    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    parts = {**base.components, "unet": copy.deepcopy(base.unet)}
+    adapted = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    learn_by_heart(adapted, images[MEMBERS], PROMPTS[MEMBERS])
+    return adapted
 
 
 @pytest.fixture

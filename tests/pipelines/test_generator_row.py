@@ -12,6 +12,7 @@ import torch
 
 import miniatures
 from charged import charged
+from memorised import learn_by_heart, smooth_images, spread_latents
 from tckr.audit.guarantee import check, guarantee
 from tckr.audit.options import AuditOptions, GeneratorThreat, ReleaseThreat
 from tckr.audit.results import Audit, Plan
@@ -19,9 +20,6 @@ from tckr.audit.seen import part
 from tckr.audit.things import ThreatAudit
 from tckr.audit.threats import audit_generator
 from tckr.diffusion.dp_lora import adapt_privately, adaptation_plan, untouched
-from tckr.diffusion.embeddings import encode_prompts
-from tckr.diffusion.latents import encode_images
-from tckr.diffusion.loss import DenoisingLoss, noise_schedule
 from tckr.diffusion.pipeline import load
 from tckr.diffusion.private_options import DPAdaptationOptions
 from tckr.diffusion.update import Adaptation, DenoiserUpdate
@@ -45,8 +43,7 @@ OPTIONS = AuditOptions(
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     """Members and as many others, uint8 (2 N, 1, 16, 16): smooth, so that a random autoencoder tells them apart."""
-    coarse = torch.rand(2 * N, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    return (torch.nn.functional.interpolate(coarse, (16, 16)) * 255).to(torch.uint8)
+    return smooth_images(2 * N, 16)
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +66,7 @@ def adaptation(
     """Of a tiny generator whose latents have unit spread, as a trained autoencoder's do."""
     torch.manual_seed(0)
     pipeline = miniatures.generator()
-    spread = torch.cat(list(encode_images(pipeline, images))).std(0).mean().item()
-    factor = pipeline.vae.config.scaling_factor / spread
-    pipeline.vae.register_to_config(scaling_factor=factor)
+    spread_latents(pipeline, images)
     folder: Path = tmp_path_factory.mktemp("generator")
     pipeline.save_pretrained(folder)
     schedule = PrivateSchedule(
@@ -93,23 +88,15 @@ def pretrained(adaptation: DPAdaptationOptions) -> DenoiserUpdate:
 
 
 def trained_without_noise(
-    adaptation: DPAdaptationOptions, pretrained: DenoiserUpdate, images: torch.Tensor, steps: int
+    adaptation: DPAdaptationOptions, pretrained: DenoiserUpdate, images: torch.Tensor
 ) -> DenoiserUpdate:
     """What plain training on the members alone adds to every weight."""
     torch.manual_seed(3)
     pipeline = pretrained.apply(load(adaptation.generator, "cpu", None))
-    unet = pipeline.unet.requires_grad_(True).train()
-    before = {name: each.detach().clone() for name, each in unet.named_parameters()}
-    latents = torch.cat(list(encode_images(pipeline, images[:N])))
-    words = encode_prompts(pipeline, NAMES[:N])
-    loss = DenoisingLoss(noise_schedule(pipeline), latents.device)
-    optimiser = torch.optim.Adam(unet.parameters(), 4e-3)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss(unet, latents, words).backward()
-        optimiser.step()
+    before = {name: each.detach().clone() for name, each in pipeline.unet.named_parameters()}
+    learn_by_heart(pipeline, images[:N], NAMES[:N])
     return DenoiserUpdate(
-        {name: each.detach() - before[name] for name, each in unet.named_parameters()}
+        {name: each.detach() - before[name] for name, each in pipeline.unet.named_parameters()}
     )
 
 
@@ -174,12 +161,12 @@ def test_a_generator_that_knows_its_images_by_heart_is_found(
     images: torch.Tensor,
     table: pd.DataFrame,
 ) -> None:
-    learnt = trained_without_noise(adaptation, pretrained, images, steps=150)
+    learnt = trained_without_noise(adaptation, pretrained, images)
     thing = row(scores(adaptation, {"pretrained": pretrained, "adapter": learnt}, table))
     assert thing.primary_attack == "loss_calibrated"
     proven = audited(thing).proven
     assert proven is not None
-    assert thing.primary.auc.low > proven.auc
+    assert thing.primary.auc.low > max(0.6, proven.auc)
 
 
 @pytest.mark.slow

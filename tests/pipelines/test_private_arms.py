@@ -1,6 +1,7 @@
 """The arms under differential privacy as their users meet them: a run, its ledger, its report, and a run that goes on."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes a minute: set TCKR_LONG=1")
 def test_a_private_arm_that_adapts_its_generator_has_the_row_of_it_too() -> None:
     done = kedro("--pipeline=private", f"--params={SHORT},private.privacy.adaptation=0.5")
     assert done.exit_code == 0, done.output

@@ -11,8 +11,9 @@ from torch import nn
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.results import Plan
-from tckr.audit.shadow_config import ShadowConfig
+from tckr.audit.shadow_config import HEADS, ShadowConfig
 from tckr.audit.shadow_models import ShadowTrainers
+from tckr.classifiers.options import SCATTERING
 from tckr.classifiers.predict import logits
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
@@ -70,40 +71,73 @@ def seconds_per_group(config: ShadowConfig, workers: int) -> float:
             made = {name: SyntheticSet(blank, labels) for name in config.resynthesis.closed}
             config = replace(config, pools={**config.pools, **made}, resynthesis=None)
         trainers = ShadowTrainers(config)
-        per_step = {"hard": _per_step(lambda n: (trainers.teachers, TrainSpec(0, n)), config)}
-        per_step["stored"] = per_step["hard"]
-        teacher, teaching = _teacher(trainers, per_step["hard"])
-        seconds += teaching
-        taught = [plan for plan in config.students.values() if plan.labels == "on_the_fly"]
-        if taught:
-            per_step["on_the_fly"] = _per_step(
-                lambda n: trainers.student(replace(taught[0], size=None), 0, teacher, n), config
-            )
-        students = set(config.students.values())  # each is trained once, whatever its names
-        seconds += sum(
-            config.distillation_of(plan).steps(config.steps) * per_step[plan.labels]
-            for plan in students
-        )
-        logits(teacher, trainers.teachers.images[:SCORED])  # the first call sets up libraries
-        start = time.perf_counter()
-        logits(teacher, trainers.teachers.images[:SCORED])
-        views = config.queries * (1 + len(students)) + max(
-            0, config.weights_queries - config.queries
-        )
-        queried = len(config.images) * views
-        return seconds + (time.perf_counter() - start) * queried / min(SCORED, len(config.images))
+        if config.classifier.architecture == SCATTERING:
+            return seconds + _with_heads(trainers, config.side_by_side(HEADS * workers, workers))
+        return seconds + _by_steps(trainers)
 
 
-def _teacher(trainers: ShadowTrainers, per_step: float) -> tuple[nn.Module, float]:
-    """Return a teacher to learn from in the probe, and the seconds that a whole one takes; an arm's own is made once."""
+def _with_heads(trainers: ShadowTrainers, together: int) -> float:
+    """Estimate a group whose students are heads in closed form: one is fitted; those of shadows fitted together cost as much."""
+    config, start = trainers.config, time.perf_counter()
+    teacher = _own_teacher(config)
+    if teacher is None:
+        (teacher,) = trainers.teachers.fit([TrainSpec(0)])
+        teacher.to(config.device)
+    taught = time.perf_counter()
+    students = list(dict.fromkeys(config.students.values()))
+    if students:
+        trainer, spec = trainers.student(students[0], 0, teacher)
+        trainer.fit([spec])
+    fitting = len(students) * (time.perf_counter() - taught)
+    return taught - start + (fitting + _scoring(trainers, teacher)) / together
+
+
+def _by_steps(trainers: ShadowTrainers) -> float:
+    """Estimate a group of networks by a few steps of each kind."""
     config = trainers.config
-    if config.own_teacher is None:
-        (teacher,) = trainers.teachers.fit([TrainSpec(0, 1)])
-        return teacher.to(config.device), config.steps * per_step
+    per_step = {"hard": _per_step(lambda n: (trainers.teachers, TrainSpec(0, n)), config)}
+    per_step["stored"] = per_step["hard"]
     start = time.perf_counter()
+    teacher = _own_teacher(config)
+    seconds = time.perf_counter() - start
+    if teacher is None:
+        (teacher,) = trainers.teachers.fit([TrainSpec(0, 1)])
+        teacher.to(config.device)
+        seconds = config.steps * per_step["hard"]
+    taught = [plan for plan in config.students.values() if plan.labels == "on_the_fly"]
+    if taught:
+        per_step["on_the_fly"] = _per_step(
+            lambda n: trainers.student(replace(taught[0], size=None), 0, teacher, n), config
+        )
+    students = set(config.students.values())  # each is trained once, whatever its names
+    seconds += sum(
+        config.distillation_of(plan).steps(config.steps) * per_step[plan.labels]
+        for plan in students
+    )
+    return seconds + _scoring(trainers, teacher)
+
+
+def _scoring(trainers: ShadowTrainers, teacher: nn.Module) -> float:
+    """Estimate how long a group is asked about all audited images."""
+    config = trainers.config
+    few = trainers.teachers.images[:SCORED]
+    logits(teacher, few)  # the first call sets up libraries
+    start = time.perf_counter()
+    logits(teacher, few)
+    models = 1 + len(set(config.students.values()))
+    views = config.queries * models + max(0, config.weights_queries - config.queries)
+    return (time.perf_counter() - start) * len(config.images) * views / len(few)
+
+
+def _own_teacher(config: ShadowConfig) -> nn.Module | None:
+    """Train an arm's own teacher, a whole one, on half of the images; None of an arm that has none of its own."""
+    if config.own_teacher is None:
+        return None
     half = np.arange(len(config.images)) % 2 == 0
-    teacher = config.own_teacher.fit(config.images, config.labels, half, 0, config.device)
-    return teacher.to(config.device), time.perf_counter() - start
+    teacher: nn.Module = config.own_teacher.fit(
+        config.images, config.labels, half, 0, config.device
+    )
+    return teacher.to(config.device)
 
 
 def _per_step(training: Callable[[int], tuple[Trainer, TrainSpec]], config: ShadowConfig) -> float:
