@@ -185,7 +185,8 @@ def plan_shadows(repeated: "ShadowConfig", options: AuditOptions) -> dict[str, A
     ones.
 
     Returns:
-        The plan, and the fingerprints of the shadows' work and of their teachers', by which checkpoints are found.
+        The plan, and the fingerprints of the shadows' work and of the teachers that other arms may share, by which checkpoints
+        are found.
     """
     from tckr.audit.budget import plan
     from tckr.engine.checkpoint import write_whole
@@ -208,7 +209,8 @@ def plan_shadows(repeated: "ShadowConfig", options: AuditOptions) -> dict[str, A
         decided.seconds_per_group,
         decided.workers,
     )
-    marks = {"fingerprint": mark, "teachers": repeated.teachers_fingerprint()}
+    shared = repeated.teachers_fingerprint() if repeated.own_teacher is None else None
+    marks = {"fingerprint": mark, "teachers": shared}
     return {**decided.model_dump(mode="json"), **marks}
 
 
