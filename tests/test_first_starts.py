@@ -12,7 +12,10 @@ from tckr.cli import run
 from tckr.lineage import Manifest, Runs, hash_files
 from tiny import make_project
 
-SMALL = "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4"
+SMALL = (
+    "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4,"
+    "knowledge_recycling.sampling.workers=2"  # as base has it: each run with two processes of its own
+)
 SEEDS = ("0", "0", "1")  # those of the very same work meet in its checkpoints
 COMPARED = ("metrics", "recycled_set", "student", "captions")
 
