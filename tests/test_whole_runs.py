@@ -21,7 +21,7 @@ from tckr.cli import run
 
 SMALL = "privacy_audit.scope=distillation,privacy_audit.attribution=false,privacy_audit.n_shadows=4"
 # Noise that only memory can classify: a teacher that learns it by heart leaks it.
-BY_HEART = "classifier.epochs=60,generator_adaptation.sheet_every=0"
+BY_HEART = "classifier.epochs=40,generator_adaptation.sheet_every=0"
 HEART = f"{SMALL},{BY_HEART},privacy_audit.attack=threshold"
 
 

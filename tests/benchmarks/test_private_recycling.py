@@ -1,6 +1,7 @@
 """Private recycling runs through at its small size; processes share what they prepare, and their results are merged."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def test_the_summary_is_the_mean_and_the_best_of_the_seeds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes half a minute: set TCKR_LONG=1")
 def test_small_with_a_shared_cache(tmp_path: Path) -> None:
     files = [tmp_path / f"{seed}.json" for seed in (0, 1)]
     given = ["--small", "--epsilon", "10", "--labels", "on_the_fly", "stored", "--views", "2", "--shared-cache", str(tmp_path / "cache")]  # fmt: skip

@@ -56,6 +56,7 @@ def test_a_cell_without_a_student_stands_without_figures() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes half a minute: set TCKR_LONG=1")
 def test_small_and_merged(tmp_path: Path) -> None:
     files = tmp_path / "0.json", tmp_path / "1.json", tmp_path / "both.json"
     students.main(["--small", "--out", str(files[0])])

@@ -1,6 +1,7 @@
 """Runs that draw from the generators of several arms: audited as they were made, and made again when another arm changes."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def sources(arm: str = "") -> dict[str, int]:
     return pd.read_parquet(newest / "data")["source"].value_counts().to_dict()
 
 
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes half a minute: set TCKR_LONG=1")
 def test_a_run_with_another_arm_mixed_in_is_audited_and_says_so() -> None:
     done = kedro("--pipeline=tckr", f"--params={SIZES},{AUDIT},{MIX}")
     assert done.exit_code == 0, done.output
@@ -88,13 +90,16 @@ def test_another_arms_parameters_are_part_of_what_made_the_set() -> None:
     assert not newest["image_id"].isin({*before["image_id"], *after["image_id"]})[theirs].any()
 
 
-def test_an_arm_under_differential_privacy_mixes_in_the_control_alone() -> None:
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes half a minute: set TCKR_LONG=1")
+def test_an_arm_under_differential_privacy_mixes_in_the_control() -> None:
     mixed = f"{PRIVATE},private.{MIX}"
     done = kedro("--pipeline=private", "--to-outputs=private.recycled_set", f"--params={mixed}")
     assert done.exit_code == 0, done.output
     assert sources("private/") == {"own": 30, "unadapted": 30}
     assert "generator of unadapted" in versions("03_primary/private/budget.json")[-1].read_text()
 
+
+def test_an_arm_under_differential_privacy_mixes_in_nothing_that_is_fitted() -> None:
     for other in ("{arm: kr}", "{arm: privimage}", "{seed: 1}"):
         refused = kedro(
             "--pipeline=private", f"--params=private.knowledge_recycling.mixture=[{other}]"
