@@ -62,7 +62,7 @@ def plan(config: ShadowConfig, options: AuditOptions, workers: int) -> Plan:
 def seconds_per_group(config: ShadowConfig, workers: int) -> float:
     """Estimate the seconds that one shadow group takes in one of `workers` processes: a few steps of each part, scaled."""
     with _threads(1 if workers > 1 and config.device == "cpu" else None):
-        seconds = 0.0
+        seconds, together = 0.0, config.side_by_side(HEADS * workers, workers)
         if config.resynthesis is not None:
             seconds = config.resynthesis.seconds(config.images, config.labels, config.device)
             blank = torch.zeros((1, *config.images.shape[1:]), dtype=torch.uint8)
@@ -72,7 +72,7 @@ def seconds_per_group(config: ShadowConfig, workers: int) -> float:
             config = replace(config, pools={**config.pools, **made}, resynthesis=None)
         trainers = ShadowTrainers(config)
         if config.classifier.architecture == SCATTERING:
-            return seconds + _with_heads(trainers, config.side_by_side(HEADS * workers, workers))
+            return seconds + _with_heads(trainers, together)
         return seconds + _by_steps(trainers)
 
 
