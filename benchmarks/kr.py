@@ -101,7 +101,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", help="[0 1 2]")
     parser.add_argument(
-        "--options", nargs="+", choices=OPTIONS, help="beside none [all; to be attacked: the last]"
+        "--options",
+        nargs="+",
+        choices=OPTIONS,
+        help="beside none [all; to be attacked: the first and the last]",
     )
     parser.add_argument("--generator-steps", type=int, help="of 256 images [2000]")
     parser.add_argument("--snapshots", type=int, help="[4]")

@@ -11,7 +11,7 @@ from torch import nn
 
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.results import Plan
-from tckr.audit.shadow_config import HEADS, ShadowConfig
+from tckr.audit.shadow_config import ShadowConfig
 from tckr.audit.shadow_models import ShadowTrainers
 from tckr.classifiers.options import SCATTERING
 from tckr.classifiers.predict import logits
@@ -34,7 +34,7 @@ def plan(config: ShadowConfig, options: AuditOptions, workers: int) -> Plan:
     Raises:
         UserError: the budget is too small for four shadows.
     """
-    group = seconds_per_group(config, workers)
+    group = seconds_per_group(config, workers, options.n_shadows)
     wanted, budget = options.n_shadows, options.time_budget_minutes
     fewest = FEWEST_TO_LEAVE_ONE_OUT if options.attribution else FEWEST
     if options.variance == "per_example":
@@ -59,10 +59,10 @@ def plan(config: ShadowConfig, options: AuditOptions, workers: int) -> Plan:
     )
 
 
-def seconds_per_group(config: ShadowConfig, workers: int) -> float:
-    """Estimate the seconds that one shadow group takes in one of `workers` processes: a few steps of each part, scaled."""
+def seconds_per_group(config: ShadowConfig, workers: int, shadows: int) -> float:
+    """Estimate the seconds that one of so many shadow groups takes in one of `workers` processes: a few steps of each part, scaled."""
     with _threads(1 if workers > 1 and config.device == "cpu" else None):
-        seconds, together = 0.0, config.side_by_side(HEADS * workers, workers)
+        seconds, together = 0.0, config.side_by_side(shadows, workers)
         if config.resynthesis is not None:
             seconds = config.resynthesis.seconds(config.images, config.labels, config.device)
             blank = torch.zeros((1, *config.images.shape[1:]), dtype=torch.uint8)
@@ -84,11 +84,10 @@ def _with_heads(trainers: ShadowTrainers, together: int) -> float:
         (teacher,) = trainers.teachers.fit([TrainSpec(0)])
         teacher.to(config.device)
     taught = time.perf_counter()
-    students = list(dict.fromkeys(config.students.values()))
-    if students:
-        trainer, spec = trainers.student(students[0], 0, teacher)
+    if config.plans:
+        trainer, spec = trainers.student(config.plans[0], 0, teacher)
         trainer.fit([spec])
-    fitting = len(students) * (time.perf_counter() - taught)
+    fitting = len(config.plans) * (time.perf_counter() - taught)
     return taught - start + (fitting + _scoring(trainers, teacher)) / together
 
 
@@ -104,15 +103,14 @@ def _by_steps(trainers: ShadowTrainers) -> float:
         (teacher,) = trainers.teachers.fit([TrainSpec(0, 1)])
         teacher.to(config.device)
         seconds = config.steps * per_step["hard"]
-    taught = [plan for plan in config.students.values() if plan.labels == "on_the_fly"]
+    taught = [plan for plan in config.plans if plan.labels == "on_the_fly"]
     if taught:
         per_step["on_the_fly"] = _per_step(
             lambda n: trainers.student(replace(taught[0], size=None), 0, teacher, n), config
         )
-    students = set(config.students.values())  # each is trained once, whatever its names
     seconds += sum(
         config.distillation_of(plan).steps(config.steps) * per_step[plan.labels]
-        for plan in students
+        for plan in config.plans
     )
     return seconds + _scoring(trainers, teacher)
 
@@ -124,7 +122,7 @@ def _scoring(trainers: ShadowTrainers, teacher: nn.Module) -> float:
     logits(teacher, few)  # the first call sets up libraries
     start = time.perf_counter()
     logits(teacher, few)
-    models = 1 + len(set(config.students.values()))
+    models = 1 + len(config.plans)
     views = config.queries * models + max(0, config.weights_queries - config.queries)
     return (time.perf_counter() - start) * len(config.images) * views / len(few)
 

@@ -85,6 +85,11 @@ class ShadowConfig:
     device: str = "cpu"
     stack: int = 1
 
+    @property
+    def plans(self) -> list[StudentConfig]:
+        """Return each student once: two names may stand for the same, which is trained once."""
+        return list(dict.fromkeys(self.students.values()))
+
     def distillation_of(self, plan: StudentConfig) -> DistillationOptions:
         """Return the students' distillation with the labels of one of them, or the attacker's."""
         if plan.attacker:

@@ -114,13 +114,12 @@ class ShadowTrainers:
     ) -> tuple[Trainer, list[TrainSpec]]:
         """Return the trainer and the specs of the students of several teachers, which label the images in one pass."""
         trainer, distillation = self._students[_key(plan)], self.config.distillation_of(plan)
-        given = {
-            "augmentation": self.config.classifier.augmentation,
-            "told": self.config.classifier.soft_labels,
-        }
-        soft: list[Tensor | None] = [None for _ in teachers]
+        recipe = self.config.classifier
+        soft: Sequence[Tensor | None] = [None for _ in teachers]
         if distillation.labels == "stored":
-            soft = [*stored_labels_of(teachers, trainer.images, distillation, **given)]  # type: ignore[arg-type]
+            soft = stored_labels_of(
+                teachers, trainer.images, distillation, recipe.augmentation, recipe.soft_labels
+            )
         return trainer, [
             student_spec(
                 trainer.images,
@@ -362,8 +361,7 @@ def _train_students(
     wanted: dict[Trainer, list[tuple[int, StudentConfig, TrainSpec]]] = defaultdict(list)
     seeds = [shadow.seeds(config.seed)[1] for shadow in shadows]
     taught_by = [teacher.to(config.device) for teacher in teachers]
-    # Two names may stand for the same student: it is trained once.
-    for plan in dict.fromkeys(config.students.values()):
+    for plan in config.plans:
         trainer, specs = trainers.students(plan, seeds, taught_by)
         wanted[trainer] += [(i, plan, spec) for i, spec in enumerate(specs)]
     students: list[dict[StudentConfig, Network]] = [{} for _ in shadows]

@@ -13,7 +13,7 @@ from tckr.classifiers.options import (
     DistillationOptions,
     SoftLabelOptions,
 )
-from tckr.classifiers.predict import soft_labels_each
+from tckr.classifiers.predict import logits_each
 from tckr.classifiers.soft_labels import soften
 from tckr.classifiers.trainer import Trainer, TrainSpec
 
@@ -178,7 +178,7 @@ def stored_labels_of(
         Probabilities, float32 (M, n_classes) or, of K > 1 views, (M, K, n_classes), from one pass over the images.
     """
     if distillation.views == 1:
-        said = soft_labels_each(teachers, images)
+        said = [z.softmax(1) for z in logits_each(teachers, images)]
     else:
         assert augmentation is not None
         said = labels_of_views_each(teachers, images, distillation.views, augmentation)

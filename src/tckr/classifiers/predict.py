@@ -56,11 +56,6 @@ def soft_labels(model: nn.Module, images: Tensor, batch_size: int | None = None)
     return logits(model, images, batch_size).softmax(1)
 
 
-def soft_labels_each(models: Sequence[nn.Module], images: Tensor) -> list[Tensor]:
-    """Return `soft_labels` of models on one device, in one pass over the images."""
-    return [z.softmax(1) for z in logits_each(models, images)]
-
-
 def usual_batch(device: torch.device, images: Tensor) -> int:
     """Return how many images of this size are classified at once: 256 of 32 x 32 pixels, on a GPU 2,048."""
     pixels = images.shape[-2] * images.shape[-1]

@@ -20,8 +20,8 @@ from tckr.training.cuda_graph import WARM_UP, GraphedStep
 def compiled(network: nn.Module) -> Any:
     """Compile a network; one that reads the scattering transform is returned as it is.
 
-    Complex numbers are not compiled, and the transform's filters, which it makes at its first call and keeps, would be made
-    again on the CPU in every compiled one: that stops the capture of a CUDA graph.
+    The transform's filters, which it makes of complex numbers at its first call and keeps, would be made again on the CPU in
+    every compiled one: that stops the capture of a CUDA graph.
     """
     if any(isinstance(part, Scattering) for part in network.modules()):
         return network
