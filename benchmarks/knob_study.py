@@ -23,7 +23,8 @@ from tckr.audit.membership import membership_matrix
 from tckr.audit.options import AttackerOptions, AuditOptions, ReleaseThreat, Scope
 from tckr.audit.resynthesis import OwnTeacher
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig
-from tckr.audit.shadow_models import ShadowModel, run_shadows
+from tckr.audit.shadow_models import run_shadows
+from tckr.audit.shadow_trainers import ShadowModel
 from tckr.audit.signals import model_scores
 from tckr.audit.things import ModelAudit
 from tckr.classifiers.distillation import train_student, train_teacher

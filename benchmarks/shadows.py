@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from tckr.audit.membership import membership_matrix
 from tckr.audit.shadow_config import ShadowConfig
-from tckr.audit.shadow_models import ShadowModel, ShadowTrainers, SideBySide, shadow_groups
+from tckr.audit.shadow_models import SideBySide, shadow_groups
+from tckr.audit.shadow_trainers import ShadowModel, ShadowTrainers
 from tckr.classifiers.augment import views
 from tckr.classifiers.optimizers import build_optimizer, learning_rates
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions

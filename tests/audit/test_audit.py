@@ -12,7 +12,8 @@ from tckr.audit.evaluation import evaluate, one_run
 from tckr.audit.membership import fingerprint, membership_matrix
 from tckr.audit.options import AuditOptions, ReleaseThreat
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig
-from tckr.audit.shadow_models import Scores, run_shadows
+from tckr.audit.shadow_models import run_shadows
+from tckr.audit.shadow_trainers import Scores
 from tckr.audit.signals import model_scores
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import AugmentationOptions, ClassifierOptions, DistillationOptions

@@ -11,13 +11,14 @@ from copies import no_copies
 from tckr.audit import shadow_config
 from tckr.audit import shadow_models as shadows
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig
-from tckr.audit.shadow_models import SHADOW_STREAM, run_shadows
+from tckr.audit.shadow_models import run_shadows
+from tckr.audit.shadow_trainers import SHADOW_STREAM, ShadowTrainers
 from tckr.audit.signals import model_scores
 from tckr.classifiers import features
 from tckr.classifiers.distillation import train_student, train_teacher
 from tckr.classifiers.options import ClassifierOptions, DistillationOptions
 from tckr.classifiers.predict import soft_labels
-from tckr.classifiers.trainer import Trainer
+from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.errors import UserError
 from tckr.synthesizers.private_set import SyntheticSet
 
@@ -31,7 +32,7 @@ def images(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return pictures.to(torch.uint8), torch.arange(n) % CLASSES
 
 
-MEMBERSHIP = np.arange(4 * N).reshape(4, N) % 4 < 2
+MEMBERSHIP = np.stack([np.arange(N) // width % 2 == 0 for width in (1, 2, 4, 5)])
 
 
 def config(labels: str = "on_the_fly", **changes) -> ShadowConfig:
@@ -56,6 +57,7 @@ def config(labels: str = "on_the_fly", **changes) -> ShadowConfig:
 def test_target_and_shadow_are_trained_alike(source):
     e = config(source)
     scores = run_shadows(e, MEMBERSHIP[:2])
+    first = None  # students of hard labels are the same in every shadow
     for number, inside in enumerate(MEMBERSHIP[:2]):
         seeds = np.random.SeedSequence([e.seed, SHADOW_STREAM, number]).generate_state(2)
         teacher = train_teacher(
@@ -63,13 +65,14 @@ def test_target_and_shadow_are_trained_alike(source):
         )
         found = model_scores(teacher, e.images, e.labels)
         np.testing.assert_array_equal(scores["teacher"][number], found)
+        first = first or int(seeds[1])
         for name, plan in e.students.items():
             synthetic, classes = e.pools[plan.pool]
             student = train_student(
                 synthetic[: plan.size],
                 classes[: plan.size],
                 OPTIONS,
-                int(seeds[1]),
+                first if plan.labels == "hard" else int(seeds[1]),
                 CLASSES,
                 distillation=DistillationOptions(labels=plan.labels, patience=1.5),
                 steps=STEPS,
@@ -82,7 +85,7 @@ def test_target_and_shadow_are_trained_alike(source):
 
 def test_target_and_shadow_share_one_recipe():
     """Not equal recipes: the same typed options, read by the same function."""
-    trainers = shadows.ShadowTrainers(config())
+    trainers = ShadowTrainers(config())
     trainer = trainers.teachers
     student, _ = trainers.student(StudentConfig("released", "on_the_fly"), 0, trainer.network(0))
     assert trainer.options is OPTIONS
@@ -152,7 +155,7 @@ def test_shadows_hold_no_copy_of_a_set(tmp_path):
 def test_students_of_one_pool_share_its_images():
     pool = SyntheticSet(*images(M, 1))
     mixed = {name: StudentConfig("released", name) for name in ("hard", "on_the_fly", "stored")}
-    trainers = shadows.ShadowTrainers(config(pools={"released": pool}, students=mixed))
+    trainers = ShadowTrainers(config(pools={"released": pool}, students=mixed))
     others = SyntheticSet(*images(M, 5))
     for given in (pool, others):
         trainers.set_pool("released", given)
@@ -255,17 +258,31 @@ def test_refuses_a_student_of_nothing():
         run_shadows(config(students={"student": StudentConfig("nowhere", "hard")}), MEMBERSHIP)
 
 
-def test_a_student_of_two_names_is_trained_once(monkeypatch):
-    trained = []
+@pytest.fixture
+def trained(monkeypatch) -> list[TrainSpec]:
+    """Every network that a trainer was given, in order."""
+    specs: list[TrainSpec] = []
     original = Trainer.fit
     monkeypatch.setattr(
         Trainer,
         "fit",
-        lambda self, specs, *more, **options: (
-            trained.extend(specs) or original(self, specs, *more, **options)
+        lambda self, those, *more, **options: (
+            specs.extend(those) or original(self, those, *more, **options)
         ),
     )
+    return specs
+
+
+def test_a_student_of_two_names_is_trained_once(trained):
     plan = StudentConfig("released", "on_the_fly")
     scores = run_shadows(config(students={"student": plan, "twin": plan}), MEMBERSHIP[:1])
     assert len(trained) == 2  # the teacher and one student
     np.testing.assert_array_equal(scores["student"], scores["twin"])
+
+
+def test_a_student_that_no_shadow_teaches_is_trained_once(trained):
+    students = {"student": StudentConfig("released", "hard")}
+    scores = run_shadows(config(students=students), MEMBERSHIP)
+    assert len(trained) == len(MEMBERSHIP) + 1  # the teachers and one student
+    assert scores["teacher"].std(0).max() > 0.1
+    np.testing.assert_array_equal(scores["student"].std(0), 0)

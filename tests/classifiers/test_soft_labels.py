@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tckr.audit import attacker
 from tckr.audit.options import AttackerOptions
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig
-from tckr.audit.shadow_models import ShadowTrainers
+from tckr.audit.shadow_trainers import ShadowTrainers
 from tckr.classifiers.distillation import student_spec, train_student
 from tckr.classifiers.fixed_views import labels_of_views
 from tckr.classifiers.heads import Lesson, fit_heads

@@ -12,7 +12,7 @@ from torch import nn
 from tckr.audit.options import FEWEST_FOR_A_VARIANCE, FEWEST_TO_LEAVE_ONE_OUT, AuditOptions
 from tckr.audit.results import Plan
 from tckr.audit.shadow_config import ShadowConfig
-from tckr.audit.shadow_models import ShadowTrainers
+from tckr.audit.shadow_trainers import ShadowTrainers
 from tckr.classifiers.options import SCATTERING
 from tckr.classifiers.predict import logits
 from tckr.classifiers.trainer import Trainer, TrainSpec
@@ -73,7 +73,7 @@ def seconds_per_group(config: ShadowConfig, workers: int, shadows: int) -> float
         trainers = ShadowTrainers(config)
         if config.classifier.architecture == SCATTERING:
             return seconds + _with_heads(trainers, together)
-        return seconds + _by_steps(trainers)
+        return seconds + _by_steps(trainers, -(-shadows // max(1, workers)))
 
 
 def _with_heads(trainers: ShadowTrainers, together: int) -> float:
@@ -91,8 +91,8 @@ def _with_heads(trainers: ShadowTrainers, together: int) -> float:
     return taught - start + (fitting + _scoring(trainers, teacher)) / together
 
 
-def _by_steps(trainers: ShadowTrainers) -> float:
-    """Estimate a group of networks by a few steps of each kind."""
+def _by_steps(trainers: ShadowTrainers, groups: int) -> float:
+    """Estimate one of a worker's groups of networks by a few steps of each kind; a student alike in all groups is trained once."""
     config = trainers.config
     per_step = {"hard": _per_step(lambda n: (trainers.teachers, TrainSpec(0, n)), config)}
     per_step["stored"] = per_step["hard"]
@@ -109,7 +109,9 @@ def _by_steps(trainers: ShadowTrainers) -> float:
             lambda n: trainers.student(replace(taught[0], size=None), 0, teacher, n), config
         )
     seconds += sum(
-        config.distillation_of(plan).steps(config.steps) * per_step[plan.labels]
+        config.distillation_of(plan).steps(config.steps)
+        * per_step[plan.labels]
+        / (groups if config.alike(plan) else 1)
         for plan in config.plans
     )
     return seconds + _scoring(trainers, teacher)

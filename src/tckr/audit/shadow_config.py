@@ -90,6 +90,10 @@ class ShadowConfig:
         """Return each student once: two names may stand for the same, which is trained once."""
         return list(dict.fromkeys(self.students.values()))
 
+    def alike(self, plan: StudentConfig) -> bool:
+        """Whether a student has nothing from its shadow's teacher: hard labels, of images that all shadows share."""
+        return self.resynthesis is None and plan.labels == "hard"
+
     def distillation_of(self, plan: StudentConfig) -> DistillationOptions:
         """Return the students' distillation with the labels of one of them, or the attacker's."""
         if plan.attacker:

@@ -3,10 +3,9 @@
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,159 +14,11 @@ from torch import Tensor, nn
 
 from tckr.audit.membership import fingerprint
 from tckr.audit.shadow_config import ShadowConfig, StudentConfig
-from tckr.audit.signals import STUDENT, WEIGHTS, model_scores_each
-from tckr.classifiers.distillation import (
-    hard_targets,
-    stored_labels_of,
-    student_spec,
-    student_trainer,
-)
+from tckr.audit.shadow_trainers import Scores, ShadowModel, ShadowTrainers
 from tckr.classifiers.models import Network
-from tckr.classifiers.options import LabelSource
 from tckr.classifiers.trainer import Trainer, TrainSpec
 from tckr.engine import map_shards
 from tckr.engine.checkpoint import Checkpoint, Checkpoints
-from tckr.engine.seeds import derive
-from tckr.synthesizers.private_set import SyntheticSet
-
-# Keeps the seeds of shadows apart from any seed of a target.
-SHADOW_STREAM = 0x7AD0
-TEACHER = "teacher"
-
-Scores: TypeAlias = dict[str, NDArray[np.float32]]
-"""By name of the model: (N, Q) of one shadow, (S, N, Q) of all."""
-
-
-@dataclass(frozen=True)
-class ShadowModel:
-    """One shadow: its number and the examples (N,) it trains on."""
-
-    number: int
-    inside: NDArray[np.bool_]
-
-    def __str__(self) -> str:
-        return str(self.number)
-
-    def seeds(self, seed: int) -> tuple[int, int, int]:
-        """Return the seeds of its teacher, its students and its pools."""
-        drawn = np.random.SeedSequence([seed, SHADOW_STREAM, self.number]).generate_state(2)
-        return int(drawn[0]), int(drawn[1]), derive(seed, "shadow", self.number)
-
-
-class ShadowTrainers:
-    """The trainers that all shadows share: one for the teachers, one for the students of each pool and labels, and those of
-    the attacker.
-
-    They are the classes that train the targets. Of each set of images there is one copy, that of its first trainer: on
-    the device where it fits there.
-    """
-
-    def __init__(self, config: ShadowConfig) -> None:
-        self.config = config
-        if config.device != "cpu":
-            # A worker starts with torch's own settings, under which equal shadows come out unequal.
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self.teachers = Trainer(
-            config.images,
-            config.classifier,
-            config.n_classes,
-            targets=config.labels,
-            device=config.device,
-        )
-        self._students: dict[tuple[str, LabelSource, bool], Trainer] = {}
-        for name, pool in config.pools.items():
-            self.set_pool(name, pool)
-
-    def set_pool(self, name: str, pool: SyntheticSet) -> None:
-        """Let students read a pool of synthetic images, in the place of the one of that name."""
-        config, images = self.config, pool.images
-        plans = {_key(plan): plan for plan in config.students.values() if plan.pool == name}
-        for key, plan in plans.items():
-            distillation = config.distillation_of(plan)
-            if key in self._students:
-                targets = hard_targets(pool.labels, distillation)
-                self._students[key].replace(images, targets)
-            else:
-                self._students[key] = student_trainer(
-                    images,
-                    pool.labels,
-                    config.classifier_of(plan),
-                    config.n_classes,
-                    distillation=distillation,
-                    device=config.device,
-                )
-            images = self._students[key].images
-
-    def student(
-        self, plan: StudentConfig, seed: int, teacher: nn.Module, steps: int | None = None
-    ) -> tuple[Trainer, TrainSpec]:
-        """Return the trainer and the spec of one student; `steps` of its teacher, by default the target's."""
-        trainer, (spec,) = self.students(plan, [seed], [teacher], steps)
-        return trainer, spec
-
-    def students(
-        self,
-        plan: StudentConfig,
-        seeds: Sequence[int],
-        teachers: Sequence[nn.Module],
-        steps: int | None = None,
-    ) -> tuple[Trainer, list[TrainSpec]]:
-        """Return the trainer and the specs of the students of several teachers, which label the images in one pass."""
-        trainer, distillation = self._students[_key(plan)], self.config.distillation_of(plan)
-        recipe = self.config.classifier
-        soft: Sequence[Tensor | None] = [None for _ in teachers]
-        if distillation.labels == "stored":
-            soft = stored_labels_of(
-                teachers, trainer.images, distillation, recipe.augmentation, recipe.soft_labels
-            )
-        return trainer, [
-            student_spec(
-                trainer.images,
-                distillation,
-                seed,
-                steps=steps or self.config.steps,
-                teacher=teacher,
-                soft=labels,
-                size=plan.size,
-            )
-            for seed, teacher, labels in zip(seeds, teachers, soft, strict=True)
-        ]
-
-    def scores(
-        self, teachers: Sequence[nn.Module], students: Sequence[Mapping[StudentConfig, nn.Module]]
-    ) -> list[Scores]:
-        """Return what an attack sees of each shadow's teacher, of its students by name, and of the weights of `student`.
-
-        Every model is asked in the same pass over the audited images, the one whose weights are held more often.
-        """
-        config = self.config
-        weighed = config.students.get(STUDENT) if config.weights_queries else None
-        most = max(config.queries, config.weights_queries)
-        models: list[nn.Module] = [*teachers]
-        queries = [config.queries for _ in teachers]
-        for taught in students:
-            models += taught.values()
-            queries += [most if plan == weighed else config.queries for plan in taught]
-        found = iter(
-            model_scores_each(
-                [model.to(config.device) for model in models],
-                self.teachers.images,
-                config.labels,
-                queries,
-                config.classifier.augmentation,
-            )
-        )
-        scores: list[Scores] = [{TEACHER: next(found)} for _ in teachers]
-        for own, taught in zip(scores, students, strict=True):
-            of_plan = {plan: next(found) for plan in taught}
-            own |= {n: of_plan[plan][:, : config.queries] for n, plan in config.students.items()}
-            if weighed is not None:
-                own[WEIGHTS] = of_plan[weighed]
-        return scores
-
-
-def _key(plan: StudentConfig) -> tuple[str, LabelSource, bool]:
-    return plan.pool, plan.labels, plan.attacker
 
 
 class _Work:
@@ -361,10 +212,13 @@ def _train_students(
     wanted: dict[Trainer, list[tuple[int, StudentConfig, TrainSpec]]] = defaultdict(list)
     seeds = [shadow.seeds(config.seed)[1] for shadow in shadows]
     taught_by = [teacher.to(config.device) for teacher in teachers]
+    alike = [plan for plan in config.plans if config.alike(plan)]
+    students = [{plan: trainers.alike(plan) for plan in alike} for _ in shadows]
     for plan in config.plans:
+        if plan in alike:
+            continue
         trainer, specs = trainers.students(plan, seeds, taught_by)
         wanted[trainer] += [(i, plan, spec) for i, spec in enumerate(specs)]
-    students: list[dict[StudentConfig, Network]] = [{} for _ in shadows]
     for trainer, those in wanted.items():
         networks = trainer.fit([spec for *_, spec in those], "shadow students", config.stack)
         for (i, plan, _), network in zip(those, networks, strict=True):
