@@ -32,6 +32,7 @@ from tckr.text.captioner import load as load_captioner
 from tckr.text.options import CaptionOptions
 
 MODELS = ROOT / "data/06_models/foundation"
+UNCHOSEN = ("regeneration", "mixture")  # options of which no short student chooses anything
 WAIT = 60.0  # seconds for the generators of other processes
 
 
@@ -49,7 +50,7 @@ class Study:
             given, seed, self.cache, self.images, self.recipe, self.device
         ).to(self.device)
         self.taught = score(self.teacher, self.images.split["test"])[0]
-        self.durations: list[float] = []
+        self.durations: dict[str, float] = {}  # seconds of the rows of this call, by option
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the row of each option; those that an earlier call had done are read, and the next one goes on from them."""
@@ -65,9 +66,9 @@ class Study:
                 arm = self.with_option(option, arm, done[option]["choice"])
                 yield done[option]
             elif option == "mixture":
-                if self.fits():
+                if self.fits(option):
                     yield from map(self.keep, self.mixture())
-            elif self.fits():
+            elif self.fits(option):
                 clock = now()
                 choice, students = self.chosen(option, arm, fitted)
                 arm = self.with_option(option, arm, choice)
@@ -126,10 +127,11 @@ class Study:
         name = f"rows-{self.name}-{self.seed}-{self.mark}.json"
         return self.given.cache / name if self.given.cache else None
 
-    def fits(self) -> bool:
-        """Whether another row like the longest of this call will be done in time."""
+    def fits(self, option: str) -> bool:
+        """Whether a row of this option will be done in time: as long as the first, where nothing is chosen, else as the longest."""
+        like = [v for k, v in self.durations.items() if k == "none" or option not in UNCHOSEN]
         left = 60 * self.given.minutes - (time.monotonic() - self.started)
-        return self.given.small or left > 1.2 * max(self.durations, default=0.0)
+        return self.given.small or left > 1.2 * max(like, default=0.0)
 
     def with_option(self, option: str, arm: Any, choice: dict[str, Any]) -> Any:
         """Return the arm with one option more, as it was chosen."""
@@ -217,7 +219,7 @@ class Study:
                 },
             )
         seconds = now() - clock
-        self.durations.append(seconds)
+        self.durations[option] = seconds
         return {
             "arm": self.name, "option": option, "seed": self.seed, "teacher": self.taught, "accuracy": accuracy,
             "gap": self.taught - accuracy, "validation": validation, "images": len(drawn.labels), "minutes": seconds / 60,
@@ -227,7 +229,7 @@ class Study:
         """Take an equal share of every slice from the sets of all seeds' generators, once those are there."""
         clock, last = now(), [o for o in self.given.options if o != "mixture"][-1]
         left = 60 * self.given.minutes - (time.monotonic() - self.started)
-        wait = min(WAIT, left - 1.2 * max(self.durations, default=0.0))
+        wait = min(WAIT, left - 1.2 * max(self.durations.values(), default=0.0))
         others = [f"set-{self.name}-{seed}-{last}" for seed in self.given_seeds()]
         if len(others) < 2 or not all(self.cache.wait(name, wait) for name in others):
             return
