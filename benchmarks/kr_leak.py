@@ -51,9 +51,11 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
         for arm, option in chosen:
             kept = cache.get(f"set-{arm}-{seed}-{option}")
             if int(kept["slices"]) == slices:
-                name = f"{arm}.{option}"
-                pools[name] = SyntheticSet(kept["images"], kept["labels"])
-                students[name] = StudentConfig(name, "on_the_fly")
+                name, drawn = f"{arm}.{option}", SyntheticSet(kept["images"], kept["labels"])
+                # An option that chose what was there already has the set, and so the shadows, of the one before.
+                pool = next((p for p, known in pools.items() if _same(known, drawn)), name)
+                pools.setdefault(pool, drawn)
+                students[name] = StudentConfig(pool, "on_the_fly")
                 targets[name] = load_classifier(given.cache / f"student-{arm}-{seed}-{option}")
                 accuracies[name] = kept["accuracy"]
         regenerate = RegenerationOptions(slices=slices) if slices > 1 else None
@@ -77,3 +79,7 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
             "arm": arm, "option": option, "seed": seed, "accuracy": accuracies[name], **figures, "shadows": given.shadows,
             "attack": ATTACKS[options.attack].title, "minutes": minutes,
         }  # fmt: skip
+
+
+def _same(one: SyntheticSet, other: SyntheticSet) -> bool:
+    return torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
