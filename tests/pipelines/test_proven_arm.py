@@ -133,6 +133,8 @@ def test_a_ledger_that_holds_stands_in_audit_metrics_and_picture() -> None:
     assert {row.thing for row in audit.proven.compared} == {
         *("student", "weights", "released", "teacher", "joint", "images"),
     }
+    # The teacher is handed out, so that whoever holds everything holds it.
+    assert "private teacher (" in audit.things["joint"].primary.label
     colour = tuple(bytes.fromhex(FORBIDDEN.removeprefix("#")))
     assert (np.asarray(made["roc"]) == colour).all(-1).any()
 

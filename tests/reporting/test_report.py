@@ -260,6 +260,14 @@ def test_controls_call_themselves_controls() -> None:
     assert "This is a control" not in page()
 
 
+def test_an_arm_whose_generator_stays_as_it_was_by_design_is_no_control() -> None:
+    control = pd.DataFrame({"generator": ["base"], "class_name": ["b"]})
+    text = page(audit=whole(0.0, 0.0, ledger=ledger_of(1.0, Noise())), recycled_set=control)
+
+    assert "under the ledger below" in text
+    assert "This is a control" not in text
+
+
 def test_every_thing_has_its_verdict() -> None:
     rows = {row.name: row for row in verdicts(whole(2.0, 0.0, 0.5))}
 

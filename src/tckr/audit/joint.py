@@ -1,4 +1,4 @@
-"""Audit everything that is released at once: one attacker who holds student, recycled set and adapter."""
+"""Audit everything that is released at once: one attacker who holds student, recycled set, private teacher and adapter."""
 
 from collections.abc import Mapping
 

@@ -45,9 +45,9 @@ THINGS: dict[str, Thing] = {
         " its caption, or its class where the arm has no captions, and measures how well the denoiser fits the image.",
     ),
     "joint": Thing(
-        "Student, recycled set and adapter together",
-        "The attacker holds everything at once: the student's file, the recycled set as handed out and, where shadows adapted"
-        " a generator of their own, the adapter. They attack each as above and weigh the answers by what a logistic"
+        "All released things together",
+        "The attacker holds everything at once: the student's file, the recycled set as handed out, the teacher of an arm under"
+        " differential privacy and, where shadows adapted a generator of their own, the adapter. They attack each as above and weigh the answers by what a logistic"
         " regression learnt on the shadows, whose training sets they know.",
     ),
     "images": Thing(

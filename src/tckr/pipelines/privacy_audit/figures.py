@@ -97,6 +97,7 @@ def audit_release(
         membership_matrix,
         students,
         options,
+        teacher_goes=ledger is not None,
     )
     if joint is not None:
         things["joint"] = joint
@@ -170,8 +171,12 @@ def _audit_joint(
     membership_matrix: pd.DataFrame,
     students: Mapping[str, Mapping[str, Any]],
     options: AuditOptions,
+    *,
+    teacher_goes: bool,
 ) -> "ThreatAudit | None":
-    """Attack what the attacker's figures are not fixed of by design: student and set, with shadow adapters the adapter."""
+    """Attack what the attacker's figures are not fixed of by design: student and set, a private teacher, with shadow adapters
+    the adapter.
+    """
     from tckr.audit.joint import audit_joint
 
     rows = np.arange(len(audited))
@@ -181,10 +186,10 @@ def _audit_joint(
     if generator_scores is not None and adapters:
         queried = tables.as_arrays(generator_scores)
         rows = queried["rows"]
-    held = {
-        title: (targets[name][rows], shadows[name][:, rows])
-        for name, title in shadow_runs.released_models(students, options.scope).items()
-    }
+    models = shadow_runs.released_models(students, options.scope)
+    if teacher_goes:
+        models["teacher"] = "private teacher"
+    held = {title: (targets[name][rows], shadows[name][:, rows]) for name, title in models.items()}
     if queried:
         held |= {
             f"adapter, {name.removeprefix(GENERATOR)}": (
