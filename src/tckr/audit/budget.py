@@ -63,7 +63,9 @@ def seconds_per_group(config: ShadowConfig, workers: int, shadows: int) -> float
     """Estimate the seconds that one of so many shadow groups takes in one of `workers` processes: a few steps of each part, scaled."""
     with _threads(1 if workers > 1 and config.device == "cpu" else None):
         seconds, together = 0.0, config.side_by_side(shadows, workers)
+        groups = -(-shadows // max(1, workers))  # of a worker, which share a student that is alike
         if config.resynthesis is not None:
+            groups = 1
             seconds = config.resynthesis.seconds(config.images, config.labels, config.device)
             blank = torch.zeros((1, *config.images.shape[1:]), dtype=torch.uint8)
             blank = blank.expand(config.resynthesis.count, -1, -1, -1)  # one image, seen as many
@@ -73,7 +75,7 @@ def seconds_per_group(config: ShadowConfig, workers: int, shadows: int) -> float
         trainers = ShadowTrainers(config)
         if config.classifier.architecture == SCATTERING:
             return seconds + _with_heads(trainers, together)
-        return seconds + _by_steps(trainers, -(-shadows // max(1, workers)))
+        return seconds + _by_steps(trainers, groups)
 
 
 def _with_heads(trainers: ShadowTrainers, together: int) -> float:
