@@ -47,8 +47,8 @@ THINGS: dict[str, Thing] = {
     "joint": Thing(
         "All released things together",
         "The attacker holds everything at once: the student's file, the recycled set as handed out, the teacher of an arm under"
-        " differential privacy and, where shadows adapted a generator of their own, the adapter. They attack each as above and weigh the answers by what a logistic"
-        " regression learnt on the shadows, whose training sets they know.",
+        " differential privacy and, where shadows adapted a generator of their own, the adapter. They attack each as above and"
+        " weigh the answers by what a logistic regression learnt on the shadows, whose training sets they know.",
     ),
     "images": Thing(
         "Images alone",
