@@ -32,13 +32,7 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
     members, holdout = images.split["members"], images.split["holdout"]
     pixels, labels = (torch.cat(pair) for pair in zip(members, holdout, strict=True))
     inside = np.arange(len(labels)) < len(members[1])
-    chosen = []
-    for arm in given.arms:
-        rows = [o for o in OPTIONS if (given.cache / f"set-{arm}-{seed}-{o}.pt").is_file()]
-        asked = (
-            [o for o in rows if o in given.options] if given.options else [*rows[:1], *rows[-1:]]
-        )
-        chosen += [(arm, option) for option in dict.fromkeys(asked)]
+    chosen = [(arm, option) for arm in given.arms for option in asked(given, arm, seed)]
     steps = recipe.steps(len(members[1]))
     membership = membership_matrix(len(labels), given.shadows, 0.5, derive(seed, "membership"))
     options = AuditOptions(n_shadows=given.shadows, release=ReleaseThreat(encoder="none"))
@@ -79,6 +73,18 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
             "arm": arm, "option": option, "seed": seed, "accuracy": accuracies[name], **figures, "shadows": given.shadows,
             "attack": ATTACKS[options.attack].title, "minutes": minutes,
         }  # fmt: skip
+
+
+def asked(given: argparse.Namespace, arm: str, seed: int) -> list[str]:
+    """Return the options of one arm to attack; what was asked for and does not lie in the cache is an error."""
+    rows = [o for o in OPTIONS if (given.cache / f"set-{arm}-{seed}-{o}.pt").is_file()]
+    asked = given.options or [*rows[:1], *rows[-1:]]
+    if missing := [o for o in asked if o not in rows] or ([] if rows else ["none"]):
+        raise SystemExit(
+            f"{given.cache} holds no set of {arm}, seed {seed}, option {', '.join(missing)}: "
+            "run the same command without --audit first, with enough --minutes"
+        )
+    return list(dict.fromkeys(asked))
 
 
 def _same(one: SyntheticSet, other: SyntheticSet) -> bool:

@@ -1,12 +1,13 @@
 """The benchmark of kr runs through at its small size, every option in turn, and attacks what it left in the cache."""
 
+import argparse
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from benchmarks import kr
+from benchmarks import kr, kr_leak
 
 
 def test_the_summary_has_the_mean_gap_of_each_option_with_its_interval() -> None:
@@ -16,6 +17,17 @@ def test_the_summary_has_the_mean_gap_of_each_option_with_its_interval() -> None
     assert (found["seeds"], found["gap"], found["accuracy"]) == (3, 1.5, 92.5)
     assert found["gap_low"] < 1.5 < found["gap_high"]
     assert kr.summary([{**rows[0]}])[0]["gap_low"] is None
+
+
+def test_what_is_to_be_attacked_and_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "set-kr-0-none.pt").touch()
+    given = argparse.Namespace(cache=tmp_path, options=["none", "mixture"])
+    with pytest.raises(SystemExit, match="no set of kr, seed 0, option mixture"):
+        kr_leak.asked(given, "kr", 0)
+    given.options = None
+    assert kr_leak.asked(given, "kr", 0) == ["none"]
+    with pytest.raises(SystemExit, match="no set of tckr, seed 0, option none"):
+        kr_leak.asked(given, "tckr", 0)
 
 
 @pytest.mark.slow
