@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
@@ -15,7 +17,7 @@ from tckr.diffusion import lora as adaptation
 from tckr.diffusion.embeddings import PromptEmbeds
 from tckr.diffusion.latents import encode_images
 from tckr.diffusion.lora import Adapter, adapt
-from tckr.diffusion.loss import DenoisingLoss, min_snr, noise_schedule
+from tckr.diffusion.loss import DenoisingLoss, min_snr, noise_schedule, stratified
 from tckr.diffusion.memory import RowsOnDevice, RowsOnDisk, cache_rows, scratch
 from tckr.diffusion.options import AdaptationOptions, SamplingOptions
 from tckr.diffusion.pipeline import load
@@ -235,6 +237,19 @@ def test_min_snr_weights_are_those_of_the_paper(folder_of: FolderOf) -> None:
     torch.testing.assert_close(
         DenoisingLoss(scheduler, cpu, 1e9).weights[steps], scheduler.alphas_cumprod[steps]
     )
+
+
+@given(st.integers(1, 4096), st.integers(2, 4000))
+def test_the_largest_draw_is_still_a_step_of_the_schedule(parts: int, steps: int) -> None:
+    largest = torch.full((1, parts), 1 - 2**-24)  # of float32 draws in [0, 1)
+    assert stratified(largest, steps).max() == steps - 1
+    assert stratified(0 * largest, steps).min() == 0
+
+
+def test_each_row_has_a_timestep_in_each_part() -> None:
+    drawn = stratified(torch.rand(500, 4), 1000)
+    assert (drawn // 250 == torch.arange(4)).all()
+    assert drawn[:, 0].unique().numel() > 100
 
 
 def test_independent_timesteps_cover_the_schedule() -> None:

@@ -17,7 +17,6 @@ from tckr.diffusion.dp_lora import (
     adaptation_plan,
     adaptation_size,
     denoising_loss,
-    timesteps,
 )
 from tckr.diffusion.lora import _encoded, _with_lora
 from tckr.diffusion.private_options import DPAdaptationOptions
@@ -184,12 +183,6 @@ def test_recorded_on_neighbouring_sets(pipeline: Any, method: str) -> None:
     with recorder.recording(replay=first) as second:
         run(4)
     assert 0 < recorder.check_sensitivity(first, second)["generator adaptation"] <= 1e-3
-
-
-def test_each_image_has_strata_of_its_own() -> None:
-    drawn = timesteps(500, 4, 1000, torch.device("cpu")).view(500, 4)
-    assert (drawn // 250 == torch.arange(4)).all()
-    assert drawn[:, 0].unique().numel() > 100
 
 
 def test_the_whole_denoiser_is_trained_and_put_back(pipeline: Any, tmp_path: Any) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tckr.diffusion.adapter import Adapter
 from tckr.diffusion.embeddings import PromptEmbeds
 from tckr.diffusion.lora import _check_moved, _Encoded, _encoded, _weights, _with_lora
-from tckr.diffusion.loss import DenoisingLoss, noise_schedule
+from tckr.diffusion.loss import DenoisingLoss, noise_schedule, stratified
 from tckr.diffusion.memory import scratch
 from tckr.diffusion.options import AdaptationOptions
 from tckr.diffusion.private_options import DPAdaptationOptions
@@ -211,9 +211,10 @@ def denoising_loss(
     """Return the loss of `private_minimize`: of each image the mean over its passes, at noise levels of its own."""
     device, passes = pipeline.device, options.schedule.passes
     measure = DenoisingLoss(noise_schedule(pipeline), device, options.snr_gamma)
-    measure.sample_timesteps = lambda count: timesteps(
-        count // passes, passes, len(measure.alpha), device
-    )
+    # Of each image one timestep from each of `passes` equal parts of the schedule.
+    measure.sample_timesteps = lambda count: stratified(
+        torch.rand(count // passes, passes, device=device), len(measure.alpha)
+    ).flatten()
     edges = torch.tensor(
         [1 - options.class_only - options.unconditional, 1 - options.unconditional]
     )
@@ -234,14 +235,3 @@ def denoising_loss(
         return mean * len(rows)
 
     return loss
-
-
-def timesteps(images: int, passes: int, steps: int, device: torch.device) -> Tensor:
-    """Draw int64 (images * passes,) timesteps: of each image one from each of `passes` equal parts of the schedule.
-
-    >>> drawn = timesteps(3, 2, 1000, torch.device("cpu")).view(3, 2)
-    >>> bool((drawn[:, 0] < 500).all() and (drawn[:, 1] >= 500).all())
-    True
-    """
-    places = torch.arange(passes, device=device) + torch.rand(images, passes, device=device)
-    return (places / passes * steps).long().clamp(max=steps - 1).flatten()

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tckr.diffusion.embeddings import PromptEmbeds
 
-__all__ = ["DenoisingLoss", "min_snr", "noise_schedule"]
+__all__ = ["DenoisingLoss", "min_snr", "noise_schedule", "stratified"]
 
 
 class DenoisingLoss:
@@ -77,15 +77,30 @@ class DenoisingLoss:
 
     def stratified_timesteps(self, count: int) -> Tensor:
         """Draw int64 (count,) timesteps, one from each of `count` equal parts of the schedule."""
-        steps = len(self.alpha)
-        device = self.alpha.device
-        return (
-            (torch.arange(count, device=device) + torch.rand(count, device=device)) / count * steps
-        ).long()
+        places = torch.rand(1, count, device=self.alpha.device)
+        return stratified(places, len(self.alpha)).flatten()
 
     def independent_timesteps(self, count: int) -> Tensor:
         """Draw int64 (count,) timesteps, each uniform over the whole schedule."""
         return torch.randint(len(self.alpha), (count,), device=self.alpha.device)
+
+
+def stratified(places: Tensor, steps: int) -> Tensor:
+    """Return the timesteps at some places of the equal parts of a schedule.
+
+    Args:
+        places: float32 (N, K) in [0, 1), of `torch.rand`: in column k, where in the k-th of K parts.
+        steps: T, of the whole schedule.
+
+    Returns:
+        int64 (N, K) in 0 .. T - 1.
+
+    >>> stratified(torch.tensor([[0.0, 0.0], [0.5, 0.999]]), 1000).tolist()
+    [[0, 500], [250, 999]]
+    """
+    parts = torch.arange(places.shape[1], device=places.device)
+    # K - 1 + u is rounded to K for the largest u, which is the end of the schedule and no step of it.
+    return ((parts + places) / len(parts) * steps).long().clamp(max=steps - 1)
 
 
 def noise_schedule(pipeline: Any) -> DDPMScheduler:
