@@ -147,13 +147,14 @@ class Study:
         if option == "regeneration":
             return {}, None
         fixed = {"guidance_scale": (1.0, 1.0), "initial_noise_scale": (1.0, 1.0), "steps": (6,)}
+        # standard_errors=0: the best is taken, also where it may be noise, so that the row says what the search finds.
         tuning = {
             "checkpoint": TuningOptions(trials=0),
             "tuning": TuningOptions(
                 trials=self.given.trials, guidance_scale=(1.0, 2.5), initial_noise_scale=(1.0, 1.4),
-                steps=(2, 3) if self.given.small else (6, 10, 20),
+                steps=(2, 3) if self.given.small else (6, 10, 20), standard_errors=0,
             ),
-            "filter": TuningOptions(trials=max(2, self.given.trials // 2), filter_threshold=(0.0, 0.9), **fixed),
+            "filter": TuningOptions(trials=max(2, self.given.trials // 2), filter_threshold=(0.0, 0.9), standard_errors=0, **fixed),
         }[option]  # fmt: skip
         options = ChoiceOptions(
             snapshots="halving" if option == "checkpoint" else "last",

@@ -36,6 +36,20 @@ def test_choice_and_cost_are_said() -> None:
     assert cost.startswith("6 short students, 550 images, 3.0 minutes;")
 
 
+def test_own_sampling_that_stays_although_another_was_a_little_better_is_said() -> None:
+    rows = [
+        {**TRIALS[2], "state": "chosen", "accuracy": 80.0},
+        {**TRIALS[2], "trial": 1, "state": "complete", "accuracy": 80.4},
+    ]
+    said, _ = say_choice({"snapshot": None, "sampling": {"guidance_scale": 1.0}}, students(*rows))
+    assert said == (
+        "None of 2 ways to sample (0 given up early) was better beyond noise than the arm's own: guidance_scale 1."
+    )
+    rows[0]["accuracy"] = 80.4
+    said, _ = say_choice({"snapshot": None, "sampling": {"guidance_scale": 1.0}}, students(*rows))
+    assert said.startswith("The best of 2 ways")
+
+
 def test_each_part_has_a_panel_and_no_choice_a_notice() -> None:
     one = draw_choice(students(*SNAPSHOTS))
     both = draw_choice(students(*SNAPSHOTS, *TRIALS))

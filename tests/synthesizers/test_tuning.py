@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tckr.synthesizers.choice import TuningOptions
 from tckr.synthesizers.students import Score
-from tckr.synthesizers.tuning import RUNGS, SearchSpace, Values, best_values, say_values, search
+from tckr.synthesizers.tuning import RUNGS, SearchSpace, Values, chosen_trial, say_values, search
 
 OWN = {"guidance_scale": 1.0, "initial_noise_scale": 1.0, "steps": 6, "filter_threshold": None}
 WIDE = TuningOptions(
@@ -37,6 +37,10 @@ def table(study: Any) -> list[Any]:
     return [(t.params, t.state, t.value, t.user_attrs) for t in kept]
 
 
+def best_values(study: Any) -> Values:
+    return dict(table(study)[chosen_trial(study, 500)][0])
+
+
 def run(
     judge: Callable[[Values, int], Score] = landscape,
     folder: Path | None = None,
@@ -52,6 +56,19 @@ def test_it_begins_with_the_arms_own_sampling_and_ends_no_worse() -> None:
     assert len(rows) == WIDE.trials
     own, best = landscape(rows[0][0], 2), landscape(best_values(study), 2)
     assert best.accuracy > own.accuracy + 3
+
+
+def test_own_sampling_stays_unless_the_best_is_above_it_by_a_standard_error() -> None:
+    def level(best: float) -> Any:
+        return run(lambda values, rung: Score(best if values["steps"] == 10 else 80.0, 1, 1, 1.0))
+
+    # sqrt(0.82 x 0.18 / 500) is 1.72 points, sqrt(0.82 x 0.18 / 5000) is 0.54.
+    study = level(81.5)
+    assert chosen_trial(study, 500, 1.0) == 0
+    assert chosen_trial(study, 5000, 1.0) == chosen_trial(study, 500, 0.0) > 0
+    assert chosen_trial(study, 5000, 3.0) == 0
+    assert chosen_trial(level(82.0), 500, 1.0) > 0
+    assert chosen_trial(level(80.0), 500, 1.0) == 0
 
 
 def test_poor_trials_are_given_up_early() -> None:

@@ -67,10 +67,16 @@ def say_choice(choice: Mapping[str, Any], students: pd.DataFrame) -> list[str]:
             threshold = choice["filter"]["threshold"]
             values += ", no filter" if threshold is None else f", filter above {threshold:.2g}"
         given_up = trials.drop_duplicates("trial", keep="last")["state"].eq("pruned").sum()
-        tried = trials["trial"].nunique()
-        said.append(
-            f"The best of {tried} ways to sample ({given_up} given up early): {values or 'as configured'}."
+        tried, largest = trials["trial"].nunique(), trials[trials["round"] == trials["round"].max()]
+        chosen = largest[largest["state"] == "chosen"]
+        better = chosen.empty or largest["accuracy"].max() <= chosen["accuracy"].iloc[0]
+        ways = f"of {tried} ways to sample ({given_up} given up early)"
+        found = (
+            f"The best {ways}"
+            if better
+            else f"None {ways} was better beyond noise than the arm's own"
         )
+        said.append(f"{found}: {values or 'as configured'}.")
     if len(students):
         minutes, images = students["seconds"].sum() / 60, students["images"].sum()
         said.append(

@@ -26,12 +26,14 @@ COLUMNS = [
     *("part", "round", "trial", "snapshot", "steps", "sampling", "share", "images"),
     *("accuracy", "loss", "seconds", "state"),
 ]
+CHOSEN = "chosen"  # the state of the winner's students; of others `complete`, or `pruned` where a trial was given up
 
 
 class TuningOptions(Options):
     """The search for a way to sample: which ranges, and for how long.
 
-    A range of one value is not searched. The first trial is the arm's own sampling, so that nothing is chosen that did worse.
+    A range of one value is not searched. The first trial is the arm's own sampling, so that nothing is chosen that did worse,
+    or too little better to tell it from noise.
     """
 
     trials: int = Field(0, ge=0, le=10_000, description="trials at most; 0: no search")
@@ -52,6 +54,12 @@ class TuningOptions(Options):
     filter_threshold: tuple[float, float] | None = Field(
         None,
         description="from and to, of the teacher's filter, which is also tried without; null: it stays as it is",
+    )
+    standard_errors: float = Field(
+        1.0,
+        ge=0,
+        description="the arm's own sampling stays unless the best accuracy is above its own by so many standard errors of the"
+        " validation images (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); 0: the best is taken",
     )
     at_once: int = Field(
         1,
@@ -264,4 +272,6 @@ def _halve(
         return found
 
     winner, _ = halved(sorted(candidates), scores, options.reduction)
+    for row in rows:
+        row["state"] = CHOSEN if row["snapshot"] == winner else row["state"]
     return winner

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tckr.engine import map_shards
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.synthesizers.choice import Choice, ChoiceOptions, TuningOptions
+from tckr.synthesizers.choice import CHOSEN, Choice, ChoiceOptions, TuningOptions
 from tckr.synthesizers.students import Examiner, Score, Sent, crew
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def tune(
     examiner: Examiner,
     rows: list[dict[str, Any]],
 ) -> Choice:
-    """Return the way of sampling that was found best; a row for each student is added to `rows`.
+    """Return the way of sampling that was found better than the arm's own, or that; a row for each student is added to `rows`.
 
     Args:
         arm: with its own sampling, of the snapshot that was chosen.
@@ -63,7 +63,9 @@ def tune(
     folder = examiner.study
     space = SearchSpace(options.tuning, own)
     study = search(space, judge, options.tuning, examiner.seed, folder, workers, devices)
+    chosen = chosen_trial(study, len(examiner.validation[1]), options.tuning.standard_errors)
     for number, trial in enumerate(_done(study)):
+        state = CHOSEN if number == chosen else trial.state.name.lower()
         for rung, score in enumerate(trial.user_attrs["scores"]):
             rows.append(
                 {
@@ -75,10 +77,10 @@ def tune(
                     "sampling": say_values(trial.params),
                     "share": top * RUNGS[rung],
                     **Score(*score)._asdict(),
-                    "state": trial.state.name.lower(),
+                    "state": state,
                 }
             )
-    return as_choice(best_values(study))
+    return as_choice(dict(_done(study)[chosen].params))
 
 
 @dataclass(frozen=True)
@@ -265,13 +267,24 @@ def _finished(trial: _Trial, scores: Sequence[Score]) -> "FrozenTrial":
     )
 
 
-def best_values(study: "optuna.Study") -> Values:
-    """Return the values of the best finished trial; of several the one of least loss, then the earliest."""
+def chosen_trial(study: "optuna.Study", n_validation: int, standard_errors: float = 0.0) -> int:
+    """Return the number of the trial to go with: the best, or the first, the arm's own, where the best is hardly better.
+
+    The best finished trial has the highest accuracy p; of several the one of least loss, then the earliest. It is hardly better
+    if p less `standard_errors` x sqrt(p (1 - p) / n_validation) is at or below the first one's accuracy (Breiman et al. 1984,
+    Classification and Regression Trees, section 3.4.3).
+    """
     from optuna.trial import TrialState
 
-    finished = [trial for trial in _done(study) if trial.state == TrialState.COMPLETE]
-    best = max(finished, key=lambda trial: Score(*trial.user_attrs["scores"][-1]).rank)
-    return dict(best.params)
+    scores = {
+        number: Score(*trial.user_attrs["scores"][-1])
+        for number, trial in enumerate(_done(study))
+        if trial.state == TrialState.COMPLETE
+    }
+    best = max(scores, key=lambda number: scores[number].rank)
+    share = scores[best].accuracy / 100
+    margin = 100 * standard_errors * (share * (1 - share) / n_validation) ** 0.5
+    return best if scores[best].accuracy - margin > scores[0].accuracy or not margin else 0
 
 
 def say_values(values: Values) -> str:
