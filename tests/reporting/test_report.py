@@ -4,7 +4,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -173,7 +173,6 @@ def page(
     teacher: float = 2.0,
     student: float = 0.0,
     labels: str = "on_the_fly",
-    prompts: Literal["captions", "class_names"] = "captions",
     **changes: Any,
 ) -> str:
     picture = Image.new("RGB", (8, 8))
@@ -192,7 +191,7 @@ def page(
         "parameters": {
             "classifier": ClassifierOptions(),
             "student_training": DistillationOptions(),
-            "knowledge_recycling": TckrRecyclingOptions(prompts=prompts),
+            "knowledge_recycling": TckrRecyclingOptions(),
             "note": EVIL,
             "seed": 7,
         },
@@ -253,10 +252,11 @@ def test_how_much_the_labels_say_is_told_where_it_is_not_all() -> None:
 
 def test_controls_call_themselves_controls() -> None:
     control = pd.DataFrame({"generator": ["base"], "class_name": ["b"]})
-    text = page(recycled_set=control, prompts="class_names")
+    said = TckrRecyclingOptions(prompts="class_names").described()
+    text = page(recycled_set=control, described=said)
 
     assert "the images come from the base generator" in text
-    assert "the prompts are bare class names" in text
+    assert "This is a control: the prompts are bare class names" in text
     assert "This is a control" not in page()
 
 

@@ -129,7 +129,6 @@ def write_report(
         base_generator="generator" in recycled
         and len(recycled) > 0
         and bool((recycled["generator"] == "base").all()),
-        class_name_prompts=leaf_values.get("knowledge_recycling.prompts") == "class_names",
         seed=leaf_values.get("seed"),
         lineage=dict(lineage or {}),
         described=[*described, *_of_student(student_recipe)],

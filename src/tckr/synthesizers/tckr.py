@@ -50,6 +50,15 @@ class TckrRecyclingOptions(DrawingOptions):
             f" {self.prompts.replace('_', ' ')}"
         )
 
+    def described(self) -> list[str]:
+        """Say in a sentence each which options of the drawing were on.
+
+        >>> TckrRecyclingOptions(prompts="class_names").described()
+        ['This is a control: the prompts are bare class names, not captions.']
+        """
+        control = "This is a control: the prompts are bare class names, not captions."
+        return [*super().described(), *([control] if self.prompts == "class_names" else [])]
+
 
 class TCKR(TextToImage):
     """Caption, adapt, generate."""
