@@ -26,6 +26,18 @@ def signals(leak: float, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np
     return adapted, base
 
 
+def test_under_differential_privacy_the_attacker_is_told_what_the_ledger_covers() -> None:
+    for thing, words in (("prompts", "made under differential privacy"), ("images", "Only the")):
+        scores = {"density_ratio": np.zeros(N), "exact": np.zeros(N)}
+        found = audit_release(thing, scores, IS_MEMBER, OPTIONS, proven=True)
+        assert words in found.assumes
+    adapted = audit_generator(*signals(0.0, 0), IS_MEMBER, OPTIONS, proven=True)
+    assert "trained under differential privacy" in adapted.assumes
+    assert (
+        "differential privacy" not in audit_generator(*signals(0.0, 0), IS_MEMBER, OPTIONS).assumes
+    )
+
+
 def test_the_base_generator_calibrates():
     found = audit_generator(*signals(2.0, 0), IS_MEMBER, OPTIONS)
     json.dumps(found.model_dump(mode="json"), allow_nan=False)

@@ -99,6 +99,7 @@ def test_privimage_runs_from_public_images_to_an_audited_student() -> None:
     audit = json.loads(newest("08_reporting", "privimage", "audit.json").read_text())
     models = {"teacher", "student", "weights", "released"}
     assert set(audit["things"]) == {*models, "generator", "images"}
+    assert "trained under differential privacy" in audit["things"]["generator"]["assumes"]
     compared = [row for row in audit["guarantee"]["compared"] if row["thing"] == "generator"]
     assert {row["attack"] for row in compared} >= {"loss", "loss_calibrated"}
     metrics = json.loads(newest("08_reporting", "privimage", "metrics.json").read_text())

@@ -86,6 +86,15 @@ PROVEN_THINGS: dict[str, Thing] = {
 }
 
 
+def thing_of(name: str, *, proven: bool) -> Thing:
+    """Return what a thing is called and who attacks it; under a guarantee its teacher, adapter or prompts may be released.
+
+    >>> [thing_of("teacher", proven=each).title for each in (False, True)]
+    ['Teacher, for reference', 'Teacher (black box)']
+    """
+    return (PROVEN_THINGS if proven else {}).get(name, THINGS[name])
+
+
 class ThingAudit(Result):
     """What the audit of every released thing states."""
 

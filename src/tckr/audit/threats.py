@@ -13,7 +13,7 @@ from tckr.audit.denoising_attacks import SIGNALS
 from tckr.audit.evaluation import coarse_roc, evaluate
 from tckr.audit.groups import exposed_groups
 from tckr.audit.options import AuditOptions
-from tckr.audit.things import THINGS, ThreatAudit
+from tckr.audit.things import ThreatAudit, thing_of
 
 PIXELS = ("nearest_pixels", "density_ratio_pixels")
 LABELS = {
@@ -37,6 +37,8 @@ def audit_generator(
     membership: NDArray[np.bool_] | None = None,
     clusters: NDArray[np.int64] | None = None,
     made_elsewhere: bool = False,
+    *,
+    proven: bool = False,
 ) -> ThreatAudit:
     """Attack the adapted generator.
 
@@ -52,6 +54,7 @@ def audit_generator(
         membership: bool (S, N), members to which each shadow was adapted.
         clusters: int (N,), the person behind each image where some have several; see `evaluate`.
         made_elsewhere: every shadow holds the target's own adapter, which calibrates nothing.
+        proven: the generator was adapted under differential privacy.
     """
     if made_elsewhere:
         shadow = membership = None
@@ -75,7 +78,16 @@ def audit_generator(
         )
     n_shadows = 0 if membership is None or shadow is None else len(membership)
     found = _threat(
-        "generator", attack_scores, primary, is_member, options, labels, n_shadows, clusters, limits
+        "generator",
+        attack_scores,
+        primary,
+        is_member,
+        options,
+        labels,
+        n_shadows,
+        clusters,
+        limits,
+        proven=proven,
     )
     if shadow is None or membership is None:
         return found
@@ -142,6 +154,8 @@ def audit_release(
     is_member: NDArray[np.bool_],
     options: AuditOptions,
     clusters: NDArray[np.int64] | None = None,
+    *,
+    proven: bool = False,
 ) -> ThreatAudit:
     """Attack the released `images` or `prompts`.
 
@@ -153,6 +167,7 @@ def audit_release(
         is_member: bool (N,).
         options: rates, priors, delta and confidence.
         clusters: int (N,), the person behind each image where some have several; see `evaluate`.
+        proven: images and prompts were made under differential privacy.
     """
     known = {
         name: attack_scores[name]
@@ -160,7 +175,9 @@ def audit_release(
         if name in attack_scores
     }
     primary = "exact" if thing == "prompts" else "density_ratio"
-    return _threat(thing, known, primary, is_member, options, LABELS, clusters=clusters)
+    return _threat(
+        thing, known, primary, is_member, options, LABELS, clusters=clusters, proven=proven
+    )
 
 
 def _threat(
@@ -173,11 +190,12 @@ def _threat(
     n_shadows: int = 0,
     clusters: NDArray[np.int64] | None = None,
     limits: str = "",
+    proven: bool = False,
 ) -> ThreatAudit:
     return ThreatAudit(
         shows="leaks" if limits else "both",
         limits=limits,
-        assumes=THINGS[thing].attacker,
+        assumes=thing_of(thing, proven=proven).attacker,
         primary_attack=primary,
         n_members=int(is_member.sum()),
         n_non_members=int((~is_member).sum()),

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tckr.audit.attack_results import AttackResult, Auc, Group, Interval, Result, Roc, Tpr
 from tckr.audit.results import Audit
-from tckr.audit.things import PROVEN_THINGS, THINGS, ModelAudit
+from tckr.audit.things import THINGS, ModelAudit, thing_of
 
 
 class Attack(Result):
@@ -79,18 +79,17 @@ def rows(audit: Audit, goes: frozenset[str]) -> dict[str, Row]:
         audit: of the run.
         goes: names of the things that are part of the release.
     """
-    titles = {**THINGS, **(PROVEN_THINGS if audit.proven is not None else {})}
     found = {}
     for name in (name for name in THINGS if name in audit.things):
-        thing = audit.things[name]
+        thing, about = audit.things[name], thing_of(name, proven=audit.proven is not None)
         model = thing if isinstance(thing, ModelAudit) else None
         accuracy = None if model is None else model.accuracy
         ordered = sorted(thing.attacks.values(), key=lambda one: one.name != thing.primary_attack)
         canaries = None if model is None or model.canaries is None else model.canaries.one_run
         found[name] = Row(
             thing=name,
-            title=titles[name].title,
-            attacker=titles[name].attacker,
+            title=about.title,
+            attacker=about.attacker,
             goes=name in goes,
             shows=thing.shows,
             limits=thing.limits,

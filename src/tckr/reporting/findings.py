@@ -7,7 +7,6 @@ from tckr.audit.attack_results import AttackResult, Auc, Epsilon, Group, Interva
 from tckr.audit.guarantee import certified_aop
 from tckr.audit.results import Audit
 from tckr.audit.things import (
-    PROVEN_THINGS,
     THINGS,
     Canaries,
     Exposure,
@@ -16,6 +15,7 @@ from tckr.audit.things import (
     Recipe,
     Thing,
     ThingAudit,
+    thing_of,
 )
 from tckr.release.certificate import accuracy_interval
 
@@ -106,8 +106,8 @@ def present(audit: Audit) -> dict[str, ThingAudit]:
 
 
 def described(name: str, audit: Audit) -> Thing:
-    """Return what a thing is called and who attacks it: under a guarantee the teacher may be released."""
-    return (PROVEN_THINGS if audit.proven is not None else {}).get(name, THINGS[name])
+    """Return what a thing of this audit is called and who attacks it."""
+    return thing_of(name, proven=audit.proven is not None)
 
 
 def verdicts(audit: Audit) -> list[Verdict]:

@@ -53,6 +53,7 @@ def audit_release(
 
     if ledger is not None:
         options = options.model_copy(update={"delta": ledger.delta})
+    proven = ledger is not None and ledger.private
 
     everything = Seen(
         tables.audited_images(images),
@@ -87,7 +88,7 @@ def audit_release(
     )
     if seen.generator is not None:
         things["generator"] = _audit_generator(
-            seen, seen.generator, membership_matrix, options, elsewhere
+            seen, seen.generator, membership_matrix, options, elsewhere, proven=proven
         )
     joint = _audit_joint(
         audited,
@@ -109,6 +110,7 @@ def audit_release(
                 inside[rows],
                 options,
                 tables.people(audited.iloc[rows]),
+                proven=proven,
             )
     shadow_runs.forget_checkpoints(options, audit_plan)
     attributed = _attribution(
@@ -139,6 +141,8 @@ def _audit_generator(
     membership_matrix: pd.DataFrame,
     options: AuditOptions,
     made_elsewhere: bool,
+    *,
+    proven: bool,
 ) -> "ThreatAudit":
     from tckr.audit.threats import audit_generator
 
@@ -160,6 +164,7 @@ def _audit_generator(
         of_shadows,
         people,
         made_elsewhere,
+        proven=proven,
     )
 
 
