@@ -9,10 +9,12 @@ from PIL import Image
 from tckr.reporting.style import notice
 
 SHADES = ("#93c5fd", "#60a5fa", "#2563eb", "#1e3a8a", "#172554")
+RING = "#111827"
 
 
 def draw_choice(students: pd.DataFrame) -> Image.Image:
-    """Draw the accuracy of each student: by the steps behind its snapshot, a line a round, and trial by trial.
+    """Draw the accuracy of each student: by the steps behind its snapshot, a line a round, and trial by trial;
+    rings are around those of the winner.
 
     Args:
         students: of `tckr.synthesizers.choice.choose`.
@@ -39,12 +41,32 @@ def draw_choice(students: pd.DataFrame) -> Image.Image:
                 linestyle=line,
                 label=f"{rows['images'].iloc[0]:,} images",
             )
+        chosen = own[own["state"] == "chosen"]
+        if len(chosen):
+            axes.plot(
+                chosen["steps" if part == "snapshot" else "trial"].astype(float),
+                chosen["accuracy"],
+                color=RING,
+                marker="o",
+                markersize=11,
+                fillstyle="none",
+                linestyle="",
+                label="chosen",
+            )
         words = (
             "optimizer steps of the generator" if part == "snapshot" else "trial of the sampling"
         )
         axes.set(xlabel=words, ylabel="validation accuracy of the student, %")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(
+            frameon=False,
+            fontsize=8,
+            ncols=4,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            columnspacing=1.0,
+            handletextpad=0.4,
+        )
     return rendered(figure)
 
 
