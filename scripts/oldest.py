@@ -14,20 +14,23 @@ LOWEST = re.compile(r"([\w-]+)(?:\[[^]]*\])?>=([\w.]+)")
 
 
 def oldest(pyproject: Path) -> list[str]:
-    """Return `name==version` of the lower bound of every dependency, the tools for development left out.
+    """Return `name==version` of the lower bound of every dependency, those of the extras too.
+
+    Tools for development are pinned as well: left open, they let the resolver try hundreds of their versions.
 
     Raises:
         ValueError: a dependency has no lower bound.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    pins = []
-    for dependency in project["dependencies"]:
+    optional = project.get("optional-dependencies", {}).values()
+    pins: dict[str, None] = {}
+    for dependency in [*project["dependencies"], *(each for extra in optional for each in extra)]:
         bound = LOWEST.match(dependency)
         if bound is None:
             raise ValueError(f"{dependency} has no lower bound")
         if bound[1] not in LEFT_OPEN:
-            pins.append(f"{bound[1]}=={bound[2]}")
-    return pins
+            pins[f"{bound[1]}=={bound[2]}"] = None
+    return list(pins)
 
 
 if __name__ == "__main__":
