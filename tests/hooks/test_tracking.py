@@ -142,7 +142,8 @@ def test_what_a_killed_process_left_running_is_ended_by_the_next_run(folder: Pat
 
 
 def test_a_locked_database_costs_no_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tracking = hook(folder)
+    # Seconds; by default SQLite waits for five.
+    tracking = hook(folder, "sqlite:///mlflow.db?timeout=0.2")
     with sqlite3.connect(folder / "mlflow.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         begin(tracking)

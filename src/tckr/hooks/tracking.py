@@ -288,10 +288,13 @@ def _absolute(uri: str, project: Path) -> str:
 
     >>> _absolute("sqlite:///mlflow.db", Path("/project"))
     'sqlite:////project/mlflow.db'
+    >>> _absolute("sqlite:///mlflow.db?timeout=60", Path("/project"))
+    'sqlite:////project/mlflow.db?timeout=60'
     >>> _absolute("http://127.0.0.1:5000", Path("/project"))
     'http://127.0.0.1:5000'
     """
     file = local_database(uri)
     if file is not None:
-        return uri.partition(":///")[0] + f":///{project / file.expanduser()}"
+        dialect, _, place = uri.partition(":///")
+        return f"{dialect}:///{project / file.expanduser()}{''.join(place.partition('?')[1:])}"
     return uri if ":" in uri or uri.startswith("databricks") else (project / uri).as_uri()
