@@ -121,14 +121,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | Non
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a whole run, a fresh process or a cluster is slow; the longest come first, so that no worker waits."""
-    order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))  # stable
+    """What needs a whole run, a fresh process or a cluster is slow; files of such tests come first, so that no worker waits."""
     for item in items:
         if {"bucket", "cluster", "finished", "kedro", "started"} & set(
             getattr(item, "fixturenames", ())
         ):
             item.add_marker("slow")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.path not in slow, order.get(item.path.name, len(order))))
 
 
 @pytest.fixture(scope="session")
