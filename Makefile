@@ -49,7 +49,7 @@ environment: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV): a few minutes, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@# Python compiles what it imports, which is a fifth of what is installed.
+	@# Python compiles what it imports, a third of what is installed.
 	@$(BIN)/pip install --disable-pip-version-check -qq --no-compile -r requirements.lock
 	@$(BIN)/pip install --disable-pip-version-check -qq --no-deps -e .
 	@touch $@
