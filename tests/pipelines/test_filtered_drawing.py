@@ -179,14 +179,16 @@ def test_what_was_on_is_said_in_report_and_card(arm, teacher, tmp_path: Path) ->
     assert [line.split(" ")[:4] for line in report["described"]] == [
         ["Images", "in", "which", "the"],
         ["The", "set", "has", "3"],
-        ["The", "teacher", "rejected", report["described"][2].split(" ")[3]],
+        ["This", "is", "a", "control:"],
+        ["The", "teacher", "rejected", report["described"][3].split(" ")[3]],
     ]
     figures = report["figures"]
     assert set(figures) == {"rejected", "rejected.bag", "rejected.boot"}
     needed = table.groupby("label")[DRAW].max() + 1
     assert figures["rejected"] == pytest.approx(100 * (1 - 90 / needed.sum()))
     assert 10 < figures["rejected"] < 90
-    assert describe_drawing(arm(), {}, table.drop(columns=DRAW)) == {"described": [], "figures": {}}
+    plain = describe_drawing(arm(), {}, table.drop(columns=DRAW))
+    assert plain == {"described": [report["described"][2]], "figures": {}}
 
     recycled, _ = label_images(filtering, {}, table, teacher, RECIPE)
     ImageTableDataset(filepath=str(tmp_path / "recycled")).save(recycled)
