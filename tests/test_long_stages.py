@@ -58,7 +58,7 @@ class Work:
                 snapshots=3,
             ),
             generator_choice=ChoiceOptions(
-                share=0.5, tuning=TuningOptions(trials=3, at_once=3, filter_threshold=(0.0, 0.2))
+                share=0.5, tuning=TuningOptions(trials=2, at_once=2, filter_threshold=(0.0, 0.2))
             ),
             knowledge_recycling=KRDrawingOptions(
                 sampling=SamplingOptions(steps=2, guidance_scale=1.0, batch_size=8)

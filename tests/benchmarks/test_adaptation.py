@@ -1,6 +1,7 @@
 """The adaptation benchmark runs through at its small size."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from benchmarks.adaptation import main
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes ten seconds: set TCKR_LONG=1")
 def test_small(tmp_path: Path) -> None:
     main(["--small", "--json", str(tmp_path / "result.json")])
     result = json.loads((tmp_path / "result.json").read_text())

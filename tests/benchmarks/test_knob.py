@@ -1,6 +1,7 @@
 """The benchmark of the labels runs through at its small size; its table holds what was measured and says what was not."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_every_setting_of_the_issue_is_a_row() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes ten seconds: set TCKR_LONG=1")
 def test_small_and_merged(tmp_path: Path) -> None:
     first, both = tmp_path / "0.json", tmp_path / "both.json"
     names = ["on the fly", "stored, 1 view", "stored, 8 views", "top 3", "hard, the prompts'"]

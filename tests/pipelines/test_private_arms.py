@@ -131,6 +131,7 @@ def test_a_private_arm_that_adapts_its_generator_has_the_row_of_it_too() -> None
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes twenty seconds: set TCKR_LONG=1")
 def test_every_weight_of_the_denoiser_is_adapted_if_asked_for() -> None:
     full = "privimage.generator_adaptation.method=full,privimage.privacy.epsilon=1000"
     done = kedro(
@@ -188,6 +189,7 @@ def test_spti_runs_from_votes_to_an_audited_student_and_keeps_its_pictures() -> 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TCKR_LONG" not in os.environ, reason="takes twenty seconds: set TCKR_LONG=1")
 def test_owners_vote_in_a_run_and_in_its_shadows() -> None:
     """Images whose numbers end alike are of one person. Nobody asks a teacher that was not trained."""
     owners = "spti.voting.per=owner,ingestion.group_pattern=([0-9]?[0-9])[.]png"

@@ -8,7 +8,6 @@ from PIL import Image
 
 from tckr.engine.device import best
 from tckr.engine.seeds import derive
-from tckr.reporting.evolution import best_candidates, best_prompts, distance_curve
 from tckr.synthesizers.base import Synthesizer
 from tckr.synthesizers.private_set import PublicFacts
 
@@ -19,6 +18,8 @@ def draw_best_prompts(
     """Show the prompts with most votes of every iteration, with images of them."""
     import torch
 
+    from tckr.reporting.evolution import best_candidates, best_prompts
+
     chosen = best_candidates(artefacts["generations"])
     facts = PublicFacts(**public_facts)
     render = getattr(synthesizer, "render")  # noqa: B009 - of arms whose prompts evolve
@@ -28,4 +29,6 @@ def draw_best_prompts(
 
 def draw_vote_distances(vote_distances: pd.DataFrame) -> Image.Image:
     """Plot the distance of the prompts to the private set by iteration, as noisy votes see it."""
+    from tckr.reporting.evolution import distance_curve
+
     return distance_curve(vote_distances)
