@@ -78,13 +78,13 @@ def leak(given: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
 def asked(given: argparse.Namespace, arm: str, seed: int) -> list[str]:
     """Return the options of one arm to attack; what was asked for and does not lie in the cache is an error."""
     rows = [o for o in OPTIONS if (given.cache / f"set-{arm}-{seed}-{o}.pt").is_file()]
-    asked = given.options or [*rows[:1], *rows[-1:]]
-    if missing := [o for o in asked if o not in rows] or ([] if rows else ["none"]):
+    wanted = given.options or [*rows[:1], *rows[-1:]]
+    if missing := [o for o in wanted if o not in rows] or ([] if rows else ["none"]):
         raise SystemExit(
             f"{given.cache} holds no set of {arm}, seed {seed}, option {', '.join(missing)}: "
             "run the same command without --audit first, with enough --minutes"
         )
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(wanted))
 
 
 def _same(one: SyntheticSet, other: SyntheticSet) -> bool:

@@ -21,7 +21,15 @@ from pydantic import Field, field_validator
 
 from tckr.audit.attack_results import Result
 from tckr.audit.proven import Guarantee
-from tckr.audit.things import THINGS, DuplicatedCanaries, Extraction, ModelAudit, ThreatAudit
+from tckr.audit.things import (
+    THINGS,
+    DuplicatedCanaries,
+    Extraction,
+    ModelAudit,
+    Thing,
+    ThreatAudit,
+    thing_of,
+)
 
 # Of the layout of audit.json. 3 knew no separation and no guarantee, 4 neither the released set as an attacker uses it nor
 # what an audit cannot measure, and called `covers_half` `no_leak`, 5 knew no extraction and no joint attacker; all are read.
@@ -108,6 +116,10 @@ class Audit(Result):
     def proven(self) -> Guarantee | None:
         """Return the guarantee if it protects anybody: there is one, and no noise came from a seed."""
         return self.guarantee if self.guarantee is not None and self.guarantee.private else None
+
+    def about(self, name: str) -> Thing:
+        """Return what a thing of this audit is called and who attacks it."""
+        return thing_of(name, proven=self.proven is not None)
 
     @property
     def models(self) -> dict[str, ModelAudit]:

@@ -295,6 +295,7 @@ def _absolute(uri: str, project: Path) -> str:
     """
     file = local_database(uri)
     if file is not None:
-        dialect, _, place = uri.partition(":///")
-        return f"{dialect}:///{project / file.expanduser()}{''.join(place.partition('?')[1:])}"
+        dialect = uri.partition(":///")[0]
+        _, mark, options = uri.partition("?")
+        return f"{dialect}:///{project / file.expanduser()}{mark}{options}"
     return uri if ":" in uri or uri.startswith("databricks") else (project / uri).as_uri()

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tckr.audit.attack_results import AttackResult, Auc, Group, Interval, Result, Roc, Tpr
 from tckr.audit.results import Audit
-from tckr.audit.things import THINGS, ModelAudit, thing_of
+from tckr.audit.things import THINGS, ModelAudit
 
 
 class Attack(Result):
@@ -81,7 +81,7 @@ def rows(audit: Audit, goes: frozenset[str]) -> dict[str, Row]:
     """
     found = {}
     for name in (name for name in THINGS if name in audit.things):
-        thing, about = audit.things[name], thing_of(name, proven=audit.proven is not None)
+        thing, about = audit.things[name], audit.about(name)
         model = thing if isinstance(thing, ModelAudit) else None
         accuracy = None if model is None else model.accuracy
         ordered = sorted(thing.attacks.values(), key=lambda one: one.name != thing.primary_attack)

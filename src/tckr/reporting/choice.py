@@ -7,9 +7,15 @@ import pandas as pd
 from PIL import Image
 
 from tckr.reporting.style import notice
+from tckr.synthesizers.choice import CHOSEN
 
 SHADES = ("#93c5fd", "#60a5fa", "#2563eb", "#1e3a8a", "#172554")
 RING = "#111827"
+# Of each part of a choice the column along the axis, and what that is.
+AXES = {
+    "snapshot": ("steps", "optimizer steps of the generator"),
+    "tuning": ("trial", "trial of the sampling"),
+}
 
 
 def draw_choice(students: pd.DataFrame) -> Image.Image:
@@ -23,15 +29,16 @@ def draw_choice(students: pd.DataFrame) -> Image.Image:
 
     from tckr.reporting.style import new_figure, rendered
 
-    parts = [part for part in ("snapshot", "tuning") if (students["part"] == part).any()]
+    parts = [part for part in AXES if (students["part"] == part).any()]
     if not parts:
         return notice("Nothing was chosen: the last snapshot, sampled as configured.")
     figure = new_figure(4.4 * len(parts), 3.2, len(parts))
     for axes, part in zip(figure.axes, parts, strict=True):
         own = students[students["part"] == part]
+        column, words = AXES[part]
         for number, rows in own.groupby("round"):
             color = SHADES[min(int(number), len(SHADES) - 1)]
-            at = rows["steps" if part == "snapshot" else "trial"].astype(float)
+            at = rows[column].astype(float)
             line = "-" if part == "snapshot" else ""
             axes.plot(
                 at,
@@ -41,10 +48,10 @@ def draw_choice(students: pd.DataFrame) -> Image.Image:
                 linestyle=line,
                 label=f"{rows['images'].iloc[0]:,} images",
             )
-        chosen = own[own["state"] == "chosen"]
+        chosen = own[own["state"] == CHOSEN]
         if len(chosen):
             axes.plot(
-                chosen["steps" if part == "snapshot" else "trial"].astype(float),
+                chosen[column].astype(float),
                 chosen["accuracy"],
                 color=RING,
                 marker="o",
@@ -53,9 +60,6 @@ def draw_choice(students: pd.DataFrame) -> Image.Image:
                 linestyle="",
                 label="chosen",
             )
-        words = (
-            "optimizer steps of the generator" if part == "snapshot" else "trial of the sampling"
-        )
         axes.set(xlabel=words, ylabel="validation accuracy of the student, %")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(
@@ -90,7 +94,7 @@ def say_choice(choice: Mapping[str, Any], students: pd.DataFrame) -> list[str]:
             values += ", no filter" if threshold is None else f", filter above {threshold:.2g}"
         given_up = trials.drop_duplicates("trial", keep="last")["state"].eq("pruned").sum()
         tried, largest = trials["trial"].nunique(), trials[trials["round"] == trials["round"].max()]
-        chosen = largest[largest["state"] == "chosen"]
+        chosen = largest[largest["state"] == CHOSEN]
         better = chosen.empty or largest["accuracy"].max() <= chosen["accuracy"].iloc[0]
         ways = f"of {tried} ways to sample ({given_up} given up early)"
         found = (

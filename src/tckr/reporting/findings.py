@@ -13,9 +13,7 @@ from tckr.audit.things import (
     Extraction,
     ModelAudit,
     Recipe,
-    Thing,
     ThingAudit,
-    thing_of,
 )
 from tckr.release.certificate import accuracy_interval
 
@@ -105,11 +103,6 @@ def present(audit: Audit) -> dict[str, ThingAudit]:
     return {name: audit.things[name] for name in THINGS if name in audit.things}
 
 
-def described(name: str, audit: Audit) -> Thing:
-    """Return what a thing of this audit is called and who attacks it."""
-    return thing_of(name, proven=audit.proven is not None)
-
-
 def verdicts(audit: Audit) -> list[Verdict]:
     """Return one row per thing, by its primary attack; bounds are None where nothing is proven."""
     proven = audit.proven
@@ -121,7 +114,7 @@ def verdicts(audit: Audit) -> list[Verdict]:
         rows.append(
             Verdict(
                 name,
-                *described(name, audit),
+                *audit.about(name),
                 found.label,
                 found.auc,
                 found.tpr,
@@ -166,7 +159,7 @@ def attacks(audit: Audit) -> list[AttackTable]:
         tables.append(
             AttackTable(
                 name,
-                described(name, audit).title,
+                audit.about(name).title,
                 thing.primary_attack,
                 [tpr.fpr for tpr in thing.primary.tprs],
                 rows,
@@ -208,7 +201,7 @@ def duplicated(audit: Audit) -> list[DuplicatedRow]:
             words = "leaks: the interval lies above no leak"
         elif leaks:
             words = "leaks, inverted"
-        rows.append(DuplicatedRow(described(name, audit).title, one, words, leaks))
+        rows.append(DuplicatedRow(audit.about(name).title, one, words, leaks))
     return rows
 
 
@@ -243,7 +236,7 @@ def _all_but(row: Extraction) -> str:
 def exposure(audit: Audit) -> list[ExposureTable]:
     """Return one table per thing that was measured with shadows."""
     return [
-        ExposureTable(name, described(name, audit).title, found.primary, recipe, found.groups)
+        ExposureTable(name, audit.about(name).title, found.primary, recipe, found.groups)
         for name, found in present(audit).items()
         if (recipe := found.recipe if isinstance(found, ModelAudit) else None) or found.groups
     ]

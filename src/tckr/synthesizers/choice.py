@@ -273,5 +273,6 @@ def _halve(
 
     winner, _ = halved(sorted(candidates), scores, options.reduction)
     for row in rows:
-        row["state"] = CHOSEN if row["snapshot"] == winner else row["state"]
+        if row["snapshot"] == winner:
+            row["state"] = CHOSEN
     return winner

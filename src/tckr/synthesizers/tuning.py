@@ -64,7 +64,8 @@ def tune(
     space = SearchSpace(options.tuning, own)
     study = search(space, judge, options.tuning, examiner.seed, folder, workers, devices)
     chosen = chosen_trial(study, len(examiner.validation[1]), options.tuning.standard_errors)
-    for number, trial in enumerate(_done(study)):
+    done = _done(study)
+    for number, trial in enumerate(done):
         state = CHOSEN if number == chosen else trial.state.name.lower()
         for rung, score in enumerate(trial.user_attrs["scores"]):
             rows.append(
@@ -80,7 +81,7 @@ def tune(
                     "state": state,
                 }
             )
-    return as_choice(dict(_done(study)[chosen].params))
+    return as_choice(done[chosen].params)
 
 
 @dataclass(frozen=True)
